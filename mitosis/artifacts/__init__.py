@@ -1,0 +1,1 @@
+"""Files: packing and unpacking rules and the S3 store."""

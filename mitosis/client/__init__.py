@@ -1,0 +1,1 @@
+"""The SDK: typed calls and typed results, no printing."""

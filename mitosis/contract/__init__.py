@@ -1,0 +1,1 @@
+"""What crosses a process border: requests, queries, replies, subjects and their wire form."""

@@ -1,0 +1,1 @@
+"""Connections, request/reply, server configuration and the authentication callout."""

@@ -1,0 +1,1 @@
+"""Logins, sessions, tokens and the permissions of each connection."""

@@ -1,0 +1,1 @@
+"""The coordinator: decides commands, stores events, dispatches tasks."""

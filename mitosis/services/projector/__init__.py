@@ -1,0 +1,1 @@
+"""The projector: builds read models and answers queries."""

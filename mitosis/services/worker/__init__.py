@@ -1,0 +1,1 @@
+"""The worker: takes assignments, runs them, uploads and reports."""
