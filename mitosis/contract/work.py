@@ -1,0 +1,165 @@
+"""Between worker and coordinator.
+
+`mito.worker.<worker>.<verb>`:
+
+| verb | body | result |
+|---|---|---|
+| renew | Renew | Renewed |
+| report | Reports | Verdicts |
+| upload | UploadWanted | UploadGranted |
+| leave | Leave | Done |
+
+Pushed: `Assignment` on `mito.work.<group>.<worker>`, `Control` on `mito.control.<worker>`.
+
+A worker's clock is never stored: it says how many seconds ago something happened, and the
+coordinator's clock makes a time of it.
+"""
+
+import msgspec
+
+from mitosis.domain.execution import ExecutionState
+from mitosis.domain.task import ArtifactKind, Exit, TaskSpec
+
+
+class Held(msgspec.Struct, array_like=True, frozen=True):
+    """An attempt that the worker holds: task, group, number of the attempt."""
+
+    task: str
+    group: str
+    attempt: int
+
+
+class Renew(msgspec.Struct):
+    """Prolong the lease. `held`: everything that the worker runs or reports just now.
+
+    What the coordinator assigned and the worker does not hold is pushed again; what the worker
+    holds and the coordinator does not know as its own comes back as `foreign`.
+    """
+
+    held: list[Held] = []
+
+
+class Renewed(msgspec.Struct):
+    """The lease counts from the sending of the request. `foreign` attempts are to be killed."""
+
+    lease_seconds: float
+    foreign: list[Held] = []
+
+
+class AgedStep(msgspec.Struct, array_like=True, frozen=True):
+    """An execution state, and how many seconds before the report it was reached."""
+
+    state: ExecutionState
+    age_seconds: float
+
+
+class StoredArtifact(msgspec.Struct):
+    """The worker has uploaded the object that it was granted; the store is asked for its size."""
+
+    kind: ArtifactKind
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+class TaskReport(msgspec.Struct, omit_defaults=True):
+    """Everything new about one attempt. Parts are applied in the order of the fields.
+
+    Attributes:
+        steps: Execution states since the last report, oldest first.
+        started: The program runs.
+        exit: How it ended.
+        warnings: For the owner of the task.
+        artifacts: Uploaded outputs.
+        committed: Nothing more will come: end the task, free the slot.
+        handed_back: The attempt was stopped by the worker's own doing, for this reason; requeue
+            it without counting a loss.
+        fault: The worker could not set the attempt up; requeue it, counted.
+    """
+
+    task: str
+    group: str
+    attempt: int
+    steps: list[AgedStep] = []
+    started: bool = False
+    exit: Exit | None = None
+    warnings: list[str] = []
+    artifacts: list[StoredArtifact] = []
+    committed: bool = False
+    handed_back: str = ""
+    fault: str = ""
+
+
+class Reports(msgspec.Struct):
+    """What happened since the last report, oldest first; at most 256."""
+
+    reports: list[TaskReport]
+
+
+class Verdicts(msgspec.Struct):
+    """One code per report: empty when accepted, else the code of the error.
+
+    `conflict.stale_attempt` means: the attempt is not this worker's any more, drop it. Any other
+    code concerns that report alone.
+    """
+
+    codes: list[str]
+
+
+class UploadWanted(msgspec.Struct):
+    """Ask for a place to upload an output; `size_bytes` is reserved against the quota."""
+
+    task: str
+    group: str
+    attempt: int
+    kind: ArtifactKind
+    size_bytes: int
+
+
+class UploadGranted(msgspec.Struct):
+    """Presigned PUT, valid for a while. The URL is a secret."""
+
+    object_name: str
+    url: str
+    expires_in_seconds: float
+
+    def __repr__(self) -> str:
+        return f"UploadGranted(object_name={self.object_name!r})"
+
+
+class Leave(msgspec.Struct, omit_defaults=True):
+    """Goodbye: nothing that this worker ran is alive."""
+
+    reason: str = ""
+
+
+class Assignment(msgspec.Struct, omit_defaults=True):
+    """Run this. Stored as TaskAssigned before it was pushed."""
+
+    task: str
+    group: str
+    attempt: int
+    lease_seconds: float
+    spec: TaskSpec
+
+
+class CancelAttempt(msgspec.Struct, tag="cancel", omit_defaults=True):
+    """Stop the attempt: SIGTERM, grace, SIGKILL; then report as usual."""
+
+    task: str
+    attempt: int
+    grace_seconds: float = 10.0
+
+
+class Drain(msgspec.Struct, tag="drain", omit_defaults=True):
+    """Take nothing new, finish, leave. `force`: hand the tasks back at once."""
+
+    force: bool = False
+    reason: str = ""
+
+
+class Resync(msgspec.Struct, tag="resync"):
+    """Renew at once: a new coordinator has taken over, or it missed a message."""
+
+
+Control = CancelAttempt | Drain | Resync

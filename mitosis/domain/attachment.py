@@ -1,0 +1,105 @@
+"""The attachment: a file of a group under a key, replaced by storing again."""
+
+import re
+from typing import ClassVar
+
+from mitosis.domain.event import Command, Event
+from mitosis.domain.limits import MAX_SIZE_BYTES, check_number, check_text
+from mitosis.errors import InvalidInput, NotFound
+
+MAX_KEY_BYTES = 1_023  # S3 object names, with the group before it (parity V-027)
+_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class AttachmentStored(Event, frozen=True):
+    """`object_name` names the bytes in S3; an object that no event names does not exist."""
+
+    TOPIC: ClassVar[str] = "attachment.stored@1"
+    group: str
+    key: str
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+class AttachmentDeleted(Event, frozen=True):
+    TOPIC: ClassVar[str] = "attachment.deleted@1"
+    object_name: str
+
+
+class Attachment(Command, frozen=True):
+    """The file as it is now; `object_name` empty: deleted."""
+
+    group: str
+    key: str
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+def evolve(state: Attachment | None, event: Event) -> Attachment:
+    """Apply a fact. Total: never raises for an event that `decide` made."""
+    match event:
+        case AttachmentStored(group, key, object_name, size, sha256):
+            return Attachment(group, key, object_name, size, sha256)
+        case _ if state is None:
+            raise AssertionError(f"{event.TOPIC} before the attachment was stored")
+        case AttachmentDeleted():
+            return Attachment(state.group, state.key, "", 0, "")
+        case _:
+            return state
+
+
+class StoreAttachment(Command, frozen=True):
+    group: str
+    key: str
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+class DeleteAttachment(Command, frozen=True):
+    pass
+
+
+def decide(state: Attachment | None, command: Command) -> list[Event]:
+    """Return what the command makes true; nothing for a repeat.
+
+    Raises:
+        Rejection: A rule says no.
+    """
+    match command:
+        case StoreAttachment(group, key, object_name, size, sha256):
+            check_key(group, key)
+            check_number(size, "size in bytes", 0, MAX_SIZE_BYTES)
+            check_sha256(sha256)
+            if state is not None and state.object_name == object_name:
+                return []
+            return [AttachmentStored(group, key, object_name, size, sha256)]
+        case DeleteAttachment():
+            if state is None or not state.object_name:
+                raise NotFound("no such attachment")
+            return [AttachmentDeleted(state.object_name)]
+        case _:
+            raise AssertionError(f"no rule for {type(command).__name__}")
+
+
+def check_key(group: str, key: str) -> None:
+    """Check the key of an attachment.
+
+    Raises:
+        InvalidInput: Empty, or with an empty, `.` or `..` part. TooLarge: over 1023 bytes.
+    """
+    check_text(f"{group}/{key}", "the key", MAX_KEY_BYTES)
+    if any(part in {"", ".", ".."} for part in key.split("/")):
+        raise InvalidInput(f"{key!r} cannot be a key: no empty, '.' or '..' parts", field="key")
+
+
+def check_sha256(text: str) -> None:
+    """Check a checksum in hexadecimal form.
+
+    Raises:
+        InvalidInput: Not 64 lower-case hexadecimal digits.
+    """
+    if not _SHA256.fullmatch(text):
+        raise InvalidInput(f"{text[:80]!r} is no SHA-256 in hexadecimal form", field="sha256")

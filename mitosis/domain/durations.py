@@ -1,0 +1,103 @@
+"""Durations and sizes as people write them."""
+
+import re
+
+from mitosis.errors import InvalidInput
+
+# The units that the seed's documents use (parity S-057); a month is 30.44 days, a year 365.25,
+# as in the original's parser.
+_SECONDS = {
+    **dict.fromkeys(("ms", "msec", "millis"), 0.001),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3_600.0),
+    **dict.fromkeys(("d", "day", "days"), 86_400.0),
+    **dict.fromkeys(("w", "week", "weeks"), 604_800.0),
+    **dict.fromkeys(("month", "months"), 2_630_016.0),
+    **dict.fromkeys(("y", "year", "years"), 31_557_600.0),
+}
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)", re.ASCII)
+_CLOCK = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d)", re.ASCII)
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", re.ASCII)
+_BYTES = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgtp", start=1):
+    _BYTES |= {_letter: 1000**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
+
+MAX_SECONDS = 100 * 31_557_600.0
+
+
+def parse_duration(text: str) -> float:
+    """Read a duration such as `10min`, `1h 30m`, `500ms`, `1year` or `01:30:00`.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        InvalidInput: Not a duration, no unit, zero, negative, or above 100 years.
+    """
+    clock = _CLOCK.fullmatch(text.strip())
+    if clock:
+        hours, minutes, seconds = (int(part) for part in clock.groups())
+        return _in_bounds(text, hours * 3600.0 + minutes * 60 + seconds)
+    total, at = 0.0, 0
+    while at < len(text.rstrip()):
+        part = _PART.match(text, at)
+        if part is None or part[2] not in _SECONDS:
+            raise InvalidInput(
+                f"{text!r} is no duration: write it like 500ms, 90s, 10min, 1h 30m or 7d",
+                value=text,
+            )
+        total += float(part[1]) * _SECONDS[part[2]]
+        at = part.end()
+    return _in_bounds(text, total)
+
+
+def _in_bounds(text: str, seconds: float) -> float:
+    if not 0 < seconds <= MAX_SECONDS:
+        raise InvalidInput(f"{text!r} is no usable duration: it must be above 0, up to 100 years")
+    return round(seconds, 6)
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds shortly, such as `10m`, `1h 30m` or `0.5s`."""
+    if seconds < 60 or seconds != int(seconds):
+        return f"{seconds:g}s"
+    parts = []
+    rest = int(seconds)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts)
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as `16GB` (powers of 1000) or `20GiB` (powers of 1024).
+
+    Returns:
+        Bytes.
+
+    Raises:
+        InvalidInput: Not a size, negative, or above 2^63 - 1 bytes.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _BYTES:
+        raise InvalidInput(f"{text!r} is no size: write it like 500MB, 16GB or 20GiB", value=text)
+    size = (
+        int(float(match[1]) * _BYTES[match[2].lower()])
+        if "." in match[1]
+        else (int(match[1]) * _BYTES[match[2].lower()])
+    )
+    if size > 2**63 - 1:
+        raise InvalidInput(f"{text!r} is too large for a size", value=text)
+    return size
+
+
+def format_size(size: int) -> str:
+    """Write bytes in powers of 1000 with one decimal, such as `1.5 MB`."""
+    amount, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if amount < 1000 or unit == "PB":
+            break
+        amount /= 1000
+    return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"

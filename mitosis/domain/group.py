@@ -1,0 +1,173 @@
+"""The group: who may use its tasks and files, and how much it may store.
+
+    (none) --create--> active <--> locked
+                          \\________/--> deleted (final)
+
+A group always keeps at least one Admin.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from mitosis.domain.event import Command, Event
+from mitosis.domain.limits import DEFAULT_STORAGE_QUOTA_BYTES, MAX_SIZE_BYTES, check_number
+from mitosis.domain.names import check_name
+from mitosis.domain.roles import Role
+from mitosis.errors import AlreadyExists, NotFound, WrongState
+
+
+class GroupPhase(StrEnum):
+    """Whether a group takes tasks and files."""
+
+    ACTIVE = "active"
+    LOCKED = "locked"
+    DELETED = "deleted"
+
+
+# --- events (stored form: add fields with defaults only) ---------------------------------------
+
+
+class GroupCreated(Event, frozen=True):
+    """The creator is its first Admin."""
+
+    TOPIC: ClassVar[str] = "group.created@1"
+    name: str
+    creator: str
+    storage_quota_bytes: int = DEFAULT_STORAGE_QUOTA_BYTES
+
+
+class MemberRoleSet(Event, frozen=True):
+    TOPIC: ClassVar[str] = "group.member_role_set@1"
+    user: str
+    role: Role
+
+
+class MemberRemoved(Event, frozen=True):
+    TOPIC: ClassVar[str] = "group.member_removed@1"
+    user: str
+
+
+class StorageQuotaChanged(Event, frozen=True):
+    TOPIC: ClassVar[str] = "group.storage_quota_changed@1"
+    quota_bytes: int
+
+
+class GroupStateChanged(Event, frozen=True):
+    TOPIC: ClassVar[str] = "group.state_changed@1"
+    state: GroupPhase
+    reason: str = ""
+
+
+# --- state ------------------------------------------------------------------------------------
+
+
+class Group(Command, frozen=True):
+    """What decisions about a group need."""
+
+    name: str
+    creator: str
+    storage_quota_bytes: int
+    members: dict[str, Role]
+    phase: GroupPhase = GroupPhase.ACTIVE
+
+    @property
+    def active(self) -> bool:
+        """Whether the group takes tasks and files."""
+        return self.phase is GroupPhase.ACTIVE
+
+    def has_other_admin(self, user: str) -> bool:
+        """Whether somebody beside `user` is Admin."""
+        return any(r is Role.ADMIN and u != user for u, r in self.members.items())
+
+
+def evolve(state: Group | None, event: Event) -> Group:
+    """Apply a fact. Total: never raises for an event that `decide` made."""
+    match event:
+        case GroupCreated(name, creator, quota):
+            return Group(name, creator, quota, {creator: Role.ADMIN})
+        case _ if state is None:
+            raise AssertionError(f"{event.TOPIC} before the group was created")
+        case MemberRoleSet(user, role):
+            return replace(state, members={**state.members, user: role})
+        case MemberRemoved(user):
+            left = {u: r for u, r in state.members.items() if u != user}
+            return replace(state, members=left)
+        case StorageQuotaChanged(quota):
+            return replace(state, storage_quota_bytes=quota)
+        case GroupStateChanged(phase):
+            return replace(state, phase=phase)
+        case _:
+            return state
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+class CreateGroup(Command, frozen=True):
+    name: str
+    creator: str
+    storage_quota_bytes: int = DEFAULT_STORAGE_QUOTA_BYTES
+
+
+class SetMemberRole(Command, frozen=True):
+    user: str
+    role: Role
+
+
+class RemoveMember(Command, frozen=True):
+    user: str
+
+
+class ChangeStorageQuota(Command, frozen=True):
+    quota_bytes: int
+
+
+class ChangeGroupState(Command, frozen=True):
+    state: GroupPhase
+    reason: str = ""
+
+
+def decide(state: Group | None, command: Command) -> list[Event]:
+    """Return what the command makes true; nothing for a repeat.
+
+    Raises:
+        Rejection: A rule says no.
+    """
+    match command:
+        case CreateGroup(name, creator, quota):
+            check_name(name, "group")
+            check_number(quota, "storage quota in bytes", 0, MAX_SIZE_BYTES)
+            if state is not None:
+                raise AlreadyExists(
+                    f"group {name!r} exists already: choose another name", name=name
+                )
+            return [GroupCreated(name, creator, quota)]
+        case _ if state is None:
+            raise NotFound("no such group")
+        case _ if state.phase is GroupPhase.DELETED:
+            raise WrongState(f"group {state.name!r} is deleted, which cannot be undone")
+        case SetMemberRole(user, role):
+            if role is not Role.ADMIN:
+                _keep_an_admin(state, user)
+            return [] if state.members.get(user) is role else [MemberRoleSet(user, role)]
+        case RemoveMember(user):
+            if user not in state.members:
+                return []
+            _keep_an_admin(state, user)
+            return [MemberRemoved(user)]
+        case ChangeStorageQuota(quota):
+            check_number(quota, "storage quota in bytes", 0, MAX_SIZE_BYTES)
+            return [] if quota == state.storage_quota_bytes else [StorageQuotaChanged(quota)]
+        case ChangeGroupState(phase, reason):
+            return [] if phase is state.phase else [GroupStateChanged(phase, reason)]
+        case _:
+            raise AssertionError(f"no rule for {type(command).__name__}")
+
+
+def _keep_an_admin(state: Group, user: str) -> None:
+    if state.members.get(user) is Role.ADMIN and not state.has_other_admin(user):
+        raise WrongState(
+            f"{user!r} is the last Admin of group {state.name!r}: make somebody else Admin first"
+        )

@@ -1,0 +1,612 @@
+"""The task: one command line, run until an attempt of it is committed.
+
+    pending --> ready --> running --> finished   (succeeded, failed)
+       |          |  ^       | \\----> cancelled  (timed_out, error, cancelled)
+       |          |  \\-requeue-/
+       \\----------\\-------------------> cancelled  (cancelled, lost)
+
+Invariants, each held by a property test:
+- a terminal state never changes;
+- at most one attempt is live, and only its worker may report on it;
+- attempts are numbered 1, 2, 3, ... without gaps;
+- losses that count never exceed the limit.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+from msgspec.structs import replace
+
+from mitosis.domain.attachment import check_sha256
+from mitosis.domain.event import Command, Event
+from mitosis.domain.execution import Step
+from mitosis.domain.limits import (
+    DEFAULT_MAX_LOSSES,
+    MAX_PRIORITY,
+    MAX_REASON_BYTES,
+    MAX_SIZE_BYTES,
+    MAX_TIMEOUT_SECONDS,
+    MIN_TIMEOUT_SECONDS,
+    check_command,
+    check_number,
+    check_tags,
+    check_text,
+)
+from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
+
+MAX_WARNINGS = 20
+MAX_TAIL_BYTES = 4_096
+DEFAULT_TIMEOUT_SECONDS = 600.0  # the seed's default, 10min
+
+
+class TaskState(StrEnum):
+    """Where a task is."""
+
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it can never change again."""
+        return self in {TaskState.FINISHED, TaskState.CANCELLED}
+
+
+class Outcome(StrEnum):
+    """How a task ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+    @property
+    def state(self) -> TaskState:
+        """The terminal state that this outcome leads to (design, States)."""
+        ran = self in {Outcome.SUCCEEDED, Outcome.FAILED}
+        return TaskState.FINISHED if ran else TaskState.CANCELLED
+
+
+class ArtifactKind(StrEnum):
+    """What an artifact of a task holds."""
+
+    RESULT = "result"
+    EXEC_LOG = "exec-log"
+    STD_LOG = "std-log"
+
+    @property
+    def filename(self) -> str:
+        """The name that users see (upstream §4.5)."""
+        return f"{self.value}.tar.gz"
+
+
+class ExitKind(StrEnum):
+    """The three different ways in which a program ends, or does not even start."""
+
+    CODE = "code"
+    SIGNAL = "signal"
+    NOT_STARTED = "not_started"
+
+
+class EndCause(StrEnum):
+    """What made the program end."""
+
+    OWN = "own"
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    LEASE = "lease"
+    SHUTDOWN = "shutdown"
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the whole process tree used. `max_rss_bytes` is the largest single process."""
+
+    wall_seconds: float = 0.0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+
+class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the program ended. `number` is the exit code, the signal, or the errno.
+
+    The tails are the last bytes of each stream, at most 4 KiB, bytes that are no UTF-8 replaced.
+    """
+
+    kind: ExitKind
+    number: int = 0
+    cause: EndCause = EndCause.OWN
+    reason: str = ""
+    usage: Usage = Usage()
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+
+
+class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be run."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    terminal: bool = False
+    max_losses: int = DEFAULT_MAX_LOSSES
+
+
+# --- events (stored form: add fields with defaults only) ---------------------------------------
+
+
+class TaskSubmitted(Event, frozen=True):
+    """`number` counts the tasks of the group from 1."""
+
+    TOPIC: ClassVar[str] = "task.submitted@1"
+    task: str
+    group: str
+    creator: str
+    number: int
+    spec: TaskSpec
+    labels: tuple[str, ...] = ()
+
+
+class TaskLabelsReplaced(Event, frozen=True):
+    TOPIC: ClassVar[str] = "task.labels_replaced@1"
+    labels: tuple[str, ...]
+
+
+class TaskChanged(Event, frozen=True):
+    """How it will run was changed before it started; holds the whole new specification."""
+
+    TOPIC: ClassVar[str] = "task.changed@1"
+    spec: TaskSpec
+
+
+class TaskReady(Event, frozen=True):
+    TOPIC: ClassVar[str] = "task.ready@1"
+
+
+class TaskAssigned(Event, frozen=True):
+    TOPIC: ClassVar[str] = "task.assigned@1"
+    attempt: int
+    worker: str
+    lease_seconds: float
+
+
+class TaskStarted(Event, frozen=True):
+    """The program runs. `steps` are the execution states up to here."""
+
+    TOPIC: ClassVar[str] = "task.started@1"
+    attempt: int
+    steps: tuple[Step, ...] = ()
+
+
+class TaskProgressed(Event, frozen=True):
+    """Finer execution states, each with its own time."""
+
+    TOPIC: ClassVar[str] = "task.progressed@1"
+    attempt: int
+    steps: tuple[Step, ...]
+
+
+class TaskExited(Event, frozen=True):
+    """The program ended, or could not be started. Outputs may still be on their way."""
+
+    TOPIC: ClassVar[str] = "task.exited@1"
+    attempt: int
+    exit: Exit
+    steps: tuple[Step, ...] = ()
+
+
+class ArtifactStored(Event, frozen=True):
+    """`object_name` names the bytes in S3; `attempt` is 0 when a user uploaded it."""
+
+    TOPIC: ClassVar[str] = "task.artifact_stored@1"
+    attempt: int
+    kind: ArtifactKind
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+class ArtifactDeleted(Event, frozen=True):
+    TOPIC: ClassVar[str] = "task.artifact_deleted@1"
+    kind: ArtifactKind
+    object_name: str
+
+
+class TaskWarned(Event, frozen=True):
+    """Something that the owner should know and that does not change the outcome."""
+
+    TOPIC: ClassVar[str] = "task.warned@1"
+    attempt: int
+    text: str
+
+
+class TaskRetryScheduled(Event, frozen=True):
+    """A failed attempt will be repeated, not before `not_before`."""
+
+    TOPIC: ClassVar[str] = "task.retry_scheduled@1"
+    attempt: int
+    not_before: datetime
+
+
+class TaskRequeued(Event, frozen=True):
+    """The attempt is over without an outcome; the task keeps its old place in the order.
+
+    `counted`: the loss counts against the limit (a planned stop does not).
+    """
+
+    TOPIC: ClassVar[str] = "task.requeued@1"
+    attempt: int
+    reason: str
+    counted: bool = False
+
+
+class TaskCommitted(Event, frozen=True):
+    """The attempt is the task's last word. Every artifact that the task names exists."""
+
+    TOPIC: ClassVar[str] = "task.committed@1"
+    attempt: int
+    outcome: Outcome
+    reason: str = ""
+
+
+class TaskCancelRequested(Event, frozen=True):
+    TOPIC: ClassVar[str] = "task.cancel_requested@1"
+    reason: str = ""
+
+
+class TaskCancelled(Event, frozen=True):
+    """Ended without an attempt that ran to its end."""
+
+    TOPIC: ClassVar[str] = "task.cancelled@1"
+    outcome: Outcome
+    reason: str = ""
+
+
+# --- state ------------------------------------------------------------------------------------
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A stored output of the task."""
+
+    kind: ArtifactKind
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+class Task(Command, frozen=True):
+    """What decisions about a task need. `attempt` is the number of the latest attempt."""
+
+    task: str
+    group: str
+    creator: str
+    number: int
+    spec: TaskSpec
+    labels: tuple[str, ...] = ()
+    state: TaskState = TaskState.PENDING
+    attempt: int = 0
+    worker: str = ""
+    losses: int = 0
+    started: bool = False
+    cancel_requested: bool = False
+    exit: Exit | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    warnings: int = 0
+    outcome: Outcome | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What its artifacts take of the group's quota."""
+        return sum(artifact.size_bytes for artifact in self.artifacts)
+
+    def artifact(self, kind: ArtifactKind) -> Artifact | None:
+        """Return the artifact of a kind, if there is one."""
+        return next((a for a in self.artifacts if a.kind is kind), None)
+
+
+def evolve(state: Task | None, event: Event) -> Task:  # noqa: PLR0911, PLR0912
+    """Apply a fact. Total: never raises for an event that `decide` made."""
+    match event:
+        case TaskSubmitted(task, group, creator, number, spec, labels):
+            return Task(task, group, creator, number, spec, labels)
+        case _ if state is None:
+            raise AssertionError(f"{event.TOPIC} before the task was submitted")
+        case TaskReady():
+            return replace(state, state=TaskState.READY)
+        case TaskAssigned(attempt, worker):
+            return replace(
+                state, state=TaskState.RUNNING, attempt=attempt, worker=worker,
+                started=False, exit=None,
+            )  # fmt: skip
+        case TaskStarted():
+            return replace(state, started=True)
+        case TaskExited():
+            return replace(state, exit=event.exit)
+        case ArtifactStored(_, kind, object_name, size, sha256):
+            others = tuple(a for a in state.artifacts if a.kind is not kind)
+            return replace(state, artifacts=(*others, Artifact(kind, object_name, size, sha256)))
+        case ArtifactDeleted(kind):
+            return replace(state, artifacts=tuple(a for a in state.artifacts if a.kind is not kind))
+        case TaskWarned():
+            return replace(state, warnings=state.warnings + 1)
+        case TaskRetryScheduled():
+            return replace(state, state=TaskState.PENDING, worker="", started=False, exit=None)
+        case TaskRequeued(_, _, counted):
+            return replace(
+                state, state=TaskState.READY, worker="", started=False, exit=None,
+                losses=state.losses + counted,
+            )  # fmt: skip
+        case TaskCommitted(_, outcome) | TaskCancelled(outcome):
+            return replace(state, state=outcome.state, outcome=outcome, worker="")
+        case TaskCancelRequested():
+            return replace(state, cancel_requested=True)
+        case TaskLabelsReplaced(labels):
+            return replace(state, labels=labels)
+        case TaskChanged(spec):
+            return replace(state, spec=spec)
+        case _:
+            return state
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+class SubmitTask(Command, frozen=True):
+    task: str
+    group: str
+    creator: str
+    number: int
+    spec: TaskSpec
+    labels: tuple[str, ...] = ()
+
+
+class ReplaceTaskLabels(Command, frozen=True):
+    labels: tuple[str, ...]
+
+
+class ChangeTask(Command, frozen=True):
+    spec: TaskSpec
+
+
+class AssignTask(Command, frozen=True):
+    worker: str
+    lease_seconds: float
+
+
+class ReportStart(Command, frozen=True):
+    worker: str
+    attempt: int
+    steps: tuple[Step, ...] = ()
+
+
+class ReportSteps(Command, frozen=True):
+    worker: str
+    attempt: int
+    steps: tuple[Step, ...]
+
+
+class ReportExit(Command, frozen=True):
+    worker: str
+    attempt: int
+    exit: Exit
+    steps: tuple[Step, ...] = ()
+
+
+class StoreArtifact(Command, frozen=True):
+    """From a worker (`worker` and `attempt` given) or from a user (`attempt` 0)."""
+
+    worker: str
+    attempt: int
+    artifact: Artifact
+
+
+class DeleteArtifact(Command, frozen=True):
+    kind: ArtifactKind
+
+
+class WarnTask(Command, frozen=True):
+    worker: str
+    attempt: int
+    text: str
+
+
+class CommitTask(Command, frozen=True):
+    worker: str
+    attempt: int
+
+
+class RequestCancel(Command, frozen=True):
+    reason: str = ""
+
+
+class RequeueTask(Command, frozen=True):
+    """The live attempt is dead for certain, or was never begun."""
+
+    attempt: int
+    reason: str
+    counted: bool
+
+
+def decide(state: Task | None, command: Command) -> list[Event]:  # noqa: PLR0911, PLR0912
+    """Return what the command makes true; nothing for a repeat.
+
+    Raises:
+        Rejection: A rule says no.
+    """
+    match command:
+        case SubmitTask():
+            return _submit(state, command)
+        case _ if state is None:
+            raise NotFound("no such task")
+        case ReportStart(worker, attempt, steps):
+            _check_live(state, worker, attempt)
+            return [] if state.started else [TaskStarted(attempt, steps)]
+        case ReportSteps(worker, attempt, steps):
+            _check_live(state, worker, attempt)
+            return [TaskProgressed(attempt, steps)] if steps else []
+        case ReportExit(worker, attempt, end, steps):
+            _check_live(state, worker, attempt)
+            return [] if state.exit else [TaskExited(attempt, _bounded(end), steps)]
+        case StoreArtifact():
+            return _store_artifact(state, command)
+        case DeleteArtifact(kind):
+            held = state.artifact(kind)
+            if held is None:
+                raise NotFound(f"task {state.task} has no artifact of type {kind.value}")
+            return [ArtifactDeleted(kind, held.object_name)]
+        case WarnTask(worker, attempt, text):
+            _check_live(state, worker, attempt)
+            if state.warnings >= MAX_WARNINGS:
+                return []
+            return [TaskWarned(attempt, check_text(text, "warning", MAX_REASON_BYTES))]
+        case CommitTask(worker, attempt):
+            return _commit(state, worker, attempt)
+        case ReplaceTaskLabels(labels):
+            labels = check_tags(labels, "labels")
+            return [] if labels == state.labels else [TaskLabelsReplaced(labels)]
+        case _ if state.state.terminal:
+            raise WrongState(_ended(state), task=state.task, state=state.state.value)
+        case AssignTask(worker, lease_seconds):
+            if state.state is not TaskState.READY:
+                raise WrongState(f"task {state.task} is {state.state}, not ready")
+            return [TaskAssigned(state.attempt + 1, worker, lease_seconds)]
+        case RequestCancel(reason):
+            return _request_cancel(state, check_text(reason, "reason", MAX_REASON_BYTES))
+        case RequeueTask(attempt, reason, counted):
+            return _requeue(state, attempt, reason, counted)
+        case ChangeTask(spec):
+            if state.state is TaskState.RUNNING:
+                raise WrongState(f"task {state.task} runs already and cannot be changed")
+            return [] if spec == state.spec else [TaskChanged(check_spec(spec))]
+        case _:
+            raise AssertionError(f"no rule for {type(command).__name__}")
+
+
+def check_spec(spec: TaskSpec) -> TaskSpec:
+    """Check what is to be run, and return it in its canonical form.
+
+    Raises:
+        InvalidInput: A value is out of its bounds.
+    """
+    check_command(spec.argv, spec.env)
+    check_number(spec.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
+    check_number(
+        spec.timeout_seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+    )
+    check_number(spec.max_losses, "max losses", 1, 1_000)
+    return replace(spec, tags=check_tags(spec.tags, "tags"))
+
+
+def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
+    spec, labels = check_spec(command.spec), check_tags(command.labels, "labels")
+    if state is None:
+        submitted = TaskSubmitted(
+            command.task, command.group, command.creator, command.number, spec, labels
+        )
+        return [submitted, TaskReady()]
+    if (state.spec, state.labels) != (spec, labels):
+        raise AlreadyExists(
+            f"the idempotency key was used for task {state.task} with another specification: "
+            "use a new key",
+            task=state.task,
+        )
+    return []
+
+
+def _ended(state: Task) -> str:
+    return f"task {state.task} has ended already: {state.outcome or state.state}"
+
+
+def _check_live(state: Task, worker: str, attempt: int) -> None:
+    if state.state is not TaskState.RUNNING or (state.worker, state.attempt) != (worker, attempt):
+        raise StaleAttempt(
+            f"attempt {attempt} of task {state.task} on worker {worker} is not live: the task is "
+            f"{state.state} at attempt {state.attempt}",
+            task=state.task, attempt=attempt, current=state.attempt,
+        )  # fmt: skip
+
+
+def _bounded(end: Exit) -> Exit:
+    """Keep the promise that a stored tail is short, whatever a worker sends."""
+    return replace(
+        end,
+        reason=end.reason[:MAX_REASON_BYTES],
+        stdout_tail=end.stdout_tail[-MAX_TAIL_BYTES:],
+        stderr_tail=end.stderr_tail[-MAX_TAIL_BYTES:],
+    )
+
+
+def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
+    artifact = command.artifact
+    if command.attempt:
+        _check_live(state, command.worker, command.attempt)
+    check_number(artifact.size_bytes, "size in bytes", 0, MAX_SIZE_BYTES)
+    check_sha256(artifact.sha256)
+    if artifact in state.artifacts:
+        return []
+    return [
+        ArtifactStored(
+            command.attempt, artifact.kind, artifact.object_name, artifact.size_bytes,
+            artifact.sha256,
+        )
+    ]  # fmt: skip
+
+
+def _commit(state: Task, worker: str, attempt: int) -> list[Event]:
+    if state.state.terminal and state.attempt == attempt and state.exit is not None:
+        return []  # the same report again
+    _check_live(state, worker, attempt)
+    if state.exit is None:
+        raise InvalidInput(f"task {state.task} cannot be committed before its exit was reported")
+    outcome, reason = judge(state.exit, cancel_requested=state.cancel_requested)
+    return [TaskCommitted(attempt, outcome, reason)]
+
+
+def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
+    """Say how a task ended, from how its program ended.
+
+    A program that ends by itself keeps its own outcome, even when a cancel was on its way. A
+    timeout is a timeout although the program, asked to stop, ended with code 0 (report R-01).
+    """
+    if end.kind is ExitKind.NOT_STARTED:
+        return Outcome.ERROR, end.reason or "the program could not be started"
+    if end.cause is EndCause.TIMEOUT:
+        return Outcome.TIMED_OUT, "the timeout was over"
+    if end.cause is EndCause.CANCEL or (end.cause is not EndCause.OWN and cancel_requested):
+        return Outcome.CANCELLED, end.reason or "cancelled while it ran"
+    if end.kind is ExitKind.CODE and end.number == 0:
+        return Outcome.SUCCEEDED, ""
+    what = "exit code" if end.kind is ExitKind.CODE else "signal"
+    return Outcome.FAILED, f"{what} {end.number}"
+
+
+def _request_cancel(state: Task, reason: str) -> list[Event]:
+    if state.cancel_requested:
+        return []
+    requested = TaskCancelRequested(reason)
+    if state.state is TaskState.RUNNING:
+        return [requested]
+    return [requested, TaskCancelled(Outcome.CANCELLED, reason or "cancelled before it ran")]
+
+
+def _requeue(state: Task, attempt: int, reason: str, counted: bool) -> list[Event]:
+    if state.state is not TaskState.RUNNING or state.attempt != attempt:
+        raise StaleAttempt(f"attempt {attempt} of task {state.task} is not live")
+    if state.cancel_requested:
+        return [TaskCancelled(Outcome.CANCELLED, "cancelled while it ran")]
+    requeued = TaskRequeued(attempt, reason[:MAX_REASON_BYTES], counted)
+    losses = state.losses + counted
+    if counted and losses >= state.spec.max_losses:
+        times = "once" if losses == 1 else f"{losses} times"
+        return [requeued, TaskCancelled(Outcome.LOST, f"worker lost {times}: {reason}")]
+    return [requeued]

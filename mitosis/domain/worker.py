@@ -1,0 +1,306 @@
+"""The worker: a process with slots, tags and a role map, which runs tasks of groups.
+
+    (none) --register--> normal <--> paused
+                            \\________/--> draining --> gone (left or lost; final)
+
+Its lease is not an event: renewals are counted in memory, and only their end is stored.
+"""
+
+from enum import StrEnum
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from mitosis.domain.event import Command, Event
+from mitosis.domain.limits import (
+    MAX_REASON_BYTES,
+    MAX_SLOTS,
+    MAX_TIMEOUT_SECONDS,
+    check_number,
+    check_tags,
+    check_text,
+)
+from mitosis.domain.roles import Role
+from mitosis.errors import AlreadyExists, InvalidInput, NotFound, WrongState
+
+
+class WorkerPhase(StrEnum):
+    """What a worker may be given."""
+
+    NORMAL = "normal"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    GONE = "gone"
+
+
+# --- events (stored form: add fields with defaults only) ---------------------------------------
+
+
+class WorkerRegistered(Event, frozen=True):
+    """`machine` and `boot` identify where it runs; `folder` is its locked work folder.
+
+    A successor with the same machine and folder, or another boot of the same machine, proves
+    that this one is dead (design, Time, leases and leadership).
+    """
+
+    TOPIC: ClassVar[str] = "worker.registered@1"
+    worker: str
+    owner: str
+    roles: dict[str, Role]
+    slots: int = 1
+    lease_seconds: float = 600.0
+    tags: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    machine: str = ""
+    boot: str = ""
+    folder: str = ""
+    host: str = ""
+    version: str = ""
+
+
+class WorkerTagsReplaced(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.tags_replaced@1"
+    tags: tuple[str, ...]
+
+
+class WorkerLabelsReplaced(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.labels_replaced@1"
+    labels: tuple[str, ...]
+
+
+class WorkerRolesGranted(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.roles_granted@1"
+    roles: dict[str, Role]
+
+
+class WorkerRolesRemoved(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.roles_removed@1"
+    groups: tuple[str, ...]
+
+
+class WorkerSlotsChanged(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.slots_changed@1"
+    slots: int
+
+
+class WorkerPaused(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.paused@1"
+    reason: str = ""
+
+
+class WorkerResumed(Event, frozen=True):
+    TOPIC: ClassVar[str] = "worker.resumed@1"
+
+
+class WorkerDrainRequested(Event, frozen=True):
+    """Takes nothing new, finishes, leaves. `force`: hands its tasks back at once."""
+
+    TOPIC: ClassVar[str] = "worker.drain_requested@1"
+    reason: str = ""
+    force: bool = False
+
+
+class WorkerLeft(Event, frozen=True):
+    """Said goodbye: nothing that it ran is alive."""
+
+    TOPIC: ClassVar[str] = "worker.left@1"
+    reason: str = ""
+
+
+class WorkerLost(Event, frozen=True):
+    """Gone without a goodbye. `proof` says why nothing that it ran can be alive."""
+
+    TOPIC: ClassVar[str] = "worker.lost@1"
+    proof: str = ""
+
+
+# --- state ------------------------------------------------------------------------------------
+
+
+class Worker(Command, frozen=True):
+    """What decisions about a worker need."""
+
+    worker: str
+    owner: str
+    roles: dict[str, Role]
+    slots: int
+    lease_seconds: float
+    tags: frozenset[str] = frozenset()
+    labels: tuple[str, ...] = ()
+    machine: str = ""
+    boot: str = ""
+    folder: str = ""
+    phase: WorkerPhase = WorkerPhase.NORMAL
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it may be given a task."""
+        return self.phase is WorkerPhase.NORMAL
+
+    def serves(self, group: str) -> bool:
+        """Whether tasks of the group may run on it (role Write or Admin)."""
+        return self.roles.get(group, Role.READ) >= Role.WRITE
+
+
+def evolve(state: Worker | None, event: Event) -> Worker:  # noqa: PLR0911
+    """Apply a fact. Total: never raises for an event that `decide` made."""
+    match event:
+        case WorkerRegistered():
+            return Worker(
+                event.worker, event.owner, event.roles, event.slots, event.lease_seconds,
+                frozenset(event.tags), event.labels, event.machine, event.boot, event.folder,
+            )  # fmt: skip
+        case _ if state is None:
+            raise AssertionError(f"{event.TOPIC} before the worker was registered")
+        case WorkerTagsReplaced(tags):
+            return replace(state, tags=frozenset(tags))
+        case WorkerLabelsReplaced(labels):
+            return replace(state, labels=labels)
+        case WorkerRolesGranted(roles):
+            return replace(state, roles={**state.roles, **roles})
+        case WorkerRolesRemoved(groups):
+            return replace(state, roles={g: r for g, r in state.roles.items() if g not in groups})
+        case WorkerSlotsChanged(slots):
+            return replace(state, slots=slots)
+        case WorkerPaused():
+            return replace(state, phase=WorkerPhase.PAUSED)
+        case WorkerResumed():
+            return replace(state, phase=WorkerPhase.NORMAL)
+        case WorkerDrainRequested():
+            return replace(state, phase=WorkerPhase.DRAINING)
+        case WorkerLeft() | WorkerLost():
+            return replace(state, phase=WorkerPhase.GONE)
+        case _:
+            return state
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+class RegisterWorker(Command, frozen=True):
+    worker: str
+    owner: str
+    roles: dict[str, Role]
+    slots: int
+    lease_seconds: float
+    tags: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    machine: str = ""
+    boot: str = ""
+    folder: str = ""
+    host: str = ""
+    version: str = ""
+
+
+class ReplaceWorkerTags(Command, frozen=True):
+    tags: tuple[str, ...]
+
+
+class ReplaceWorkerLabels(Command, frozen=True):
+    labels: tuple[str, ...]
+
+
+class GrantWorkerRoles(Command, frozen=True):
+    roles: dict[str, Role]
+
+
+class RemoveWorkerRoles(Command, frozen=True):
+    groups: tuple[str, ...]
+
+
+class ChangeWorkerSlots(Command, frozen=True):
+    slots: int
+
+
+class PauseWorker(Command, frozen=True):
+    reason: str = ""
+
+
+class ResumeWorker(Command, frozen=True):
+    pass
+
+
+class DrainWorker(Command, frozen=True):
+    reason: str = ""
+    force: bool = False
+
+
+class LeaveWorker(Command, frozen=True):
+    reason: str = ""
+
+
+class LoseWorker(Command, frozen=True):
+    proof: str
+
+
+def decide(state: Worker | None, command: Command) -> list[Event]:  # noqa: PLR0911, PLR0912
+    """Return what the command makes true; nothing for a repeat.
+
+    Raises:
+        Rejection: A rule says no.
+    """
+    match command:
+        case RegisterWorker():
+            return _register(state, command)
+        case _ if state is None:
+            raise NotFound("no such worker")
+        case LeaveWorker() | LoseWorker() if state.phase is WorkerPhase.GONE:
+            return []
+        case _ if state.phase is WorkerPhase.GONE:
+            raise WrongState(f"worker {state.worker} is gone")
+        case ReplaceWorkerTags(tags):
+            tags = check_tags(tags, "tags")
+            return [] if frozenset(tags) == state.tags else [WorkerTagsReplaced(tags)]
+        case ReplaceWorkerLabels(labels):
+            labels = check_tags(labels, "labels")
+            return [] if labels == state.labels else [WorkerLabelsReplaced(labels)]
+        case GrantWorkerRoles(roles):
+            new = {g: r for g, r in roles.items() if state.roles.get(g) is not r}
+            return [WorkerRolesGranted(new)] if new else []
+        case RemoveWorkerRoles(groups):
+            held = tuple(g for g in groups if g in state.roles)
+            return [WorkerRolesRemoved(held)] if held else []
+        case ChangeWorkerSlots(slots):
+            check_number(slots, "slots", 1, MAX_SLOTS)
+            return [] if slots == state.slots else [WorkerSlotsChanged(slots)]
+        case PauseWorker(reason):
+            return [WorkerPaused(reason)] if state.phase is WorkerPhase.NORMAL else []
+        case ResumeWorker():
+            return [WorkerResumed()] if state.phase is WorkerPhase.PAUSED else []
+        case DrainWorker(reason, force):
+            if state.phase is WorkerPhase.DRAINING and not force:
+                return []
+            return [WorkerDrainRequested(check_text(reason, "reason", MAX_REASON_BYTES), force)]
+        case LeaveWorker(reason):
+            return [WorkerLeft(check_text(reason, "reason", MAX_REASON_BYTES))]
+        case LoseWorker(proof):
+            return [WorkerLost(proof)]
+        case _:
+            raise AssertionError(f"no rule for {type(command).__name__}")
+
+
+def _register(state: Worker | None, command: RegisterWorker) -> list[Event]:
+    if state is not None:
+        raise AlreadyExists(f"worker {command.worker} is registered already")
+    check_number(command.slots, "slots", 1, MAX_SLOTS)
+    check_number(command.lease_seconds, "heartbeat timeout", 0.1, MAX_TIMEOUT_SECONDS)
+    if not command.roles:
+        raise InvalidInput("a worker must serve at least one group", field="groups")
+    for field in ("machine", "boot", "folder", "host", "version"):
+        check_text(getattr(command, field), field, 1_024)
+    return [
+        WorkerRegistered(
+            worker=command.worker,
+            owner=command.owner,
+            roles=command.roles,
+            slots=command.slots,
+            lease_seconds=command.lease_seconds,
+            tags=check_tags(command.tags, "tags"),
+            labels=check_tags(command.labels, "labels"),
+            machine=command.machine,
+            boot=command.boot,
+            folder=command.folder,
+            host=command.host,
+            version=command.version,
+        )
+    ]
