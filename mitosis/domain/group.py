@@ -1,7 +1,7 @@
-"""The group: who may use its tasks and files, and how much it may store.
+r"""The group: who may use its tasks and files, and how much it may store.
 
     (none) --create--> active <--> locked
-                          \\________/--> deleted (final)
+                          \________/--> deleted (final)
 
 A group always keeps at least one Admin.
 """

@@ -1,9 +1,9 @@
-"""The task: one command line, run until an attempt of it is committed.
+r"""The task: one command line, run until an attempt of it is committed.
 
     pending --> ready --> running --> finished   (succeeded, failed)
-       |          |  ^       | \\----> cancelled  (timed_out, error, cancelled)
-       |          |  \\-requeue-/
-       \\----------\\-------------------> cancelled  (cancelled, lost)
+       |          |  ^       | \----> cancelled  (timed_out, error, cancelled)
+       |          |  \-requeue-/
+       \----------\-------------------> cancelled  (cancelled, lost)
 
 Invariants, each held by a property test:
 - a terminal state never changes;
@@ -314,7 +314,7 @@ class Task(Command, frozen=True):
         return next((a for a in self.artifacts if a.kind is kind), None)
 
 
-def evolve(state: Task | None, event: Event) -> Task:  # noqa: PLR0911, PLR0912
+def evolve(state: Task | None, event: Event) -> Task:
     """Apply a fact. Total: never raises for an event that `decide` made."""
     match event:
         case TaskSubmitted(task, group, creator, number, spec, labels):
@@ -437,7 +437,7 @@ class RequeueTask(Command, frozen=True):
     counted: bool
 
 
-def decide(state: Task | None, command: Command) -> list[Event]:  # noqa: PLR0911, PLR0912
+def decide(state: Task | None, command: Command) -> list[Event]:
     """Return what the command makes true; nothing for a repeat.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The user: an account with a password, sessions and a quota of groups.
+r"""The user: an account with a password, sessions and a quota of groups.
 
     (none) --create--> active <--> locked
-                          \\________/--> deleted (final; the name stays taken)
+                          \________/--> deleted (final; the name stays taken)
 
 Only an active user may log in or act. A password change ends all other sessions.
 """
@@ -165,7 +165,7 @@ class RevokeSession(Command, frozen=True):
     session: str = ""
 
 
-def decide(state: User | None, command: Command) -> list[Event]:  # noqa: PLR0911
+def decide(state: User | None, command: Command) -> list[Event]:
     """Return what the command makes true; nothing for a repeat.
 
     Raises:

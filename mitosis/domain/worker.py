@@ -1,7 +1,7 @@
-"""The worker: a process with slots, tags and a role map, which runs tasks of groups.
+r"""The worker: a process with slots, tags and a role map, which runs tasks of groups.
 
     (none) --register--> normal <--> paused
-                            \\________/--> draining --> gone (left or lost; final)
+                            \________/--> draining --> gone (left or lost; final)
 
 Its lease is not an event: renewals are counted in memory, and only their end is stored.
 """
@@ -142,7 +142,7 @@ class Worker(Command, frozen=True):
         return self.roles.get(group, Role.READ) >= Role.WRITE
 
 
-def evolve(state: Worker | None, event: Event) -> Worker:  # noqa: PLR0911
+def evolve(state: Worker | None, event: Event) -> Worker:
     """Apply a fact. Total: never raises for an event that `decide` made."""
     match event:
         case WorkerRegistered():
@@ -233,7 +233,7 @@ class LoseWorker(Command, frozen=True):
     proof: str
 
 
-def decide(state: Worker | None, command: Command) -> list[Event]:  # noqa: PLR0911, PLR0912
+def decide(state: Worker | None, command: Command) -> list[Event]:
     """Return what the command makes true; nothing for a repeat.
 
     Raises:

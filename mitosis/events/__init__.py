@@ -1,1 +1,1 @@
-"""The event store: envelope, catalogue, the JetStream persistence module, the pipelined writer and the reader."""
+"""The event store: envelope, catalogue, persistence on JetStream, writer and reader."""

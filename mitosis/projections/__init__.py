@@ -1,1 +1,1 @@
-"""Events become rows: pure projections, the runner that stores them with its position, and the queries."""
+"""Events become rows: pure projections, the runner that stores them, and the queries."""
