@@ -6,7 +6,7 @@ simulator does not know the formula that is used here to judge it.
 The formula is that of M. Mathis, J. Semke, J. Mahdavi and T. Ott, "The Macroscopic Behavior of the
 TCP Congestion Avoidance Algorithm", ACM SIGCOMM CCR 27(3), 1997, with every packet acknowledged.
 It assumes losses at equal distances, no packet-sized steps and no time spent in recovery. Random
-losses raise the mean at small loss rates (5 % above at 0.0005), steps and recovery lower it at
+losses raise the mean at small loss rates (6 % above at 0.0005), steps and recovery lower it at
 large ones (8 % below at 0.02); `TOLERANCE` covers both.
 """
 

@@ -16,18 +16,18 @@ PROGRAM = campaign.PROGRAM
 PINNED_RESULT = """\
 {
   "duration_seconds": null,
-  "goodput_bits_per_second": 1210166.944908,
-  "goodput_packets_per_second": 103.610184,
+  "goodput_bits_per_second": 1194337.254902,
+  "goodput_packets_per_second": 102.254902,
   "loss": 0.02,
-  "loss_epochs": 400,
+  "loss_epochs": 1633,
   "max_window": null,
   "mss_bytes": 1460,
-  "packets_delivered": 24825,
-  "packets_lost": 478,
-  "packets_sent": 25303,
+  "packets_delivered": 98042,
+  "packets_lost": 1962,
+  "packets_sent": 100004,
   "rtt_ms": 80.0,
   "seed": 1,
-  "simulated_seconds": 239.600000,
+  "simulated_seconds": 958.800000,
   "timeouts": 0
 }
 """
@@ -95,7 +95,8 @@ def test_the_result_is_sorted_json_whose_numbers_fit_together(tmp_path: Path) ->
     result = result_of(tmp_path)
     assert result.cell == campaign.Cell(0.01, 50.0, 3)
     assert result.packets_sent == result.packets_delivered + result.packets_lost
-    assert result.loss_epochs == aimd.MEASURED_EPOCHS
+    assert result.loss_epochs >= aimd.MEASURED_EPOCHS
+    assert result.packets_sent >= aimd.MEASURED_PACKETS
     # Several losses in one window are one epoch, so there are at least as many losses.
     assert result.loss_epochs <= result.packets_lost
     assert result.packets_lost / result.packets_sent == pytest.approx(0.01, rel=0.2)
