@@ -17,6 +17,8 @@ from typing import Literal
 
 import msgspec
 
+from mitosis.errors import InvalidInput
+
 LOSSES = (0.0005, 0.002, 0.005, 0.02)
 RTTS_MS = (20.0, 80.0)
 SEEDS = (1, 2, 3, 4, 5)
@@ -104,12 +106,12 @@ def decode_result(content: bytes) -> Result:
     """Return the result in the bytes of a `result.json`.
 
     Raises:
-        ValueError: The bytes are not such a result; the text says where.
+        InvalidInput: The bytes are not such a result; the message says where.
     """
     try:
         return msgspec.json.decode(content, type=Result)
     except msgspec.DecodeError as error:
-        raise ValueError(f"not a result of aimd.py: {error}") from error
+        raise InvalidInput(f"not a result of aimd.py: {error}") from error
 
 
 def predicted_packets_per_second(loss: float, rtt_seconds: float) -> float:

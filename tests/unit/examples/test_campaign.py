@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from mitosis.errors import InvalidInput
 from mitosis.examples import aimd, campaign
 from mitosis.examples.campaign import Cell, Result
 
@@ -137,5 +138,5 @@ def test_a_result_given_twice_or_from_elsewhere_is_refused() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b'{"loss": "much"}'])
 def test_bytes_that_are_no_result_are_refused(content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not a result of aimd\.py"):
+    with pytest.raises(InvalidInput, match=r"not a result of aimd\.py"):
         campaign.decode_result(content)
