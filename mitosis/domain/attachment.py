@@ -12,7 +12,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class AttachmentStored(Event, frozen=True):
-    """`object_name` names the bytes in S3; an object that no event names does not exist."""
+    """`object_name` names the bytes in S3; an object that no event names does not exist.
+
+    `freed_bytes` is the size of the file that it replaces.
+    """
 
     TOPIC: ClassVar[str] = "attachment.stored@1"
     group: str
@@ -20,11 +23,15 @@ class AttachmentStored(Event, frozen=True):
     object_name: str
     size_bytes: int
     sha256: str
+    freed_bytes: int = 0
 
 
 class AttachmentDeleted(Event, frozen=True):
+    """`freed_bytes` go back to the group's quota."""
+
     TOPIC: ClassVar[str] = "attachment.deleted@1"
     object_name: str
+    freed_bytes: int = 0
 
 
 class Attachment(Command, frozen=True):
@@ -75,11 +82,12 @@ def decide(state: Attachment | None, command: Command) -> list[Event]:
             check_sha256(sha256)
             if state is not None and state.object_name == object_name:
                 return []
-            return [AttachmentStored(group, key, object_name, size, sha256)]
+            freed = state.size_bytes if state else 0
+            return [AttachmentStored(group, key, object_name, size, sha256, freed)]
         case DeleteAttachment():
             if state is None or not state.object_name:
                 raise NotFound("no such attachment")
-            return [AttachmentDeleted(state.object_name)]
+            return [AttachmentDeleted(state.object_name, state.size_bytes)]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 

@@ -206,7 +206,10 @@ class TaskExited(Event, frozen=True):
 
 
 class ArtifactStored(Event, frozen=True):
-    """`object_name` names the bytes in S3; `attempt` is 0 when a user uploaded it."""
+    """`object_name` names the bytes in S3; `attempt` is 0 when a user uploaded it.
+
+    `freed_bytes` is the size of the artifact that it replaces.
+    """
 
     TOPIC: ClassVar[str] = "task.artifact_stored@1"
     attempt: int
@@ -214,12 +217,16 @@ class ArtifactStored(Event, frozen=True):
     object_name: str
     size_bytes: int
     sha256: str
+    freed_bytes: int = 0
 
 
 class ArtifactDeleted(Event, frozen=True):
+    """`freed_bytes` go back to the group's quota."""
+
     TOPIC: ClassVar[str] = "task.artifact_deleted@1"
     kind: ArtifactKind
     object_name: str
+    freed_bytes: int = 0
 
 
 class TaskWarned(Event, frozen=True):
@@ -463,7 +470,7 @@ def decide(state: Task | None, command: Command) -> list[Event]:
             held = state.artifact(kind)
             if held is None:
                 raise NotFound(f"task {state.task} has no artifact of type {kind.value}")
-            return [ArtifactDeleted(kind, held.object_name)]
+            return [ArtifactDeleted(kind, held.object_name, held.size_bytes)]
         case WarnTask(worker, attempt, text):
             _check_live(state, worker, attempt)
             if state.warnings >= MAX_WARNINGS:

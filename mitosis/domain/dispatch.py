@@ -1,0 +1,114 @@
+"""Which worker runs which task: data in, choices out (design, Scheduling).
+
+A worker may run a task when its role map gives the task's group Write or Admin, and its tags are
+empty or a subset of the task's tags. Higher priority goes first, first submitted first inside a
+priority. The invariant that makes each step cheap: while a worker has a free slot, nothing that it
+may run is waiting.
+"""
+
+import heapq
+from collections.abc import Iterable
+
+import msgspec
+
+from mitosis.domain.worker import Worker
+
+Lane = tuple[str, frozenset[str]]
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """A ready task as far as dispatch is concerned. `order` is the position of its submit."""
+
+    task: str
+    group: str
+    tags: frozenset[str]
+    priority: int
+    order: int
+
+    @property
+    def lane(self) -> Lane:
+        """Tasks of one lane can be run by the same workers."""
+        return self.group, self.tags
+
+
+def may_run(worker: Worker, lane: Lane) -> bool:
+    """Whether group and tags allow it, whatever is free just now."""
+    group, tags = lane
+    return worker.serves(group) and worker.tags <= tags
+
+
+class ReadyQueue:
+    """All ready tasks that no worker has yet, in their exact order."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, list[tuple[int, int, str]]] = {}
+        self._waiting: dict[str, Waiting] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, task: str) -> bool:
+        return task in self._waiting
+
+    def push(self, waiting: Waiting) -> None:
+        """Add a task; a task that is there already is moved to its new place."""
+        self._waiting[waiting.task] = waiting
+        lane = self._lanes.setdefault(waiting.lane, [])
+        heapq.heappush(lane, (-waiting.priority, waiting.order, waiting.task))
+
+    def remove(self, task: str) -> None:
+        """Forget a task, if it waits. Its entry is dropped when it comes to the top."""
+        self._waiting.pop(task, None)
+
+    def take_for(self, worker: Worker) -> str | None:
+        """Remove and return the first task that the worker may run, or None."""
+        best: tuple[int, int, str] | None = None
+        for lane in list(self._lanes):
+            if may_run(worker, lane):
+                top = self._top(lane)
+                if top is not None and (best is None or top < best):
+                    best = top
+        if best is None:
+            return None
+        self.remove(best[2])
+        return best[2]
+
+    def _top(self, lane: Lane) -> tuple[int, int, str] | None:
+        heap = self._lanes[lane]
+        while heap:
+            priority, order, task = heap[0]
+            known = self._waiting.get(task)
+            if known and (-known.priority, known.order, known.lane) == (priority, order, lane):
+                return heap[0]
+            heapq.heappop(heap)
+        del self._lanes[lane]
+        return None
+
+
+class Capacity(msgspec.Struct):
+    """A worker and how many of its slots are free; `reachable` by its connection."""
+
+    worker: Worker
+    free: int
+    reachable: bool = True
+
+    @property
+    def open(self) -> bool:
+        """Whether it can be given a task just now."""
+        return self.free > 0 and self.reachable and self.worker.takes_work
+
+
+def choose_worker(waiting: Waiting, capacities: Iterable[Capacity]) -> str | None:
+    """Return the worker for a task that has just become ready, or None if it must wait.
+
+    The one with the most free slots, so that load is spread; among equals the first.
+    """
+    best: Capacity | None = None
+    for capacity in capacities:
+        if (
+            capacity.open
+            and may_run(capacity.worker, waiting.lane)
+            and (best is None or capacity.free > best.free)
+        ):
+            best = capacity
+    return best.worker.worker if best else None
