@@ -1,4 +1,4 @@
-"""Who may do what: one table for every service (upstream §4.4, with the corrections of avoid 3c)."""
+"""Who may do what: the rules that coordinator and projector share."""
 
 from collections.abc import Mapping
 

@@ -561,12 +561,16 @@ def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
     check_sha256(artifact.sha256)
     if artifact in state.artifacts:
         return []
-    return [
-        ArtifactStored(
-            command.attempt, artifact.kind, artifact.object_name, artifact.size_bytes,
-            artifact.sha256,
-        )
-    ]  # fmt: skip
+    replaced = state.artifact(artifact.kind)
+    stored = ArtifactStored(
+        attempt=command.attempt,
+        kind=artifact.kind,
+        object_name=artifact.object_name,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+        freed_bytes=replaced.size_bytes if replaced else 0,
+    )
+    return [stored]
 
 
 def _commit(state: Task, worker: str, attempt: int) -> list[Event]:
