@@ -45,9 +45,9 @@ _decoders = {topic: msgspec.json.Decoder(cls) for topic, cls in EVENTS.items()}
 _encode = msgspec.json.Encoder().encode
 
 
-def encode_event(event: Event) -> tuple[str, bytes]:
+def encode_event(event: Event) -> tuple[str, msgspec.Raw]:
     """Return the stored name and the JSON body of an event."""
-    return event.TOPIC, _encode(event)
+    return event.TOPIC, msgspec.Raw(_encode(event))
 
 
 def decode_event(topic: str, body: bytes | msgspec.Raw) -> Event:

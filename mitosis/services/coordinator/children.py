@@ -1,0 +1,61 @@
+"""The projector as a child process of the coordinator, started again when it ends."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+STOP_SECONDS = 10.0
+
+
+class ChildProcess:
+    """One program of ours, kept alive until `stop`. It ends with this process (see `guard`)."""
+
+    def __init__(self, arguments: Sequence[str], name: str) -> None:
+        self._arguments = [sys.executable, "-m", "mitosis", *arguments]
+        self._name = name
+        self._process: asyncio.subprocess.Process | None = None
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to keep the child alive."""
+        self._loop = asyncio.create_task(self._keep(), name=f"keep {self._name}")
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            # Its standard input is a pipe that closes when this process dies, however it dies.
+            self._process = await asyncio.create_subprocess_exec(
+                *self._arguments, stdin=asyncio.subprocess.PIPE
+            )
+            status = await self._process.wait()
+            lasted = clock() - began
+            pause = FIRST_PAUSE_SECONDS if lasted > LONGEST_PAUSE_SECONDS else pause
+            log.warning("the %s ended with status %d: again in %.1f s", self._name, status, pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+
+    async def stop(self) -> None:
+        """End the child: politely, then not."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,250 @@
+"""What every handler of the coordinator works with, and the way from a request to its reply."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from mitosis.contract import subjects, wire
+from mitosis.domain.event import Event
+from mitosis.domain.task import Task, evolve
+from mitosis.domain.user import User
+from mitosis.errors import AuthenticationFailed, MitosisError, NotFound, Unavailable
+from mitosis.nats.rpc import Caller
+from mitosis.runtime import Clock, Ids
+from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.journal import Journal, Unit
+from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.world import Head, World
+
+REMEMBERED_COMMANDS = 20_000
+MAX_BACKGROUND = 1_000
+
+log = logging.getLogger(__name__)
+
+ReadAggregate = Callable[[str], Awaitable[tuple[list[Event], Head] | None]]
+FindTask = Callable[[str], Awaitable[str | None]]
+
+
+class Core(msgspec.Struct):
+    """The parts of a coordinator in its term.
+
+    Attributes:
+        read_aggregate: Reads the events and the head of an aggregate from the store.
+        find_group: Finds the group of a task of which only the UUID is known, in the store.
+        publish: Sends a message now, without waiting.
+    """
+
+    world: World
+    journal: Journal
+    dispatcher: Dispatcher
+    leases: Leases
+    uploads: Uploads
+    clock: Clock
+    ids: Ids
+    publish: Callable[[str, bytes], None]
+    read_aggregate: ReadAggregate
+    find_group: FindTask
+    answered: "Answered"
+    background: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
+
+    def user(self, name: str) -> User:
+        """Return the active account behind a request.
+
+        Raises:
+            AuthenticationFailed: It is unknown, locked or deleted.
+        """
+        user = self.world.users.get(name)
+        if user is None or not user.active:
+            raise AuthenticationFailed(f"user {name!r} may not act: log in again")
+        return user
+
+    def begin(self, actor: str, caller: Caller) -> Unit:
+        """Begin the unit of a request.
+
+        Raises:
+            Unavailable: Too much is on its way to the disk; ask again a little later.
+        """
+        if self.journal.busy:
+            raise Unavailable(
+                "the coordinator has too many commands on their way: try again in a moment",
+                retry_after_seconds=1.0,
+            )
+        return self.journal.unit(actor, caller.request_id)
+
+    def answer(self, unit: Unit, caller: Caller, result: msgspec.Struct) -> None:
+        """Close the unit, and reply when it is stored."""
+
+        def stored(position: int) -> None:
+            data = wire.encode(wire.Reply(result=result, position=position))
+            self.answered.keep(caller, data)
+            self.publish(caller.reply, data)
+
+        def failed(error: MitosisError) -> None:
+            self.publish(caller.reply, wire.error_reply(error))
+
+        unit.then(stored, failed)
+        unit.close()
+
+    async def stored(self, unit: Unit) -> int:
+        """Close the unit and wait until it is stored.
+
+        Returns:
+            The position of its last commit.
+
+        Raises:
+            MitosisError: It is not stored, or nobody knows.
+        """
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def succeeded(position: int) -> None:
+            if not done.done():
+                done.set_result(position)
+
+        def failed(error: MitosisError) -> None:
+            if not done.done():
+                done.set_exception(error)
+
+        unit.then(succeeded, failed)
+        unit.close()
+        return await done
+
+    def refuse(self, caller: Caller, error: MitosisError) -> None:
+        """Reply with an error, when everything that it stands on is stored."""
+
+        def stored(position: int) -> None:
+            self.publish(caller.reply, wire.error_reply(error, position))
+
+        def failed(failure: MitosisError) -> None:
+            self.publish(caller.reply, wire.error_reply(failure))
+
+        try:
+            self.journal.after_settled(stored, failed)
+        except MitosisError as failure:
+            failed(failure)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that nobody waits for; what goes wrong is logged."""
+        if len(self.background) >= MAX_BACKGROUND:
+            work.close()
+            log.warning("too much to do in the background: something was left to the sweeper")
+            return
+        task = asyncio.create_task(_logged(work))
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
+
+    async def task(self, uuid: str) -> Task:
+        """Return a task by its UUID, from memory or (when it has ended) from the store.
+
+        Whoever gets an ended task must call `journal.release` on its tail when done.
+
+        Raises:
+            NotFound: There is no such task.
+        """
+        state = self.world.tasks.get(uuid)
+        if state is not None:
+            return state
+        group = await self.find_group(uuid)
+        if group is None:
+            raise NotFound(f"there is no task {uuid}", task=uuid)
+        return await self.stored_task(group, uuid)
+
+    async def stored_task(self, group: str, uuid: str) -> Task:
+        """Bring an ended task back into memory.
+
+        Raises:
+            NotFound: There is no such task in this group.
+        """
+        tail = subjects.task_tail(group, uuid)
+        found = await self.read_aggregate(tail)
+        if uuid in self.world.tasks:  # somebody else was quicker
+            return self.world.tasks[uuid]
+        if found is None:
+            raise NotFound(f"there is no task {uuid} in group {group!r}", task=uuid)
+        events, head = found
+        state: Task | None = None
+        for event in events:
+            state = evolve(state, event)
+        if state is None:
+            raise NotFound(f"there is no task {uuid} in group {group!r}", task=uuid)
+        self.world.tasks[uuid] = state
+        self.world.heads[tail] = head
+        return state
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except MitosisError as error:
+        log.warning("work in the background failed: %s", error)
+
+
+Handler = Callable[[Caller, Any], Awaitable[None] | None]
+
+
+def guarded(core: Core, handler: Handler) -> Handler:
+    """Wrap a handler: a repeated command gets its first reply, refusals wait for the disk."""
+
+    def handle(caller: Caller, body: Any) -> Awaitable[None] | None:
+        seen, reply = core.answered.begin(caller)
+        if seen:
+            if reply is not None:
+                core.publish(caller.reply, reply)
+            return None
+        try:
+            outcome = handler(caller, body)
+        except MitosisError as error:
+            core.answered.drop(caller)
+            core.refuse(caller, error)
+            return None
+        return None if outcome is None else finish(caller, outcome)
+
+    async def finish(caller: Caller, outcome: Awaitable[None]) -> None:
+        try:
+            await outcome
+        except MitosisError as error:
+            core.answered.drop(caller)
+            core.refuse(caller, error)
+        except BaseException:
+            core.answered.drop(caller)
+            raise
+
+    return handle
+
+
+class Answered:
+    """Replies by command id, so that a repeated command has no second effect. Bounded."""
+
+    def __init__(self, size: int = REMEMBERED_COMMANDS) -> None:
+        self._size = size
+        self._replies: OrderedDict[tuple[str, str], bytes | None] = OrderedDict()
+
+    def begin(self, caller: Caller) -> tuple[bool, bytes | None]:
+        """Note a command.
+
+        Returns:
+            Whether it was seen before, and its reply if that is known already.
+        """
+        if not caller.request_id:
+            return False, None
+        key = (caller.owner, caller.request_id)
+        if key in self._replies:
+            return True, self._replies[key]
+        self._replies[key] = None
+        while len(self._replies) > self._size:
+            self._replies.popitem(last=False)
+        return False, None
+
+    def keep(self, caller: Caller, reply: bytes) -> None:
+        """Keep the reply of a command that is stored."""
+        key = (caller.owner, caller.request_id)
+        if key in self._replies:
+            self._replies[key] = reply
+
+    def drop(self, caller: Caller) -> None:
+        """Forget a command that had no effect, so that it may be tried again."""
+        self._replies.pop((caller.owner, caller.request_id), None)

@@ -1,0 +1,38 @@
+"""A worker is gone: its attempts are over, its tasks go back to their places."""
+
+from mitosis.contract import subjects
+from mitosis.domain import task, worker
+from mitosis.domain.task import TaskState
+from mitosis.services.coordinator.core import Core
+from mitosis.services.coordinator.journal import Unit
+
+
+def requeue(core: Core, unit: Unit, name: str, reason: str, *, counted: bool) -> None:
+    """Put a running task back to its old place, or end it when it was lost too often."""
+    state = core.world.tasks[name]
+    tail = subjects.task_tail(state.group, name)
+    unit.run(tail, task.RequeueTask(state.attempt, reason, counted))
+    if core.world.tasks[name].state is TaskState.READY:
+        core.dispatcher.task_ready(unit, name)
+
+
+def lose_worker(core: Core, unit: Unit, name: str, proof: str) -> None:
+    """A worker is dead for certain (`proof` says why): losses count."""
+    _depart(core, unit, name, worker.LoseWorker(proof), f"worker lost: {proof}", counted=True)
+
+
+def worker_left(core: Core, unit: Unit, name: str, reason: str) -> None:
+    """A worker has said goodbye: planned, so that nothing is counted."""
+    why = f"the worker left: {reason}" if reason else "the worker left"
+    _depart(core, unit, name, worker.LeaveWorker(reason), why, counted=False)
+
+
+def _depart(
+    core: Core, unit: Unit, name: str, command: worker.Command, reason: str, *, counted: bool
+) -> None:
+    held = sorted(core.world.attempts.get(name, ()), key=core.world.orders.__getitem__)
+    unit.run(subjects.worker_tail(name), command)
+    core.leases.forget(name)
+    core.dispatcher.unreachable.discard(name)
+    for held_task in held:
+        requeue(core, unit, held_task, reason, counted=counted)

@@ -1,0 +1,95 @@
+"""Gives ready tasks to free workers: asks the rules, stores the assignment, then pushes it."""
+
+from collections.abc import Callable, Iterator
+
+from mitosis.contract import subjects, wire, work
+from mitosis.domain import task
+from mitosis.domain.dispatch import Capacity, ReadyQueue, choose_worker, may_run
+from mitosis.domain.task import TaskState
+from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.world import World
+
+Push = Callable[[str, bytes], None]
+
+
+class Dispatcher:
+    """The queue of ready tasks, and which workers can be reached."""
+
+    def __init__(self, world: World, push: Push) -> None:
+        self._world = world
+        self._push = push
+        self._queue = ReadyQueue()
+        self.unreachable: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def restore(self) -> None:
+        """Fill the queue from a world that was read from the store."""
+        for name, state in self._world.tasks.items():
+            if state.state is TaskState.READY:
+                self._queue.push(self._world.waiting(name))
+
+    def task_ready(self, unit: Unit, name: str) -> bool:
+        """Place a task that has just become ready.
+
+        Returns:
+            Whether any registered worker could run it, free or not.
+        """
+        waiting = self._world.waiting(name)
+        self._queue.push(waiting)
+        while name in self._queue:
+            chosen = choose_worker(waiting, self._capacities())
+            if chosen is None:
+                return any(may_run(w, waiting.lane) for w in self._world.workers.values())
+            self._give_first(unit, chosen)
+        return True
+
+    def task_gone(self, name: str) -> None:
+        """Forget a task that was cancelled while it waited."""
+        self._queue.remove(name)
+
+    def worker_ready(self, unit: Unit, name: str) -> None:
+        """Give a worker what it may run, until its slots are full or nothing fits."""
+        while self._is_open(name) and self._give_first(unit, name):
+            pass
+
+    def push_again(self, name: str) -> None:
+        """Push a stored assignment once more; the worker knows those that it has."""
+        state = self._world.tasks[name]
+        self._push_assignment(name, state.worker, state.attempt)
+
+    def _is_open(self, name: str) -> bool:
+        return name in self._world.workers and self._capacity(name).open
+
+    def _capacity(self, name: str) -> Capacity:
+        free = self._world.free_slots(name)
+        return Capacity(self._world.workers[name], free, name not in self.unreachable)
+
+    def _capacities(self) -> Iterator[Capacity]:
+        return map(self._capacity, self._world.workers)
+
+    def _give_first(self, unit: Unit, name: str) -> bool:
+        """Assign to a worker the first task that it may run; return whether there was one."""
+        chosen = self._queue.take_for(self._world.workers[name])
+        if chosen is not None:
+            self._assign(unit, chosen, name)
+        return chosen is not None
+
+    def _assign(self, unit: Unit, name: str, worker: str) -> None:
+        state = self._world.tasks[name]
+        lease_seconds = self._world.workers[worker].lease_seconds
+        tail = subjects.task_tail(state.group, name)
+        unit.run(tail, task.AssignTask(worker, lease_seconds))
+        attempt = state.attempt + 1
+        unit.then(lambda _: self._push_assignment(name, worker, attempt))
+
+    def _push_assignment(self, name: str, worker: str, attempt: int) -> None:
+        state = self._world.tasks.get(name)
+        if state is None or (state.worker, state.attempt) != (worker, attempt):
+            return  # decided otherwise between the assignment and its arrival on disk
+        holder = self._world.workers.get(worker)
+        if holder is None:
+            return
+        assignment = work.Assignment(name, state.group, attempt, holder.lease_seconds, state.spec)
+        self._push(subjects.work(state.group, worker), wire.encode(assignment))

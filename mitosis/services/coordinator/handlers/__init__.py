@@ -1,0 +1,1 @@
+"""One file per noun: each handler authorises, decides and answers."""

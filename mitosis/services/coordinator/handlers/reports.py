@@ -1,0 +1,217 @@
+"""What workers tell and ask: renewals, reports, uploads, goodbyes. The hot path."""
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Protocol
+
+from mitosis.artifacts.names import artifact_object, belongs_to_attempt
+from mitosis.contract import commands, subjects, wire, work
+from mitosis.domain import task
+from mitosis.domain.execution import Step
+from mitosis.domain.task import Artifact, Task, TaskState
+from mitosis.domain.worker import Worker
+from mitosis.errors import (
+    AuthenticationFailed,
+    InvalidInput,
+    Rejection,
+    StaleAttempt,
+)
+from mitosis.nats.rpc import Caller
+from mitosis.services.coordinator.core import Core
+from mitosis.services.coordinator.departures import requeue, worker_left
+from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.uploads import GRANT_SECONDS, check_quota
+
+MAX_REPORTS = 256
+
+log = logging.getLogger(__name__)
+
+
+class Objects(Protocol):
+    """What is asked of the store of artifacts."""
+
+    async def size_of(self, object_name: str) -> int | None:
+        """Return the real size, or None when there is no such object."""
+        ...
+
+    def presign_put(self, object_name: str) -> str:
+        """Return a URL that an object may be uploaded to for a while."""
+        ...
+
+    async def delete(self, object_names: Iterable[str]) -> None:
+        """Remove objects."""
+        ...
+
+
+class ReportHandlers:
+    """Handlers of `mito.worker.<worker>.*`."""
+
+    def __init__(self, core: Core, artifacts: Objects) -> None:
+        self._core = core
+        self._artifacts = artifacts
+
+    # --- renew, leave, upload -----------------------------------------------------------------
+
+    def renew(self, caller: Caller, body: work.Renew) -> None:
+        """`renew`: prolong the lease, and compare what each side thinks the worker holds."""
+        core, name = self._core, caller.owner
+        state = self._worker(name)
+        core.leases.heard(name)
+        held = {(h.task, h.attempt) for h in body.held}
+        mine = {(t, core.world.tasks[t].attempt) for t in core.world.attempts.get(name, ())}
+        foreign = [h for h in body.held if (h.task, h.attempt) not in mine]
+        for missing, _ in sorted(mine - held):
+            core.dispatcher.push_again(missing)
+        for known, attempt in held & mine:
+            if core.world.tasks[known].cancel_requested:
+                message = wire.encode(work.CancelAttempt(known, attempt))
+                core.publish(subjects.control(name), message)
+        unit = core.journal.unit(f"worker:{name}")
+        if name in core.dispatcher.unreachable:
+            core.dispatcher.unreachable.discard(name)
+            core.dispatcher.worker_ready(unit, name)
+        core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign))
+
+    def leave(self, caller: Caller, body: work.Leave) -> None:
+        """`leave`: goodbye; nothing that it ran is alive."""
+        core = self._core
+        unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
+        if caller.owner in core.world.workers:
+            worker_left(core, unit, caller.owner, body.reason)
+        core.answer(unit, caller, commands.Done())
+
+    def upload(self, caller: Caller, body: work.UploadWanted) -> None:
+        """`upload`: a place for an output, reserved against the group's quota."""
+        core = self._core
+        state = self._live(caller.owner, body.task, body.attempt)
+        group = core.world.groups[state.group]
+        old = state.artifact(body.kind)
+        grant = core.uploads.grant(
+            artifact_object(body.task, body.attempt, core.ids.uuid(), body.kind),
+            group=state.group,
+            task=body.task,
+            attempt=body.attempt,
+            kind=body.kind,
+            size_bytes=body.size_bytes,
+            used_bytes=core.world.used_bytes.get(state.group, 0) - (old.size_bytes if old else 0),
+            quota_bytes=group.storage_quota_bytes,
+        )
+        url = self._artifacts.presign_put(grant.object_name)
+        unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
+        core.answer(unit, caller, work.UploadGranted(grant.object_name, url, GRANT_SECONDS))
+
+    # --- report -------------------------------------------------------------------------------
+
+    async def report(self, caller: Caller, body: work.Reports) -> None:
+        """`report`: everything new about attempts, in order; each part is judged on its own."""
+        if len(body.reports) > MAX_REPORTS:
+            raise InvalidInput(f"{len(body.reports)} reports at once, at most {MAX_REPORTS}")
+        core, name = self._core, caller.owner
+        self._worker(name)
+        sizes: dict[str, int | None] = {}
+        for report in body.reports:
+            for artifact in report.artifacts:
+                sizes[artifact.object_name] = await self._artifacts.size_of(artifact.object_name)
+        unit = core.journal.unit(f"worker:{name}", caller.request_id)
+        codes = [self._apply(unit, name, report, sizes) for report in body.reports]
+        if name in core.world.workers:
+            core.dispatcher.worker_ready(unit, name)
+        core.answer(unit, caller, work.Verdicts(codes))
+
+    def _apply(
+        self, unit: Unit, name: str, report: work.TaskReport, sizes: dict[str, int | None]
+    ) -> str:
+        try:
+            self._live(name, report.task, report.attempt)
+            self._take_in(unit, name, report, sizes)
+        except Rejection as error:
+            if not isinstance(error, StaleAttempt):
+                log.warning("report of %s on %s refused: %s", name, report.task, error)
+            return error.code
+        return ""
+
+    def _take_in(
+        self, unit: Unit, name: str, report: work.TaskReport, sizes: dict[str, int | None]
+    ) -> None:
+        core = self._core
+        tail = subjects.task_tail(report.group, report.task)
+        steps, attempt = self._steps(report), report.attempt
+        if report.started:
+            unit.run(tail, task.ReportStart(name, attempt, steps if not report.exit else ()))
+        if report.exit is not None:
+            unit.run(tail, task.ReportExit(name, attempt, report.exit, steps))
+        elif steps and not report.started:
+            unit.run(tail, task.ReportSteps(name, attempt, steps))
+        for text in report.warnings:
+            unit.run(tail, task.WarnTask(name, attempt, text))
+        for artifact in report.artifacts:
+            self._store(unit, tail, name, report, artifact, sizes[artifact.object_name])
+        if report.committed:
+            unit.run(tail, task.CommitTask(name, attempt))
+        elif report.handed_back or report.fault:
+            reason = report.handed_back or f"worker fault: {report.fault}"
+            requeue(core, unit, report.task, reason, counted=bool(report.fault))
+
+    def _store(
+        self,
+        unit: Unit,
+        tail: str,
+        name: str,
+        report: work.TaskReport,
+        artifact: work.StoredArtifact,
+        size: int | None,
+    ) -> None:
+        """Name an uploaded object, if it is there and not larger than was granted."""
+        core = self._core
+        grant = core.uploads.take(artifact.object_name)
+        state = core.world.tasks[report.task]
+        try:
+            if not belongs_to_attempt(artifact.object_name, report.task, report.attempt):
+                raise InvalidInput(f"object {artifact.object_name!r} is not of this attempt")
+            if size is None:
+                raise InvalidInput("the uploaded object is not in the store")
+            if grant is not None and size > grant.size_bytes:
+                raise InvalidInput(f"the object has {size} bytes, {grant.size_bytes} were declared")
+            quota = core.world.groups[state.group].storage_quota_bytes
+            old = state.artifact(artifact.kind)
+            used = core.world.used_bytes.get(state.group, 0) - (old.size_bytes if old else 0)
+            check_quota(state.group, size, used + core.uploads.reserved_bytes(state.group), quota)
+        except Rejection as error:
+            text = f"{artifact.kind.value}: not stored: {error}"
+            unit.run(tail, task.WarnTask(name, report.attempt, text))
+            unit.then(lambda _: self._discard(artifact.object_name))
+            return
+        stored = Artifact(artifact.kind, artifact.object_name, size, artifact.sha256)
+        unit.run(tail, task.StoreArtifact(name, report.attempt, stored))
+
+    def _discard(self, object_name: str) -> None:
+        self._core.in_background(self._artifacts.delete([object_name]))
+
+    # --- checks -------------------------------------------------------------------------------
+
+    def _worker(self, name: str) -> Worker:
+        state = self._core.world.workers.get(name)
+        if state is None:
+            raise AuthenticationFailed(f"worker {name} is gone: register again", worker=name)
+        return state
+
+    def _live(self, name: str, uuid: str, attempt: int) -> Task:
+        state = self._core.world.tasks.get(uuid)
+        if (
+            state is None
+            or state.state is not TaskState.RUNNING
+            or (state.worker, state.attempt) != (name, attempt)
+        ):
+            raise StaleAttempt(
+                f"attempt {attempt} of task {uuid} is not live on worker {name}", task=uuid
+            )
+        return state
+
+    def _steps(self, report: work.TaskReport) -> tuple[Step, ...]:
+        """Turn ages into times of the coordinator's clock."""
+        now = self._core.clock.now()
+        return tuple(
+            Step(step.state, now - timedelta(seconds=max(0.0, step.age_seconds)))
+            for step in report.steps
+        )

@@ -1,0 +1,90 @@
+"""Reading the store: the whole history at start, one aggregate when it is needed again."""
+
+import gc
+import logging
+from time import monotonic
+
+from mitosis.contract import subjects
+from mitosis.domain.event import Event
+from mitosis.errors import CorruptData, MitosisError
+from mitosis.events.catalogue import decode_event
+from mitosis.events.envelope import Commit, decode_commit, digest
+from mitosis.events.reader import EventReader
+from mitosis.services.coordinator.world import Head, World
+
+log = logging.getLogger(__name__)
+
+
+async def read_world(reader: EventReader) -> tuple[World, int]:
+    """Fold all history into a new world.
+
+    Returns:
+        The world, and the position of the last commit in it.
+
+    Raises:
+        CorruptData: A stored commit cannot be read, or does not continue its aggregate.
+    """
+    world, position, began = World(), 0, monotonic()
+    gc.disable()  # a fold of much history makes no cycles; the collector only costs time here
+    try:
+        async for batch in reader.history():
+            for position, subject, payload in batch:
+                take_in(world, position, subject, payload)
+    finally:
+        gc.enable()
+    log.info(
+        "history read: %d commits in %.2f s, %d tasks waiting or running",
+        position,
+        monotonic() - began,
+        len(world.tasks),
+    )
+    return world, position
+
+
+def take_in(world: World, position: int, subject: str, payload: bytes) -> None:
+    """Apply one stored commit to a world.
+
+    Raises:
+        CorruptData: It cannot be read, or does not continue its aggregate.
+    """
+    tail = subjects.tail_of(subject)
+    commit = decode_commit(subject, payload, position)
+    head = world.heads.get(tail)
+    if head is not None and (head.version + 1, head.digest) != (commit.version, commit.previous):
+        raise CorruptData(
+            f"the commit at position {position} does not continue {tail}: it has version "
+            f"{commit.version}, after version {head.version}; run `mito events verify`",
+            position=position,
+            subject=subject,
+        )
+    try:
+        for event in events_of(commit):
+            world.apply(tail, event, position)
+    except MitosisError as error:
+        error.details.setdefault("position", position)
+        raise
+    world.heads[tail] = Head(commit.last_version, position, digest(subject, payload))
+    if tail.startswith("task."):
+        world.forget_task(tail)
+
+
+def events_of(commit: Commit) -> list[Event]:
+    """Return the events of a commit in today's form."""
+    return [decode_event(topic, body) for topic, body in commit.events]
+
+
+async def read_aggregate(reader: EventReader, tail: str) -> tuple[list[Event], Head] | None:
+    """Return all events of an aggregate and its head, or None if there is no such one."""
+    events: list[Event] = []
+    head: Head | None = None
+    for position, subject, payload in await reader.read_aggregate(tail):
+        commit = decode_commit(subject, payload, position)
+        events.extend(events_of(commit))
+        head = Head(commit.last_version, position, digest(subject, payload))
+    return (events, head) if head else None
+
+
+async def find_group(reader: EventReader, task: str) -> str | None:
+    """Return the group of a task of which only the UUID is known, or None."""
+    found = await reader.last_message(subjects.events(subjects.task_tail("*", task)))
+    return None if found is None else subjects.tail_of(found[1]).split(".")[1]

@@ -1,0 +1,236 @@
+"""From decisions to stored commits: the unit of work and the order of effects.
+
+A unit collects the events of one command (or of one internal step) per aggregate. They change the
+world at once, so that the next decision stands on them; they are encoded and handed to the
+pipelined writer when the unit closes; effects that anyone outside can see (replies, pushes) run
+only after everything before them is stored. When a commit cannot be stored, nothing behind it can
+be either (each carries the expected end of the whole stream), so the world is thrown away and
+read anew: an answer never stands on something that does not exist.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mitosis.contract import subjects
+from mitosis.domain.event import Command, Event
+from mitosis.errors import MitosisError
+from mitosis.events.catalogue import encode_event
+from mitosis.events.envelope import Commit, digest, encode_commit
+from mitosis.events.writer import Append, PipelinedWriter
+from mitosis.runtime import Clock, Ids
+from mitosis.services.coordinator.world import Head, World, decide
+
+OnStored = Callable[[int], None]
+OnFailed = Callable[[MitosisError], None]
+
+BACKLOG = 20_000  # commits; about 4 s of what one node stores
+
+
+class Unit:
+    """The events of one step, on their way into the store.
+
+    Always close it, and never await between beginning and closing it: its positions are predicted,
+    and units must not be interleaved.
+
+    `atomic`: commits of several aggregates are stored all or not at all, for the price of some
+    milliseconds; otherwise each is, in order.
+    """
+
+    def __init__(self, journal: "Journal", actor: str, command_id: str) -> None:
+        self._journal = journal
+        self.actor = actor
+        self.command_id = command_id
+        self.atomic = False
+        self._events: dict[str, list[Event]] = {}
+        self._offsets: dict[str, int] = {}
+        self._on_stored: list[OnStored] = []
+        self._on_failed: list[OnFailed] = []
+
+    def run(self, tail: str, command: Command) -> list[Event]:
+        """Decide a command on an aggregate and take the events in.
+
+        Raises:
+            Rejection: A rule says no; nothing of this command was taken in.
+        """
+        events = decide(tail, self._journal.world.state(tail), command)
+        self.add(tail, events)
+        return events
+
+    def add(self, tail: str, events: Sequence[Event]) -> None:
+        """Take decided events in."""
+        if not events:
+            return
+        offset = self._offsets.setdefault(tail, len(self._offsets))
+        position = self._journal.next_position + offset
+        for event in events:
+            self._journal.world.apply(tail, event, position)
+        self._events.setdefault(tail, []).extend(events)
+
+    def then(self, on_stored: OnStored, on_failed: OnFailed | None = None) -> None:
+        """Run `on_stored(position)` when all of the unit, and all before it, is stored."""
+        self._on_stored.append(on_stored)
+        if on_failed is not None:
+            self._on_failed.append(on_failed)
+
+    def close(self) -> None:
+        """Hand the events to the writer."""
+        self._journal.close_unit(self, self._events)
+
+    def stored(self, position: int) -> None:
+        """Run the effects."""
+        for effect in self._on_stored:
+            effect(position)
+
+    def failed(self, error: MitosisError) -> None:
+        """Tell those who wait that it was not stored, or that nobody knows."""
+        for effect in self._on_failed:
+            effect(error)
+
+
+class Journal:
+    """The one way into the store for a coordinator in its term.
+
+    The writer takes a bounded number of commits at once; more than that wait here, in order, up to
+    `BACKLOG`. Positions are given out when a commit is decided, wherever it waits.
+    """
+
+    def __init__(self, world: World, writer: PipelinedWriter, clock: Clock, ids: Ids) -> None:
+        self.world = world
+        self._writer = writer
+        self._clock = clock
+        self._ids = ids
+        self._next = writer.next_position
+        self._backlog: deque[_Entry] = deque()
+        self._backlog_size = 0
+        self._units: deque[tuple[int, Unit]] = deque()
+        self._stored_up_to = writer.next_position - 1
+        self._pending: dict[str, int] = {}
+        self._failure: MitosisError | None = None
+
+    @property
+    def next_position(self) -> int:
+        """Position that the next commit will have."""
+        return self._next
+
+    @property
+    def position(self) -> int:
+        """Position of the last commit that was decided, stored or on its way."""
+        return self._next - 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether new commands should be turned away for the moment."""
+        return self._backlog_size > BACKLOG
+
+    def unit(self, actor: str, command_id: str = "") -> Unit:
+        """Begin a step.
+
+        Raises:
+            MitosisError: The store is closed for this term.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return Unit(self, actor, command_id)
+
+    def close_unit(self, unit: Unit, events: dict[str, list[Event]]) -> None:
+        """Encode the commits of a unit, hand them in, and keep its effects until all is stored."""
+        if self._failure is not None:
+            unit.failed(self._failure)
+            return
+        appends = [self._encode(unit, tail, of_tail) for tail, of_tail in events.items()]
+        tails = list(events)
+        if unit.atomic and len(appends) > 1:
+            self._hand_in(_Entry(appends, tails))
+        else:
+            for append, tail in zip(appends, tails, strict=True):
+                self._hand_in(_Entry([append], [tail]))
+        self._units.append((self.position, unit))
+        self._progress()
+
+    def after_settled(self, effect: OnStored, on_failed: OnFailed) -> None:
+        """Run an effect when everything decided so far is stored (for refusals)."""
+        unit = Unit(self, "", "")
+        unit.then(effect, on_failed)
+        unit.close()
+
+    def release(self, tail: str) -> None:
+        """Let a task out of memory if it has ended and nothing of it is on its way."""
+        if tail.startswith("task.") and tail not in self._pending:
+            self.world.forget_task(tail)
+
+    async def flush(self) -> None:
+        """Wait until everything that was decided is stored.
+
+        Raises:
+            MitosisError: It cannot be.
+        """
+        settled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.after_settled(settled.set_result, settled.set_exception)
+        await settled
+
+    def fail(self, error: MitosisError) -> None:
+        """End the term: nothing more is stored, and everybody who waits is told."""
+        if self._failure is None:
+            self._failure = error
+            self._backlog.clear()
+            units, self._units = self._units, deque()
+            for _, unit in units:
+                unit.failed(error)
+
+    def _encode(self, unit: Unit, tail: str, events: Sequence[Event]) -> Append:
+        head = self.world.heads.get(tail) or Head()
+        commit = Commit(
+            commit=self._ids.commit_id(),
+            command=unit.command_id,
+            actor=unit.actor,
+            time=self._clock.now(),
+            version=head.version + 1,
+            previous=head.digest,
+            events=[encode_event(event) for event in events],
+        )
+        subject = subjects.events(tail)
+        payload = encode_commit(commit)
+        self.world.heads[tail] = Head(commit.last_version, self._next, digest(subject, payload))
+        self._next += 1
+        self._pending[tail] = self._pending.get(tail, 0) + 1
+        return Append(subject, payload, head.position)
+
+    def _hand_in(self, entry: "_Entry") -> None:
+        self._backlog.append(entry)
+        self._backlog_size += len(entry.appends)
+        self._send_what_fits()
+
+    def _send_what_fits(self) -> None:
+        backlog = self._backlog
+        while backlog and self._writer.room >= len(backlog[0].appends):
+            entry = backlog.popleft()
+            self._backlog_size -= len(entry.appends)
+            self._writer.send_batch(entry.appends, lambda at, e=entry: self._stored(e, at))
+
+    def _stored(self, entry: "_Entry", position: int) -> None:
+        self._stored_up_to = position
+        for tail in entry.tails:
+            left = self._pending[tail] - 1
+            if left:
+                self._pending[tail] = left
+            else:
+                del self._pending[tail]
+                self.release(tail)
+        if self._failure is None:
+            self._send_what_fits()
+        self._progress()
+
+    def _progress(self) -> None:
+        units = self._units
+        while units and units[0][0] <= self._stored_up_to:
+            at, unit = units.popleft()
+            unit.stored(at)
+
+
+class _Entry(NamedTuple):
+    """Commits that are stored together: one, or an atomic batch."""
+
+    appends: list[Append]
+    tails: list[str]

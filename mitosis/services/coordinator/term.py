@@ -1,0 +1,204 @@
+"""One term: from the moment this coordinator becomes the one writer until it stops being it.
+
+A term reads all history, opens itself in the store (TermStarted: whoever wrote before is fenced
+from then on, because every append names the end of the stream that it expects), and serves. When
+an append fails for good, everything in memory may be ahead of the store: the term ends, and the
+next one reads history again. Nothing survives from term to term but the store.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from mitosis._version import __version__
+from mitosis.artifacts.s3 import S3Store
+from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.contract import commands, subjects, wire, work
+from mitosis.domain import platform
+from mitosis.errors import MitosisError, StoreUnavailable
+from mitosis.events.reader import EventReader
+from mitosis.events.writer import PipelinedWriter
+from mitosis.nats.connection import Connection
+from mitosis.nats.rpc import Endpoints
+from mitosis.runtime import Clock, Ids
+from mitosis.services.auth.passwords import PasswordHasher
+from mitosis.services.auth.tokens import TokenKeys, WorkerTokens
+from mitosis.services.coordinator import history
+from mitosis.services.coordinator.core import Answered, Core, Handler, guarded
+from mitosis.services.coordinator.departures import lose_worker
+from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.handlers.reports import ReportHandlers
+from mitosis.services.coordinator.handlers.tasks import TaskHandlers
+from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
+from mitosis.services.coordinator.handlers.workers import WorkerHandlers
+from mitosis.services.coordinator.journal import Journal
+from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.uploads import Uploads
+
+log = logging.getLogger(__name__)
+
+LEASE_CHECK_SECONDS = 0.5
+
+
+class Parts(msgspec.Struct):
+    """What a term is made of and does not own."""
+
+    config: CoordinatorConfig
+    connection: Connection
+    store: S3Store
+    hasher: PasswordHasher
+    keys: TokenKeys
+    clock: Clock
+    ids: Ids
+    name: str
+
+
+class Term:
+    """A coordinator in office."""
+
+    def __init__(self, parts: Parts, core: Core, writer: PipelinedWriter) -> None:
+        self._parts = parts
+        self.core = core
+        self._writer = writer
+        self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
+        self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
+        self._lease_loop: asyncio.Task[None] | None = None
+        self.ended: asyncio.Future[MitosisError] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    async def open(cls, parts: Parts, reader: EventReader) -> "Term":
+        """Read history and become the one writer.
+
+        Raises:
+            MitosisError: The store does not answer, is damaged, or somebody else came first.
+        """
+        world, position = await history.read_world(reader)
+        writer = PipelinedWriter(parts.connection, position)
+        await writer.start()
+        journal = Journal(world, writer, parts.clock, parts.ids)
+        core = Core(
+            world=world,
+            journal=journal,
+            dispatcher=Dispatcher(world, _pusher(parts.connection)),
+            leases=Leases(parts.clock),
+            uploads=Uploads(parts.clock),
+            clock=parts.clock,
+            ids=parts.ids,
+            publish=_pusher(parts.connection),
+            read_aggregate=lambda tail: history.read_aggregate(reader, tail),
+            find_group=lambda task: history.find_group(reader, task),
+            answered=Answered(),
+        )
+        term = cls(parts, core, writer)
+        writer.on_closed = term._end
+        await term._take_office()
+        return term
+
+    async def _take_office(self) -> None:
+        core = self.core
+        unit = core.journal.unit("system:coordinator")
+        unit.run(subjects.PLATFORM_TAIL, platform.StartTerm(self._parts.name, __version__))
+        await core.stored(unit)
+        await self._ensure_admin()
+        core.dispatcher.restore()
+        for name in core.world.workers:
+            core.leases.heard(name)
+            core.dispatcher.unreachable.add(name)
+
+    async def _ensure_admin(self) -> None:
+        """Create the first administrator; a later change of the setting has no effect."""
+        name, core = self._parts.config.admin_user, self.core
+        if name in core.world.users:
+            return
+        password_hash = await self._parts.hasher.hash(self._parts.config.admin_password)
+        unit = core.journal.unit("system:coordinator")
+        add_user(core, unit, name, password_hash, admin=True)
+        await core.stored(unit)
+        log.info("administrator %r created", name)
+
+    async def serve(self) -> None:
+        """Begin to answer users and workers."""
+        core, parts = self.core, self._parts
+        tasks = TaskHandlers(core)
+        users = UserHandlers(core, parts.hasher)
+        lease_seconds = parts.config.heartbeat_timeout.total_seconds()
+        tokens = WorkerTokens(parts.keys, parts.config.access_token_expires_in, parts.clock)
+        workers = WorkerHandlers(core, tokens, lease_seconds)
+        reports = ReportHandlers(
+            core,
+            artifacts=parts.store.artifacts,
+        )
+        table: list[tuple[Endpoints, str, type[msgspec.Struct], Handler]] = [
+            (self._commands, "task.submit", commands.SubmitTask, tasks.submit),
+            (self._commands, "task.submit_many", commands.SubmitMany, tasks.submit_many),
+            (self._commands, "task.cancel", commands.CancelTask, tasks.cancel),
+            (self._commands, "user.create", commands.CreateUser, users.create_user),
+            (self._commands, "group.create", commands.CreateGroup, users.create_group),
+            (self._commands, "session.revoke", commands.RevokeSession, users.revoke_session),
+            (self._commands, "worker.register", commands.RegisterWorker, workers.register),
+            (self._commands, "worker.drain", commands.DrainWorker, workers.drain),
+            (self._reports, "renew", work.Renew, reports.renew),
+            (self._reports, "report", work.Reports, reports.report),
+            (self._reports, "upload", work.UploadWanted, reports.upload),
+            (self._reports, "leave", work.Leave, reports.leave),
+        ]
+        for endpoints, verb, body, handler in table:
+            endpoints.add(verb, body, guarded(core, handler))
+        await self._commands.start()
+        await self._reports.start()
+        self._lease_loop = asyncio.create_task(self._watch_leases(), name="leases")
+        resync = wire.encode(work.Resync())
+        for name in core.world.workers:
+            core.publish(subjects.control(name), resync)
+
+    def worker_disconnected(self, name: str) -> None:
+        """The connection of a worker was lost: give it nothing new until it is heard again."""
+        if name in self.core.world.workers:
+            self.core.dispatcher.unreachable.add(name)
+
+    async def _watch_leases(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_CHECK_SECONDS)
+            core = self.core
+            leases = {n: w.lease_seconds for n, w in core.world.workers.items()}
+            for name in core.leases.expired(leases):
+                silent = core.leases.silent_seconds(name)
+                log.warning("worker %s is lost: silent for %.1f s", name, silent)
+                unit = core.journal.unit("system:coordinator")
+                lose_worker(
+                    core, unit, name, f"not heard for {leases[name]:g} s, its lease is over"
+                )
+                unit.close()
+
+    def _end(self, error: MitosisError) -> None:
+        self.core.journal.fail(error)
+        if not self.ended.done():
+            self.ended.set_result(error)
+
+    async def close(self) -> None:
+        """Stop answering, store what is decided, and leave office."""
+        if self._lease_loop is not None:
+            self._lease_loop.cancel()
+            await asyncio.gather(self._lease_loop, return_exceptions=True)
+        await self._commands.stop()
+        await self._reports.stop()
+        if self.core.background:
+            await asyncio.wait(self.core.background, timeout=5)
+        await self._writer.close()
+        self.core.journal.fail(StoreUnavailable("the coordinator is stopping: try again"))
+
+
+def _pusher(connection: Connection) -> Callable[[str, bytes], None]:
+    """Return a way to send that never fails: what is lost is asked for or pushed again."""
+
+    def push(subject: str, data: bytes) -> None:
+        if not subject:
+            return
+        try:
+            connection.publish(subject, data)
+        except MitosisError as error:
+            log.info("not sent to %s: %s", subject, error)
+
+    return push

@@ -1,0 +1,182 @@
+"""The coordinator's memory: every live aggregate and the indexes that decisions need.
+
+Nothing here is authoritative: it is a fold of the stream, and the same fold is used at start (from
+history) and at run time (from what was just decided). Ended tasks are not kept; their UUIDs are
+remembered in 8 bytes each, so that a repeated submit is noticed.
+"""
+
+from typing import Any
+
+import msgspec
+
+from mitosis.contract import subjects
+from mitosis.domain import attachment, group, platform, task, user, worker
+from mitosis.domain.dispatch import Waiting
+from mitosis.domain.event import Event
+from mitosis.domain.roles import Role
+from mitosis.domain.task import Task, TaskState
+from mitosis.events import catalogue
+
+
+class Head(msgspec.Struct):
+    """Where an aggregate ends: its version, the position and the digest of its last commit."""
+
+    version: int = 0
+    position: int = 0
+    digest: str = ""
+
+
+class World:
+    """All live state, changed only by `apply`."""
+
+    def __init__(self) -> None:
+        self.users: dict[str, user.User] = {}
+        self.groups: dict[str, group.Group] = {}
+        self.workers: dict[str, worker.Worker] = {}
+        self.tasks: dict[str, Task] = {}
+        self.platform = platform.Platform()
+        self.heads: dict[str, Head] = {}
+        self.orders: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
+        self.used_bytes: dict[str, int] = {}
+        self.memberships: dict[str, dict[str, Role]] = {}
+        self.attempts: dict[str, set[str]] = {}
+        self.owned_groups: dict[str, int] = {}
+        self.ended: set[int] = set()
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def state(self, tail: str) -> Any:
+        """Return the state of an aggregate, or None."""
+        kind, _, name = tail.partition(".")
+        match kind:
+            case "task":
+                return self.tasks.get(name.rpartition(".")[2])
+            case "user":
+                return self.users.get(name)
+            case "group":
+                return self.groups.get(name)
+            case "worker":
+                return self.workers.get(name)
+            case "platform":
+                return self.platform
+            case _:
+                return None
+
+    def roles_of(self, name: str) -> dict[str, Role]:
+        """Return the groups of a user with the role in each."""
+        return self.memberships.get(name, {})
+
+    def free_slots(self, name: str) -> int:
+        """Return how many more tasks a worker may be given."""
+        return self.workers[name].slots - len(self.attempts.get(name, ()))
+
+    def has_ended(self, task_uuid: str) -> bool:
+        """Whether a task of this UUID has ended (a rare false yes is settled by the store)."""
+        return short_id(task_uuid) in self.ended
+
+    def waiting(self, name: str) -> Waiting:
+        """Return a ready task as dispatch sees it."""
+        state = self.tasks[name]
+        return Waiting(
+            name, state.group, frozenset(state.spec.tags), state.spec.priority, self.orders[name]
+        )
+
+    # --- changing -----------------------------------------------------------------------------
+
+    def apply(self, tail: str, event: Event, position: int) -> None:
+        """Take a fact in. `position` is that of the commit, which may still be on its way."""
+        kind, _, name = tail.partition(".")
+        match kind:
+            case "task":
+                self._apply_task(name.rpartition(".")[2], event, position)
+            case "worker":
+                self._apply_worker(name, event)
+            case "user":
+                self.users[name] = user.evolve(self.users.get(name), event)
+            case "group":
+                self._apply_group(name, event)
+            case "attachment":
+                self._apply_attachment(name.partition(".")[0], event)
+            case "platform":
+                self.platform = platform.evolve(self.platform, event)
+            case _:
+                raise AssertionError(f"no such kind of aggregate: {tail}")
+
+    def forget_task(self, tail: str) -> None:
+        """Drop an ended task whose last commit is stored; it can be read from the store."""
+        name = tail.rpartition(".")[2]
+        state = self.tasks.get(name)
+        if state is not None and state.state.terminal:
+            del self.tasks[name]
+            self.orders.pop(name, None)
+            self.heads.pop(tail, None)
+
+    def _apply_task(self, name: str, event: Event, position: int) -> None:
+        old = self.tasks.get(name)
+        new = task.evolve(old, event)
+        self.tasks[name] = new
+        match event:
+            case task.TaskSubmitted():
+                self.orders[name] = position
+                self.numbers[new.group] = max(self.numbers.get(new.group, 0), new.number)
+            case task.ArtifactStored(_, _, _, size, _, freed):
+                self._use(new.group, size - freed)
+            case task.ArtifactDeleted(_, _, freed):
+                self._use(new.group, -freed)
+            case _:
+                pass
+        if old is not None and old.state is TaskState.RUNNING and old.worker != new.worker:
+            self.attempts.get(old.worker, set()).discard(name)
+        if new.state is TaskState.RUNNING and new.worker:
+            self.attempts.setdefault(new.worker, set()).add(name)
+        elif new.state.terminal:
+            self.ended.add(short_id(name))
+
+    def _apply_worker(self, name: str, event: Event) -> None:
+        self.workers[name] = worker.evolve(self.workers.get(name), event)
+        if isinstance(event, worker.WorkerLeft | worker.WorkerLost):
+            del self.workers[name]
+            self.attempts.pop(name, None)
+            self.heads.pop(subjects.worker_tail(name), None)
+
+    def _apply_group(self, name: str, event: Event) -> None:
+        self.groups[name] = group.evolve(self.groups.get(name), event)
+        match event:
+            case group.GroupCreated(_, creator):
+                self.memberships.setdefault(creator, {})[name] = Role.ADMIN
+                self.owned_groups[creator] = self.owned_groups.get(creator, 0) + 1
+            case group.MemberRoleSet(member, role):
+                self.memberships.setdefault(member, {})[name] = role
+            case group.MemberRemoved(member):
+                self.memberships.get(member, {}).pop(name, None)
+            case _:
+                pass
+
+    def _apply_attachment(self, group_name: str, event: Event) -> None:
+        match event:
+            case attachment.AttachmentStored(_, _, _, size, _, freed):
+                self._use(group_name, size - freed)
+            case attachment.AttachmentDeleted(_, freed):
+                self._use(group_name, -freed)
+            case _:
+                pass
+
+    def _use(self, group_name: str, size: int) -> None:
+        self.used_bytes[group_name] = self.used_bytes.get(group_name, 0) + size
+
+
+def short_id(task_uuid: str) -> int:
+    """Return 60 bits of a UUID as a number: enough to notice a repeat, small in memory."""
+    return int(task_uuid.replace("-", "")[:15], 16)
+
+
+def decide(tail: str, state: Any, command: Any) -> list[Event]:
+    """Let the aggregate's rules decide.
+
+    Raises:
+        Rejection: A rule says no.
+    """
+    module = catalogue.AGGREGATES[subjects.aggregate_kind(tail)]
+    events: list[Event] = module.decide(state, command)
+    return events
