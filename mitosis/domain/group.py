@@ -30,7 +30,7 @@ class GroupPhase(StrEnum):
 
 
 class GroupCreated(Event, frozen=True):
-    """The creator is its first Admin."""
+    """A group was created; its creator is its first Admin."""
 
     TOPIC: ClassVar[str] = "group.created@1"
     name: str
@@ -39,22 +39,30 @@ class GroupCreated(Event, frozen=True):
 
 
 class MemberRoleSet(Event, frozen=True):
+    """A user became a member of the group, or got another role in it."""
+
     TOPIC: ClassVar[str] = "group.member_role_set@1"
     user: str
     role: Role
 
 
 class MemberRemoved(Event, frozen=True):
+    """A user is a member of the group no more."""
+
     TOPIC: ClassVar[str] = "group.member_removed@1"
     user: str
 
 
 class StorageQuotaChanged(Event, frozen=True):
+    """The bytes that the group may store were set anew."""
+
     TOPIC: ClassVar[str] = "group.storage_quota_changed@1"
     quota_bytes: int
 
 
 class GroupStateChanged(Event, frozen=True):
+    """The group was locked, unlocked or deleted."""
+
     TOPIC: ClassVar[str] = "group.state_changed@1"
     state: GroupPhase
     reason: str = ""
@@ -106,25 +114,35 @@ def evolve(state: Group | None, event: Event) -> Group:
 
 
 class CreateGroup(Command, frozen=True):
+    """Create a group; `creator` becomes its first Admin."""
+
     name: str
     creator: str
     storage_quota_bytes: int = DEFAULT_STORAGE_QUOTA_BYTES
 
 
 class SetMemberRole(Command, frozen=True):
+    """Take a user into the group, or change the role of a member."""
+
     user: str
     role: Role
 
 
 class RemoveMember(Command, frozen=True):
+    """Take the role of a user away; the last Admin stays."""
+
     user: str
 
 
 class ChangeStorageQuota(Command, frozen=True):
+    """Set how many bytes the group may store."""
+
     quota_bytes: int
 
 
 class ChangeGroupState(Command, frozen=True):
+    """Lock, unlock or delete the group."""
+
     state: GroupPhase
     reason: str = ""
 

@@ -146,7 +146,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskSubmitted(Event, frozen=True):
-    """`number` counts the tasks of the group from 1."""
+    """A task was submitted; `number` counts the tasks of its group from 1."""
 
     TOPIC: ClassVar[str] = "task.submitted@1"
     task: str
@@ -158,22 +158,28 @@ class TaskSubmitted(Event, frozen=True):
 
 
 class TaskLabelsReplaced(Event, frozen=True):
+    """The labels of the task were set anew, at any time of its life."""
+
     TOPIC: ClassVar[str] = "task.labels_replaced@1"
     labels: tuple[str, ...]
 
 
 class TaskChanged(Event, frozen=True):
-    """How it will run was changed before it started; holds the whole new specification."""
+    """What is to be run was changed before it ran; holds the whole new specification."""
 
     TOPIC: ClassVar[str] = "task.changed@1"
     spec: TaskSpec
 
 
 class TaskReady(Event, frozen=True):
+    """Nothing holds the task back any more: it waits for a worker only."""
+
     TOPIC: ClassVar[str] = "task.ready@1"
 
 
 class TaskAssigned(Event, frozen=True):
+    """A worker was given the task as attempt `attempt`; stored before it was pushed."""
+
     TOPIC: ClassVar[str] = "task.assigned@1"
     attempt: int
     worker: str
@@ -181,7 +187,7 @@ class TaskAssigned(Event, frozen=True):
 
 
 class TaskStarted(Event, frozen=True):
-    """The program runs. `steps` are the execution states up to here."""
+    """The program runs; `steps` are the execution states up to here."""
 
     TOPIC: ClassVar[str] = "task.started@1"
     attempt: int
@@ -189,7 +195,7 @@ class TaskStarted(Event, frozen=True):
 
 
 class TaskProgressed(Event, frozen=True):
-    """Finer execution states, each with its own time."""
+    """The attempt reached finer execution states, each with its own time."""
 
     TOPIC: ClassVar[str] = "task.progressed@1"
     attempt: int
@@ -197,7 +203,7 @@ class TaskProgressed(Event, frozen=True):
 
 
 class TaskExited(Event, frozen=True):
-    """The program ended, or could not be started. Outputs may still be on their way."""
+    """The program ended, or could not be started; outputs may still be on their way."""
 
     TOPIC: ClassVar[str] = "task.exited@1"
     attempt: int
@@ -206,7 +212,7 @@ class TaskExited(Event, frozen=True):
 
 
 class ArtifactStored(Event, frozen=True):
-    """`object_name` names the bytes in S3; `attempt` is 0 when a user uploaded it.
+    """An output is what `object_name` names in S3; `attempt` is 0 when a user uploaded it.
 
     `freed_bytes` is the size of the artifact that it replaces.
     """
@@ -221,7 +227,7 @@ class ArtifactStored(Event, frozen=True):
 
 
 class ArtifactDeleted(Event, frozen=True):
-    """`freed_bytes` go back to the group's quota."""
+    """An output was deleted; its `freed_bytes` go back to the group's quota."""
 
     TOPIC: ClassVar[str] = "task.artifact_deleted@1"
     kind: ArtifactKind
@@ -230,7 +236,7 @@ class ArtifactDeleted(Event, frozen=True):
 
 
 class TaskWarned(Event, frozen=True):
-    """Something that the owner should know and that does not change the outcome."""
+    """The owner should know something that does not change the outcome."""
 
     TOPIC: ClassVar[str] = "task.warned@1"
     attempt: int
@@ -258,7 +264,7 @@ class TaskRequeued(Event, frozen=True):
 
 
 class TaskCommitted(Event, frozen=True):
-    """The attempt is the task's last word. Every artifact that the task names exists."""
+    """The attempt is the task's last word; every artifact that the task names exists."""
 
     TOPIC: ClassVar[str] = "task.committed@1"
     attempt: int
@@ -267,12 +273,14 @@ class TaskCommitted(Event, frozen=True):
 
 
 class TaskCancelRequested(Event, frozen=True):
+    """Somebody wants the task to end; a running program is being stopped."""
+
     TOPIC: ClassVar[str] = "task.cancel_requested@1"
     reason: str = ""
 
 
 class TaskCancelled(Event, frozen=True):
-    """Ended without an attempt that ran to its end."""
+    """The task ended without an attempt that ran to its end."""
 
     TOPIC: ClassVar[str] = "task.cancelled@1"
     outcome: Outcome
@@ -369,6 +377,8 @@ def evolve(state: Task | None, event: Event) -> Task:
 
 
 class SubmitTask(Command, frozen=True):
+    """Submit a task; the same again is the same task."""
+
     task: str
     group: str
     creator: str
@@ -378,31 +388,43 @@ class SubmitTask(Command, frozen=True):
 
 
 class ReplaceTaskLabels(Command, frozen=True):
+    """Set the labels of the task, ended or not."""
+
     labels: tuple[str, ...]
 
 
 class ChangeTask(Command, frozen=True):
+    """Replace what is to be run, before it runs."""
+
     spec: TaskSpec
 
 
 class AssignTask(Command, frozen=True):
+    """Give a ready task to a worker, as its next attempt."""
+
     worker: str
     lease_seconds: float
 
 
 class ReportStart(Command, frozen=True):
+    """The worker says that the program runs."""
+
     worker: str
     attempt: int
     steps: tuple[Step, ...] = ()
 
 
 class ReportSteps(Command, frozen=True):
+    """The worker says which execution states the attempt has reached."""
+
     worker: str
     attempt: int
     steps: tuple[Step, ...]
 
 
 class ReportExit(Command, frozen=True):
+    """The worker says how the program ended."""
+
     worker: str
     attempt: int
     exit: Exit
@@ -410,7 +432,7 @@ class ReportExit(Command, frozen=True):
 
 
 class StoreArtifact(Command, frozen=True):
-    """From a worker (`worker` and `attempt` given) or from a user (`attempt` 0)."""
+    """Name an uploaded output: of a worker's attempt, or of a user (no worker, attempt 0)."""
 
     worker: str
     attempt: int
@@ -418,26 +440,34 @@ class StoreArtifact(Command, frozen=True):
 
 
 class DeleteArtifact(Command, frozen=True):
+    """Delete the output of one kind."""
+
     kind: ArtifactKind
 
 
 class WarnTask(Command, frozen=True):
+    """Tell the owner something that does not change the outcome."""
+
     worker: str
     attempt: int
     text: str
 
 
 class CommitTask(Command, frozen=True):
+    """The worker says that nothing more will come: end the task."""
+
     worker: str
     attempt: int
 
 
 class RequestCancel(Command, frozen=True):
+    """End the task; while it runs, by stopping the program."""
+
     reason: str = ""
 
 
 class RequeueTask(Command, frozen=True):
-    """The live attempt is dead for certain, or was never begun."""
+    """End the live attempt, which is dead for certain or was never begun, without an outcome."""
 
     attempt: int
     reason: str
