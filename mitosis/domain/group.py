@@ -12,7 +12,13 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from mitosis.domain.event import Command, Event
-from mitosis.domain.limits import DEFAULT_STORAGE_QUOTA_BYTES, MAX_SIZE_BYTES, check_number
+from mitosis.domain.limits import (
+    DEFAULT_STORAGE_QUOTA_BYTES,
+    MAX_REASON_BYTES,
+    MAX_SIZE_BYTES,
+    check_number,
+    check_text,
+)
 from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.errors import AlreadyExists, NotFound, WrongState
@@ -167,6 +173,7 @@ def decide(state: Group | None, command: Command) -> list[Event]:
         case _ if state.phase is GroupPhase.DELETED:
             raise WrongState(f"group {state.name!r} is deleted, which cannot be undone")
         case SetMemberRole(user, role):
+            check_name(user, "user")
             if role is not Role.ADMIN:
                 _keep_an_admin(state, user)
             return [] if state.members.get(user) is role else [MemberRoleSet(user, role)]
@@ -179,6 +186,7 @@ def decide(state: Group | None, command: Command) -> list[Event]:
             check_number(quota, "storage quota in bytes", 0, MAX_SIZE_BYTES)
             return [] if quota == state.storage_quota_bytes else [StorageQuotaChanged(quota)]
         case ChangeGroupState(phase, reason):
+            check_text(reason, "reason", MAX_REASON_BYTES)
             return [] if phase is state.phase else [GroupStateChanged(phase, reason)]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")

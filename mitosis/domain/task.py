@@ -33,6 +33,7 @@ from mitosis.domain.limits import (
     check_number,
     check_tags,
     check_text,
+    clip_text,
 )
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
 
@@ -118,7 +119,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the program ended. `number` is the exit code, the signal, or the errno.
 
-    The tails are the last bytes of each stream, at most 4 KiB, bytes that are no UTF-8 replaced.
+    The tails are the last bytes of each stream, at most 4 KiB; NUL and bytes that are no UTF-8
+    are replaced.
     """
 
     kind: ExitKind
@@ -300,7 +302,11 @@ class Artifact(msgspec.Struct, frozen=True):
 
 
 class Task(Command, frozen=True):
-    """What decisions about a task need. `attempt` is the number of the latest attempt."""
+    """What decisions about a task need. `attempt` is the number of the latest attempt.
+
+    `submitted` holds specification and labels as they were submitted, once they were changed: a
+    repeated submit is compared with them.
+    """
 
     task: str
     group: str
@@ -318,6 +324,7 @@ class Task(Command, frozen=True):
     artifacts: tuple[Artifact, ...] = ()
     warnings: int = 0
     outcome: Outcome | None = None
+    submitted: tuple[TaskSpec, tuple[str, ...]] | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -361,16 +368,22 @@ def evolve(state: Task | None, event: Event) -> Task:
                 state, state=TaskState.READY, worker="", started=False, exit=None,
                 losses=state.losses + counted,
             )  # fmt: skip
-        case TaskCommitted(_, outcome) | TaskCancelled(outcome):
+        case TaskCommitted(_, outcome):
             return replace(state, state=outcome.state, outcome=outcome, worker="")
+        case TaskCancelled(outcome):
+            return replace(state, state=outcome.state, outcome=outcome, worker="", exit=None)
         case TaskCancelRequested():
             return replace(state, cancel_requested=True)
         case TaskLabelsReplaced(labels):
-            return replace(state, labels=labels)
+            return replace(state, labels=labels, submitted=_as_submitted(state))
         case TaskChanged(spec):
-            return replace(state, spec=spec)
+            return replace(state, spec=spec, submitted=_as_submitted(state))
         case _:
             return state
+
+
+def _as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:
+    return state.submitted or (state.spec, state.labels)
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -524,7 +537,7 @@ def decide(state: Task | None, command: Command) -> list[Event]:
         case ChangeTask(spec):
             if state.state is TaskState.RUNNING:
                 raise WrongState(f"task {state.task} runs already and cannot be changed")
-            return [] if spec == state.spec else [TaskChanged(check_spec(spec))]
+            return _change(state, check_spec(spec))
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
@@ -551,13 +564,23 @@ def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
             command.task, command.group, command.creator, command.number, spec, labels
         )
         return [submitted, TaskReady()]
-    if (state.spec, state.labels) != (spec, labels):
+    if _as_submitted(state) != (spec, labels):
         raise AlreadyExists(
             f"the idempotency key was used for task {state.task} with another specification: "
             "use a new key",
             task=state.task,
         )
     return []
+
+
+def _change(state: Task, spec: TaskSpec) -> list[Event]:
+    if spec.max_losses <= state.losses:
+        raise InvalidInput(
+            f"max losses is {spec.max_losses}, but task {state.task} has lost {state.losses} "
+            "attempts already: give a larger number",
+            field="max losses",
+        )
+    return [] if spec == state.spec else [TaskChanged(spec)]
 
 
 def _ended(state: Task) -> str:
@@ -574,18 +597,21 @@ def _check_live(state: Task, worker: str, attempt: int) -> None:
 
 
 def _bounded(end: Exit) -> Exit:
-    """Keep the promise that a stored tail is short, whatever a worker sends."""
+    """Keep the promise that stored texts are short and numbers fit, whatever a worker sends."""
+    check_number(end.number, "exit code, signal or errno", 0, 2**31 - 1)
+    used = (min(max(value, 0), MAX_SIZE_BYTES) for value in msgspec.structs.astuple(end.usage))
     return replace(
         end,
-        reason=end.reason[:MAX_REASON_BYTES],
-        stdout_tail=end.stdout_tail[-MAX_TAIL_BYTES:],
-        stderr_tail=end.stderr_tail[-MAX_TAIL_BYTES:],
+        usage=Usage(*used),
+        reason=clip_text(end.reason, MAX_REASON_BYTES),
+        stdout_tail=clip_text(end.stdout_tail, MAX_TAIL_BYTES, keep_end=True),
+        stderr_tail=clip_text(end.stderr_tail, MAX_TAIL_BYTES, keep_end=True),
     )
 
 
 def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
     artifact = command.artifact
-    if command.attempt:
+    if command.worker or command.attempt:
         _check_live(state, command.worker, command.attempt)
     check_number(artifact.size_bytes, "size in bytes", 0, MAX_SIZE_BYTES)
     check_sha256(artifact.sha256)
@@ -645,7 +671,8 @@ def _requeue(state: Task, attempt: int, reason: str, counted: bool) -> list[Even
         raise StaleAttempt(f"attempt {attempt} of task {state.task} is not live")
     if state.cancel_requested:
         return [TaskCancelled(Outcome.CANCELLED, "cancelled while it ran")]
-    requeued = TaskRequeued(attempt, reason[:MAX_REASON_BYTES], counted)
+    reason = clip_text(reason, MAX_REASON_BYTES)
+    requeued = TaskRequeued(attempt, reason, counted)
     losses = state.losses + counted
     if counted and losses >= state.spec.max_losses:
         times = "once" if losses == 1 else f"{losses} times"

@@ -13,7 +13,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from mitosis.domain.event import Command, Event
-from mitosis.domain.limits import DEFAULT_GROUP_QUOTA, check_number
+from mitosis.domain.limits import DEFAULT_GROUP_QUOTA, MAX_REASON_BYTES, check_number, check_text
 from mitosis.domain.names import check_name
 from mitosis.errors import AlreadyExists, LimitReached, NotFound, WrongState
 
@@ -206,6 +206,7 @@ def decide(state: User | None, command: Command) -> list[Event]:
         case ChangePassword(password_hash, kept):
             return [PasswordChanged(password_hash, kept)]
         case ChangeUserState(phase, reason):
+            check_text(reason, "reason", MAX_REASON_BYTES)
             return [] if phase is state.phase else [UserStateChanged(phase, reason)]
         case ChangeAdmin(admin):
             return [] if admin == state.admin else [AdminChanged(admin)]

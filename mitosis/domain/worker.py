@@ -19,6 +19,7 @@ from mitosis.domain.limits import (
     check_number,
     check_tags,
     check_text,
+    clip_text,
 )
 from mitosis.domain.roles import Role
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, WrongState
@@ -146,6 +147,7 @@ class Worker(Command, frozen=True):
     boot: str = ""
     folder: str = ""
     phase: WorkerPhase = WorkerPhase.NORMAL
+    drain_forced: bool = False
 
     @property
     def takes_work(self) -> bool:
@@ -181,8 +183,8 @@ def evolve(state: Worker | None, event: Event) -> Worker:
             return replace(state, phase=WorkerPhase.PAUSED)
         case WorkerResumed():
             return replace(state, phase=WorkerPhase.NORMAL)
-        case WorkerDrainRequested():
-            return replace(state, phase=WorkerPhase.DRAINING)
+        case WorkerDrainRequested(_, force):
+            return replace(state, phase=WorkerPhase.DRAINING, drain_forced=force)
         case WorkerLeft() | WorkerLost():
             return replace(state, phase=WorkerPhase.GONE)
         case _:
@@ -299,17 +301,18 @@ def decide(state: Worker | None, command: Command) -> list[Event]:
             check_number(slots, "slots", 1, MAX_SLOTS)
             return [] if slots == state.slots else [WorkerSlotsChanged(slots)]
         case PauseWorker(reason):
+            check_text(reason, "reason", MAX_REASON_BYTES)
             return [WorkerPaused(reason)] if state.phase is WorkerPhase.NORMAL else []
         case ResumeWorker():
             return [WorkerResumed()] if state.phase is WorkerPhase.PAUSED else []
         case DrainWorker(reason, force):
-            if state.phase is WorkerPhase.DRAINING and not force:
+            if state.phase is WorkerPhase.DRAINING and (state.drain_forced or not force):
                 return []
             return [WorkerDrainRequested(check_text(reason, "reason", MAX_REASON_BYTES), force)]
         case LeaveWorker(reason):
             return [WorkerLeft(check_text(reason, "reason", MAX_REASON_BYTES))]
         case LoseWorker(proof):
-            return [WorkerLost(proof)]
+            return [WorkerLost(clip_text(proof, MAX_REASON_BYTES))]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
