@@ -166,12 +166,18 @@ class TaskMachine(AggregateMachine):
         assert was_live != isinstance(result, WrongState)
 
     @precondition(lambda self: self.live)
-    @rule(counted=st.booleans(), worker=WORKERS)
-    def lose_and_assign(self, counted: bool, worker: str) -> None:
+    @rule(counted=st.booleans(), before=st.sets(st.sampled_from(["exit", "cancel"])), next_=WORKERS)
+    def lose(self, counted: bool, before: set[str], next_: str) -> None:
         old_worker, old_attempt = self.live or ("", 0)
+        if "exit" in before:
+            self.give(ReportExit(old_worker, old_attempt, Exit(ExitKind.CODE)))
+        if "cancel" in before:
+            self.give(RequestCancel())
         self.give(RequeueTask(old_attempt, "worker lost", counted))
-        self.give(AssignTask(worker, 600.0))
         late = CommitTask(old_worker, old_attempt)
+        assert isinstance(self.give(late), StaleAttempt), "a late report of an old attempt"
+        self.give(ChangeTask(TaskSpec(("true",), max_losses=1)))
+        self.give(AssignTask(next_, 600.0))
         assert isinstance(self.give(late), StaleAttempt), "a late report of an old attempt"
 
     @rule(artifact=ARTIFACTS)
