@@ -55,7 +55,7 @@ def clip_text(text: str, limit: int, *, keep_end: bool = False) -> str:
     read models: Postgres cannot hold one.
     """
     data = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
-    part = data[-limit:] if keep_end else data[:limit]
+    part = data[max(0, len(data) - limit) :] if keep_end else data[:limit]
     return part.decode(errors="ignore")
 
 
