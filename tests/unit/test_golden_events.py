@@ -21,13 +21,15 @@ def test_every_stored_name_has_golden_bodies() -> None:
     }
 
 
-@pytest.mark.parametrize("topic", catalogue.EVENTS)
+@pytest.mark.parametrize("topic", [*catalogue.EVENTS, *catalogue.UPCASTERS])
 def test_a_stored_body_is_read_and_would_be_stored_alike_today(topic: str) -> None:
     for body in msgspec.json.decode((GOLDEN / f"{topic}.json").read_bytes()):
         event = catalogue.decode_event(topic, msgspec.json.encode(body))
         stored_as, stored = catalogue.encode_event(event)
-        assert stored_as == topic
-        assert msgspec.json.decode(stored) == body
+        if topic in catalogue.EVENTS:
+            assert (stored_as, msgspec.json.decode(stored)) == (topic, body)
+        else:
+            assert stored_as in catalogue.EVENTS, "an older version becomes one of today"
 
 
 @pytest.mark.parametrize("topic", catalogue.EVENTS)
@@ -35,9 +37,3 @@ def test_golden_bodies_use_every_field(topic: str) -> None:
     bodies = msgspec.json.decode((GOLDEN / f"{topic}.json").read_bytes())
     used = {name for body in bodies for name in body}
     assert used == {field.name for field in msgspec.structs.fields(catalogue.EVENTS[topic])}
-
-
-@pytest.mark.parametrize("topic", catalogue.UPCASTERS)
-def test_a_body_of_an_older_version_is_upcast(topic: str) -> None:
-    for body in msgspec.json.decode((GOLDEN / f"{topic}.json").read_bytes()):
-        assert catalogue.decode_event(topic, msgspec.json.encode(body)).TOPIC in catalogue.EVENTS
