@@ -6,6 +6,7 @@ from hypothesis.stateful import invariant, rule
 
 from mitosis.domain import attachment
 from mitosis.domain.attachment import Attachment, DeleteAttachment, StoreAttachment
+from mitosis.domain.event import Event
 from mitosis.errors import InvalidInput, NotFound, Rejection
 from mitosis.testing.aggregates import AggregateMachine
 
@@ -19,6 +20,16 @@ class AttachmentMachine(AggregateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.expected: tuple[str, int] | None = None
+        self.quota_used = 0
+
+    def check_event(self, event: Event) -> None:
+        match event:
+            case attachment.AttachmentStored():
+                self.quota_used += event.size_bytes - event.freed_bytes
+            case attachment.AttachmentDeleted():
+                self.quota_used -= event.freed_bytes
+            case _:
+                raise AssertionError(event)
 
     @rule(name=st.sampled_from(["lab/1", "lab/2"]), size=st.integers(-2, 9) | st.just(2**63))
     def store(self, name: str, size: int) -> None:
@@ -39,6 +50,7 @@ class AttachmentMachine(AggregateMachine):
     def names_the_last_object_and_its_size(self) -> None:
         if self.state is not None:
             assert (self.state.object_name, self.state.size_bytes) == (self.expected or ("", 0))
+            assert self.state.size_bytes == self.quota_used >= 0
 
 
 TestAttachment = AttachmentMachine.TestCase

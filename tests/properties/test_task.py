@@ -72,6 +72,7 @@ class TaskMachine(AggregateMachine):
         self.live: tuple[str, int] | None = None
         self.attempts = 0
         self.end: tuple[TaskState, object] | None = None
+        self.quota_used = 0
 
     @initialize(spec=SPECS, labels=LABELS)
     def submit(self, spec: TaskSpec, labels: tuple[str, ...]) -> None:
@@ -97,6 +98,10 @@ class TaskMachine(AggregateMachine):
                 self.live, self.end = None, (outcome.state, outcome)
             case task.TaskCancelled(outcome):
                 self.live, self.end = None, (outcome.state, outcome)
+            case task.ArtifactStored():
+                self.quota_used += event.size_bytes - event.freed_bytes
+            case task.ArtifactDeleted():
+                self.quota_used -= event.freed_bytes
             case _:
                 pass
 
@@ -221,7 +226,7 @@ class TaskMachine(AggregateMachine):
     @invariant()
     def keeps_what_it_stores_small(self) -> None:
         assert self.state.warnings <= task.MAX_WARNINGS
-        assert self.state.stored_bytes >= 0
+        assert self.state.stored_bytes == self.quota_used >= 0, "the quota can be kept from events"
         assert len({a.kind for a in self.state.artifacts}) == len(self.state.artifacts)
         if self.state.exit:
             tail = self.state.exit.stdout_tail
