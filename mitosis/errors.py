@@ -9,13 +9,14 @@ MitosisError
 │   │   └── StaleAttempt    a report of an attempt that is no longer the live one
 │   ├── AlreadyExists       the name or the key is taken
 │   └── LimitReached        a quota or a bound of the platform
+│       └── TooManyTries    too many failed logins; says how long to wait
 ├── AuthenticationFailed    bad credentials, expired or revoked session
 ├── Unavailable             a service does not answer; the same request may be sent again
 │   ├── StoreUnavailable    NATS JetStream
 │   ├── ViewUnavailable     Postgres or the projector
 │   ├── ObjectsUnavailable  the S3 store
-│   └── NoCoordinator       nobody answers at the address
-├── OutcomeUnknown          the command may or may not have been stored
+│   ├── NoCoordinator       nobody answers at the address
+│   └── OutcomeUnknown      the command may or may not have been stored
 ├── VersionConflict         somebody else wrote first (internal)
 │   └── Fenced              another coordinator holds the term: this one must stop writing
 ├── CorruptData             stored bytes that cannot be what we wrote
@@ -200,7 +201,8 @@ def from_wire(code: str, message: str, details: dict[str, Any]) -> MitosisError:
     wanted = code
     while wanted not in known and "." in wanted:
         wanted = wanted.rpartition(".")[0]
-    error = known.get(wanted, MitosisError)(message, **details)
+    error = known.get(wanted, MitosisError)(message)
+    error.details = dict(details)  # whatever the keys are called, `message` and `self` too
     if error.code != code:
         error.details.setdefault("original_code", code)
     return error

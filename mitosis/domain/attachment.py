@@ -12,7 +12,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 class AttachmentStored(Event, frozen=True):
-    """`object_name` names the bytes in S3; an object that no event names does not exist.
+    """The file under the key is what `object_name` names in S3; no other object exists for it.
 
     `freed_bytes` is the size of the file that it replaces.
     """
@@ -27,7 +27,7 @@ class AttachmentStored(Event, frozen=True):
 
 
 class AttachmentDeleted(Event, frozen=True):
-    """`freed_bytes` go back to the group's quota."""
+    """The file under the key was deleted; its `freed_bytes` go back to the group's quota."""
 
     TOPIC: ClassVar[str] = "attachment.deleted@1"
     object_name: str
@@ -58,6 +58,8 @@ def evolve(state: Attachment | None, event: Event) -> Attachment:
 
 
 class StoreAttachment(Command, frozen=True):
+    """Name the object that holds the file's bytes; a new object replaces the old one."""
+
     group: str
     key: str
     object_name: str
@@ -66,7 +68,7 @@ class StoreAttachment(Command, frozen=True):
 
 
 class DeleteAttachment(Command, frozen=True):
-    pass
+    """Delete the file that is under the key now."""
 
 
 def decide(state: Attachment | None, command: Command) -> list[Event]:

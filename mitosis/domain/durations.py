@@ -24,6 +24,7 @@ for _power, _letter in enumerate("kmgtp", start=1):
     _BYTES |= {_letter: 1000**_power, f"{_letter}b": 1000**_power, f"{_letter}ib": 1024**_power}
 
 MAX_SECONDS = 100 * 31_557_600.0
+_MAX_TEXT = 100  # no honest duration or size is longer; Python refuses numbers of 4300 digits
 
 
 def parse_duration(text: str) -> float:
@@ -35,6 +36,8 @@ def parse_duration(text: str) -> float:
     Raises:
         InvalidInput: Not a duration, no unit, zero, negative, or above 100 years.
     """
+    if len(text) > _MAX_TEXT:
+        raise InvalidInput(f"{text[:20]!r}... is no duration: it has {len(text)} characters")
     clock = _CLOCK.fullmatch(text.strip())
     if clock:
         hours, minutes, seconds = (int(part) for part in clock.groups())
@@ -53,15 +56,16 @@ def parse_duration(text: str) -> float:
 
 
 def _in_bounds(text: str, seconds: float) -> float:
+    seconds = round(seconds, 6)
     if not 0 < seconds <= MAX_SECONDS:
         raise InvalidInput(f"{text!r} is no usable duration: it must be above 0, up to 100 years")
-    return round(seconds, 6)
+    return seconds
 
 
 def format_duration(seconds: float) -> str:
     """Write seconds shortly, such as `10m`, `1h 30m` or `0.5s`."""
     if seconds < 60 or seconds != int(seconds):
-        return f"{seconds:g}s"
+        return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
     parts = []
     rest = int(seconds)
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
@@ -80,14 +84,12 @@ def parse_size(text: str) -> int:
     Raises:
         InvalidInput: Not a size, negative, or above 2^63 - 1 bytes.
     """
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None or match[2].lower() not in _BYTES:
-        raise InvalidInput(f"{text!r} is no size: write it like 500MB, 16GB or 20GiB", value=text)
-    size = (
-        int(float(match[1]) * _BYTES[match[2].lower()])
-        if "." in match[1]
-        else (int(match[1]) * _BYTES[match[2].lower()])
-    )
+        shown = text[:_MAX_TEXT]
+        raise InvalidInput(f"{shown!r} is no size: write it like 500MB, 16GB or 20GiB", value=shown)
+    number = float(match[1]) if "." in match[1] else int(match[1])  # whole ones stay exact
+    size = int(number * _BYTES[match[2].lower()])
     if size > 2**63 - 1:
         raise InvalidInput(f"{text!r} is too large for a size", value=text)
     return size

@@ -12,7 +12,13 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from mitosis.domain.event import Command, Event
-from mitosis.domain.limits import DEFAULT_STORAGE_QUOTA_BYTES, MAX_SIZE_BYTES, check_number
+from mitosis.domain.limits import (
+    DEFAULT_STORAGE_QUOTA_BYTES,
+    MAX_REASON_BYTES,
+    MAX_SIZE_BYTES,
+    check_number,
+    check_text,
+)
 from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.errors import AlreadyExists, NotFound, WrongState
@@ -30,7 +36,7 @@ class GroupPhase(StrEnum):
 
 
 class GroupCreated(Event, frozen=True):
-    """The creator is its first Admin."""
+    """A group was created; its creator is its first Admin."""
 
     TOPIC: ClassVar[str] = "group.created@1"
     name: str
@@ -39,22 +45,30 @@ class GroupCreated(Event, frozen=True):
 
 
 class MemberRoleSet(Event, frozen=True):
+    """A user became a member of the group, or got another role in it."""
+
     TOPIC: ClassVar[str] = "group.member_role_set@1"
     user: str
     role: Role
 
 
 class MemberRemoved(Event, frozen=True):
+    """A user is a member of the group no more."""
+
     TOPIC: ClassVar[str] = "group.member_removed@1"
     user: str
 
 
 class StorageQuotaChanged(Event, frozen=True):
+    """The bytes that the group may store were set anew."""
+
     TOPIC: ClassVar[str] = "group.storage_quota_changed@1"
     quota_bytes: int
 
 
 class GroupStateChanged(Event, frozen=True):
+    """The group was locked, unlocked or deleted."""
+
     TOPIC: ClassVar[str] = "group.state_changed@1"
     state: GroupPhase
     reason: str = ""
@@ -106,25 +120,35 @@ def evolve(state: Group | None, event: Event) -> Group:
 
 
 class CreateGroup(Command, frozen=True):
+    """Create a group; `creator` becomes its first Admin."""
+
     name: str
     creator: str
     storage_quota_bytes: int = DEFAULT_STORAGE_QUOTA_BYTES
 
 
 class SetMemberRole(Command, frozen=True):
+    """Take a user into the group, or change the role of a member."""
+
     user: str
     role: Role
 
 
 class RemoveMember(Command, frozen=True):
+    """Take the role of a user away; the last Admin stays."""
+
     user: str
 
 
 class ChangeStorageQuota(Command, frozen=True):
+    """Set how many bytes the group may store."""
+
     quota_bytes: int
 
 
 class ChangeGroupState(Command, frozen=True):
+    """Lock, unlock or delete the group."""
+
     state: GroupPhase
     reason: str = ""
 
@@ -149,6 +173,7 @@ def decide(state: Group | None, command: Command) -> list[Event]:
         case _ if state.phase is GroupPhase.DELETED:
             raise WrongState(f"group {state.name!r} is deleted, which cannot be undone")
         case SetMemberRole(user, role):
+            check_name(user, "user")
             if role is not Role.ADMIN:
                 _keep_an_admin(state, user)
             return [] if state.members.get(user) is role else [MemberRoleSet(user, role)]
@@ -161,6 +186,7 @@ def decide(state: Group | None, command: Command) -> list[Event]:
             check_number(quota, "storage quota in bytes", 0, MAX_SIZE_BYTES)
             return [] if quota == state.storage_quota_bytes else [StorageQuotaChanged(quota)]
         case ChangeGroupState(phase, reason):
+            check_text(reason, "reason", MAX_REASON_BYTES)
             return [] if phase is state.phase else [GroupStateChanged(phase, reason)]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")

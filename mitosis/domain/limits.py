@@ -48,6 +48,17 @@ def check_text(text: str, field: str, limit: int) -> str:
     return text
 
 
+def clip_text(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """Return `text` cut to `limit` bytes of UTF-8, each NUL or lone surrogate replaced.
+
+    For text that must not be refused, such as the last words of a program. A NUL would stop the
+    read models: Postgres cannot hold one.
+    """
+    data = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
+    part = data[max(0, len(data) - limit) :] if keep_end else data[:limit]
+    return part.decode(errors="ignore")
+
+
 def check_tags(tags: Iterable[str], field: str) -> tuple[str, ...]:
     """Return tags or labels sorted and without repetition.
 

@@ -33,6 +33,8 @@ def evolve(state: Platform | None, event: Event) -> Platform:
 
 
 class StartTerm(Command, frozen=True):
+    """Become the one writer, under the next number."""
+
     coordinator: str
     version: str = ""
 

@@ -33,6 +33,7 @@ from mitosis.domain.limits import (
     check_number,
     check_tags,
     check_text,
+    clip_text,
 )
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
 
@@ -118,7 +119,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the program ended. `number` is the exit code, the signal, or the errno.
 
-    The tails are the last bytes of each stream, at most 4 KiB, bytes that are no UTF-8 replaced.
+    The tails are the last bytes of each stream, at most 4 KiB; NUL and bytes that are no UTF-8
+    are replaced.
     """
 
     kind: ExitKind
@@ -146,7 +148,7 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskSubmitted(Event, frozen=True):
-    """`number` counts the tasks of the group from 1."""
+    """A task was submitted; `number` counts the tasks of its group from 1."""
 
     TOPIC: ClassVar[str] = "task.submitted@1"
     task: str
@@ -158,22 +160,28 @@ class TaskSubmitted(Event, frozen=True):
 
 
 class TaskLabelsReplaced(Event, frozen=True):
+    """The labels of the task were set anew, at any time of its life."""
+
     TOPIC: ClassVar[str] = "task.labels_replaced@1"
     labels: tuple[str, ...]
 
 
 class TaskChanged(Event, frozen=True):
-    """How it will run was changed before it started; holds the whole new specification."""
+    """What is to be run was changed before it ran; holds the whole new specification."""
 
     TOPIC: ClassVar[str] = "task.changed@1"
     spec: TaskSpec
 
 
 class TaskReady(Event, frozen=True):
+    """Nothing holds the task back any more: it waits for a worker only."""
+
     TOPIC: ClassVar[str] = "task.ready@1"
 
 
 class TaskAssigned(Event, frozen=True):
+    """A worker was given the task as attempt `attempt`; stored before it was pushed."""
+
     TOPIC: ClassVar[str] = "task.assigned@1"
     attempt: int
     worker: str
@@ -181,7 +189,7 @@ class TaskAssigned(Event, frozen=True):
 
 
 class TaskStarted(Event, frozen=True):
-    """The program runs. `steps` are the execution states up to here."""
+    """The program runs; `steps` are the execution states up to here."""
 
     TOPIC: ClassVar[str] = "task.started@1"
     attempt: int
@@ -189,7 +197,7 @@ class TaskStarted(Event, frozen=True):
 
 
 class TaskProgressed(Event, frozen=True):
-    """Finer execution states, each with its own time."""
+    """The attempt reached finer execution states, each with its own time."""
 
     TOPIC: ClassVar[str] = "task.progressed@1"
     attempt: int
@@ -197,7 +205,7 @@ class TaskProgressed(Event, frozen=True):
 
 
 class TaskExited(Event, frozen=True):
-    """The program ended, or could not be started. Outputs may still be on their way."""
+    """The program ended, or could not be started; outputs may still be on their way."""
 
     TOPIC: ClassVar[str] = "task.exited@1"
     attempt: int
@@ -206,7 +214,7 @@ class TaskExited(Event, frozen=True):
 
 
 class ArtifactStored(Event, frozen=True):
-    """`object_name` names the bytes in S3; `attempt` is 0 when a user uploaded it.
+    """An output is what `object_name` names in S3; `attempt` is 0 when a user uploaded it.
 
     `freed_bytes` is the size of the artifact that it replaces.
     """
@@ -221,7 +229,7 @@ class ArtifactStored(Event, frozen=True):
 
 
 class ArtifactDeleted(Event, frozen=True):
-    """`freed_bytes` go back to the group's quota."""
+    """An output was deleted; its `freed_bytes` go back to the group's quota."""
 
     TOPIC: ClassVar[str] = "task.artifact_deleted@1"
     kind: ArtifactKind
@@ -230,7 +238,7 @@ class ArtifactDeleted(Event, frozen=True):
 
 
 class TaskWarned(Event, frozen=True):
-    """Something that the owner should know and that does not change the outcome."""
+    """The owner should know something that does not change the outcome."""
 
     TOPIC: ClassVar[str] = "task.warned@1"
     attempt: int
@@ -258,7 +266,7 @@ class TaskRequeued(Event, frozen=True):
 
 
 class TaskCommitted(Event, frozen=True):
-    """The attempt is the task's last word. Every artifact that the task names exists."""
+    """The attempt is the task's last word; every artifact that the task names exists."""
 
     TOPIC: ClassVar[str] = "task.committed@1"
     attempt: int
@@ -267,12 +275,14 @@ class TaskCommitted(Event, frozen=True):
 
 
 class TaskCancelRequested(Event, frozen=True):
+    """Somebody wants the task to end; a running program is being stopped."""
+
     TOPIC: ClassVar[str] = "task.cancel_requested@1"
     reason: str = ""
 
 
 class TaskCancelled(Event, frozen=True):
-    """Ended without an attempt that ran to its end."""
+    """The task ended without an attempt that ran to its end."""
 
     TOPIC: ClassVar[str] = "task.cancelled@1"
     outcome: Outcome
@@ -292,7 +302,11 @@ class Artifact(msgspec.Struct, frozen=True):
 
 
 class Task(Command, frozen=True):
-    """What decisions about a task need. `attempt` is the number of the latest attempt."""
+    """What decisions about a task need. `attempt` is the number of the latest attempt.
+
+    `submitted` holds specification and labels as they were submitted, once they were changed: a
+    repeated submit is compared with them.
+    """
 
     task: str
     group: str
@@ -310,6 +324,7 @@ class Task(Command, frozen=True):
     artifacts: tuple[Artifact, ...] = ()
     warnings: int = 0
     outcome: Outcome | None = None
+    submitted: tuple[TaskSpec, tuple[str, ...]] | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -353,22 +368,30 @@ def evolve(state: Task | None, event: Event) -> Task:
                 state, state=TaskState.READY, worker="", started=False, exit=None,
                 losses=state.losses + counted,
             )  # fmt: skip
-        case TaskCommitted(_, outcome) | TaskCancelled(outcome):
+        case TaskCommitted(_, outcome):
             return replace(state, state=outcome.state, outcome=outcome, worker="")
+        case TaskCancelled(outcome):
+            return replace(state, state=outcome.state, outcome=outcome, worker="", exit=None)
         case TaskCancelRequested():
             return replace(state, cancel_requested=True)
         case TaskLabelsReplaced(labels):
-            return replace(state, labels=labels)
+            return replace(state, labels=labels, submitted=_as_submitted(state))
         case TaskChanged(spec):
-            return replace(state, spec=spec)
+            return replace(state, spec=spec, submitted=_as_submitted(state))
         case _:
             return state
+
+
+def _as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:
+    return state.submitted or (state.spec, state.labels)
 
 
 # --- commands ---------------------------------------------------------------------------------
 
 
 class SubmitTask(Command, frozen=True):
+    """Submit a task; the same again is the same task."""
+
     task: str
     group: str
     creator: str
@@ -378,31 +401,43 @@ class SubmitTask(Command, frozen=True):
 
 
 class ReplaceTaskLabels(Command, frozen=True):
+    """Set the labels of the task, ended or not."""
+
     labels: tuple[str, ...]
 
 
 class ChangeTask(Command, frozen=True):
+    """Replace what is to be run, before it runs."""
+
     spec: TaskSpec
 
 
 class AssignTask(Command, frozen=True):
+    """Give a ready task to a worker, as its next attempt."""
+
     worker: str
     lease_seconds: float
 
 
 class ReportStart(Command, frozen=True):
+    """The worker says that the program runs."""
+
     worker: str
     attempt: int
     steps: tuple[Step, ...] = ()
 
 
 class ReportSteps(Command, frozen=True):
+    """The worker says which execution states the attempt has reached."""
+
     worker: str
     attempt: int
     steps: tuple[Step, ...]
 
 
 class ReportExit(Command, frozen=True):
+    """The worker says how the program ended."""
+
     worker: str
     attempt: int
     exit: Exit
@@ -410,7 +445,7 @@ class ReportExit(Command, frozen=True):
 
 
 class StoreArtifact(Command, frozen=True):
-    """From a worker (`worker` and `attempt` given) or from a user (`attempt` 0)."""
+    """Name an uploaded output: of a worker's attempt, or of a user (no worker, attempt 0)."""
 
     worker: str
     attempt: int
@@ -418,26 +453,34 @@ class StoreArtifact(Command, frozen=True):
 
 
 class DeleteArtifact(Command, frozen=True):
+    """Delete the output of one kind."""
+
     kind: ArtifactKind
 
 
 class WarnTask(Command, frozen=True):
+    """Tell the owner something that does not change the outcome."""
+
     worker: str
     attempt: int
     text: str
 
 
 class CommitTask(Command, frozen=True):
+    """The worker says that nothing more will come: end the task."""
+
     worker: str
     attempt: int
 
 
 class RequestCancel(Command, frozen=True):
+    """End the task; while it runs, by stopping the program."""
+
     reason: str = ""
 
 
 class RequeueTask(Command, frozen=True):
-    """The live attempt is dead for certain, or was never begun."""
+    """End the live attempt, which is dead for certain or was never begun, without an outcome."""
 
     attempt: int
     reason: str
@@ -494,7 +537,7 @@ def decide(state: Task | None, command: Command) -> list[Event]:
         case ChangeTask(spec):
             if state.state is TaskState.RUNNING:
                 raise WrongState(f"task {state.task} runs already and cannot be changed")
-            return [] if spec == state.spec else [TaskChanged(check_spec(spec))]
+            return _change(state, check_spec(spec))
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
@@ -521,13 +564,23 @@ def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
             command.task, command.group, command.creator, command.number, spec, labels
         )
         return [submitted, TaskReady()]
-    if (state.spec, state.labels) != (spec, labels):
+    if _as_submitted(state) != (spec, labels):
         raise AlreadyExists(
             f"the idempotency key was used for task {state.task} with another specification: "
             "use a new key",
             task=state.task,
         )
     return []
+
+
+def _change(state: Task, spec: TaskSpec) -> list[Event]:
+    if spec.max_losses <= state.losses:
+        raise InvalidInput(
+            f"max losses is {spec.max_losses}, but task {state.task} has lost {state.losses} "
+            "attempts already: give a larger number",
+            field="max losses",
+        )
+    return [] if spec == state.spec else [TaskChanged(spec)]
 
 
 def _ended(state: Task) -> str:
@@ -544,18 +597,21 @@ def _check_live(state: Task, worker: str, attempt: int) -> None:
 
 
 def _bounded(end: Exit) -> Exit:
-    """Keep the promise that a stored tail is short, whatever a worker sends."""
+    """Keep the promise that stored texts are short and numbers fit, whatever a worker sends."""
+    check_number(end.number, "exit code, signal or errno", 0, 2**31 - 1)
+    used = (min(max(value, 0), MAX_SIZE_BYTES) for value in msgspec.structs.astuple(end.usage))
     return replace(
         end,
-        reason=end.reason[:MAX_REASON_BYTES],
-        stdout_tail=end.stdout_tail[-MAX_TAIL_BYTES:],
-        stderr_tail=end.stderr_tail[-MAX_TAIL_BYTES:],
+        usage=Usage(*used),
+        reason=clip_text(end.reason, MAX_REASON_BYTES),
+        stdout_tail=clip_text(end.stdout_tail, MAX_TAIL_BYTES, keep_end=True),
+        stderr_tail=clip_text(end.stderr_tail, MAX_TAIL_BYTES, keep_end=True),
     )
 
 
 def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
     artifact = command.artifact
-    if command.attempt:
+    if command.worker or command.attempt:
         _check_live(state, command.worker, command.attempt)
     check_number(artifact.size_bytes, "size in bytes", 0, MAX_SIZE_BYTES)
     check_sha256(artifact.sha256)
@@ -615,7 +671,8 @@ def _requeue(state: Task, attempt: int, reason: str, counted: bool) -> list[Even
         raise StaleAttempt(f"attempt {attempt} of task {state.task} is not live")
     if state.cancel_requested:
         return [TaskCancelled(Outcome.CANCELLED, "cancelled while it ran")]
-    requeued = TaskRequeued(attempt, reason[:MAX_REASON_BYTES], counted)
+    reason = clip_text(reason, MAX_REASON_BYTES)
+    requeued = TaskRequeued(attempt, reason, counted)
     losses = state.losses + counted
     if counted and losses >= state.spec.max_losses:
         times = "once" if losses == 1 else f"{losses} times"

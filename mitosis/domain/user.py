@@ -13,7 +13,7 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from mitosis.domain.event import Command, Event
-from mitosis.domain.limits import DEFAULT_GROUP_QUOTA, check_number
+from mitosis.domain.limits import DEFAULT_GROUP_QUOTA, MAX_REASON_BYTES, check_number, check_text
 from mitosis.domain.names import check_name
 from mitosis.errors import AlreadyExists, LimitReached, NotFound, WrongState
 
@@ -32,7 +32,10 @@ class UserPhase(StrEnum):
 
 
 class UserCreated(Event, frozen=True):
-    """`password_hash` is an Argon2id string; it never leaves the store in an outward form."""
+    """An account was created.
+
+    `password_hash` is an Argon2id string; it never leaves the store in an outward form.
+    """
 
     TOPIC: ClassVar[str] = "user.created@1"
     name: str
@@ -42,7 +45,7 @@ class UserCreated(Event, frozen=True):
 
 
 class PasswordChanged(Event, frozen=True):
-    """All sessions but `kept_session` end with it."""
+    """The password was changed; all sessions but `kept_session` end with it."""
 
     TOPIC: ClassVar[str] = "user.password_changed@1"
     password_hash: str
@@ -50,29 +53,37 @@ class PasswordChanged(Event, frozen=True):
 
 
 class UserStateChanged(Event, frozen=True):
+    """The account was locked, unlocked or deleted; but for unlocking, all sessions end with it."""
+
     TOPIC: ClassVar[str] = "user.state_changed@1"
     state: UserPhase
     reason: str = ""
 
 
 class AdminChanged(Event, frozen=True):
+    """The user became a platform administrator, or is none any more."""
+
     TOPIC: ClassVar[str] = "user.admin_changed@1"
     admin: bool
 
 
 class GroupQuotaChanged(Event, frozen=True):
+    """The number of groups that the user may have was set anew."""
+
     TOPIC: ClassVar[str] = "user.group_quota_changed@1"
     quota: int
 
 
 class SessionOpened(Event, frozen=True):
+    """The user logged in; the session ends at `expires_at` unless it is revoked before."""
+
     TOPIC: ClassVar[str] = "user.session_opened@1"
     session: str
     expires_at: datetime
 
 
 class SessionRevoked(Event, frozen=True):
-    """`session` empty: all of them."""
+    """A session was ended before its time; `session` empty: all of them."""
 
     TOPIC: ClassVar[str] = "user.session_revoked@1"
     session: str = ""
@@ -127,6 +138,8 @@ def evolve(state: User | None, event: Event) -> User:
 
 
 class CreateUser(Command, frozen=True):
+    """Create an account."""
+
     name: str
     password_hash: str
     admin: bool = False
@@ -134,25 +147,33 @@ class CreateUser(Command, frozen=True):
 
 
 class ChangePassword(Command, frozen=True):
+    """Replace the password; all sessions but `kept_session` end."""
+
     password_hash: str
     kept_session: str = ""
 
 
 class ChangeUserState(Command, frozen=True):
+    """Lock, unlock or delete the account."""
+
     state: UserPhase
     reason: str = ""
 
 
 class ChangeAdmin(Command, frozen=True):
+    """Make the user a platform administrator, or take it back."""
+
     admin: bool
 
 
 class ChangeGroupQuota(Command, frozen=True):
+    """Set how many groups the user may have; the own group counts as one."""
+
     quota: int
 
 
 class OpenSession(Command, frozen=True):
-    """`now` lets expired sessions make room."""
+    """Log the user in; `now` lets expired sessions make room."""
 
     session: str
     expires_at: datetime
@@ -160,7 +181,7 @@ class OpenSession(Command, frozen=True):
 
 
 class RevokeSession(Command, frozen=True):
-    """`session` empty: all of them."""
+    """End a session; `session` empty: all of them."""
 
     session: str = ""
 
@@ -185,6 +206,7 @@ def decide(state: User | None, command: Command) -> list[Event]:
         case ChangePassword(password_hash, kept):
             return [PasswordChanged(password_hash, kept)]
         case ChangeUserState(phase, reason):
+            check_text(reason, "reason", MAX_REASON_BYTES)
             return [] if phase is state.phase else [UserStateChanged(phase, reason)]
         case ChangeAdmin(admin):
             return [] if admin == state.admin else [AdminChanged(admin)]

@@ -19,6 +19,7 @@ from mitosis.domain.limits import (
     check_number,
     check_tags,
     check_text,
+    clip_text,
 )
 from mitosis.domain.roles import Role
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, WrongState
@@ -37,10 +38,11 @@ class WorkerPhase(StrEnum):
 
 
 class WorkerRegistered(Event, frozen=True):
-    """`machine` and `boot` identify where it runs; `folder` is its locked work folder.
+    """A worker entered the platform with its slots, tags and role map.
 
-    A successor with the same machine and folder, or another boot of the same machine, proves
-    that this one is dead (design, Time, leases and leadership).
+    `machine` and `boot` identify where it runs; `folder` is its locked work folder. A successor
+    with the same machine and folder, or another boot of the same machine, proves that this one
+    is dead (design, Time, leases and leadership).
     """
 
     TOPIC: ClassVar[str] = "worker.registered@1"
@@ -59,41 +61,55 @@ class WorkerRegistered(Event, frozen=True):
 
 
 class WorkerTagsReplaced(Event, frozen=True):
+    """The tags of the worker were set anew."""
+
     TOPIC: ClassVar[str] = "worker.tags_replaced@1"
     tags: tuple[str, ...]
 
 
 class WorkerLabelsReplaced(Event, frozen=True):
+    """The labels of the worker were set anew."""
+
     TOPIC: ClassVar[str] = "worker.labels_replaced@1"
     labels: tuple[str, ...]
 
 
 class WorkerRolesGranted(Event, frozen=True):
+    """Groups got a role on the worker; roles of other groups stay."""
+
     TOPIC: ClassVar[str] = "worker.roles_granted@1"
     roles: dict[str, Role]
 
 
 class WorkerRolesRemoved(Event, frozen=True):
+    """Groups lost their role on the worker."""
+
     TOPIC: ClassVar[str] = "worker.roles_removed@1"
     groups: tuple[str, ...]
 
 
 class WorkerSlotsChanged(Event, frozen=True):
+    """The number of tasks that the worker may run at once was set anew."""
+
     TOPIC: ClassVar[str] = "worker.slots_changed@1"
     slots: int
 
 
 class WorkerPaused(Event, frozen=True):
+    """The worker takes nothing new until it is resumed."""
+
     TOPIC: ClassVar[str] = "worker.paused@1"
     reason: str = ""
 
 
 class WorkerResumed(Event, frozen=True):
+    """The worker takes tasks again."""
+
     TOPIC: ClassVar[str] = "worker.resumed@1"
 
 
 class WorkerDrainRequested(Event, frozen=True):
-    """Takes nothing new, finishes, leaves. `force`: hands its tasks back at once."""
+    """The worker takes nothing new, finishes and leaves; `force`: hands its tasks back at once."""
 
     TOPIC: ClassVar[str] = "worker.drain_requested@1"
     reason: str = ""
@@ -101,14 +117,14 @@ class WorkerDrainRequested(Event, frozen=True):
 
 
 class WorkerLeft(Event, frozen=True):
-    """Said goodbye: nothing that it ran is alive."""
+    """The worker said goodbye: nothing that it ran is alive."""
 
     TOPIC: ClassVar[str] = "worker.left@1"
     reason: str = ""
 
 
 class WorkerLost(Event, frozen=True):
-    """Gone without a goodbye. `proof` says why nothing that it ran can be alive."""
+    """The worker is gone without a goodbye; `proof` says why nothing that it ran can be alive."""
 
     TOPIC: ClassVar[str] = "worker.lost@1"
     proof: str = ""
@@ -131,6 +147,7 @@ class Worker(Command, frozen=True):
     boot: str = ""
     folder: str = ""
     phase: WorkerPhase = WorkerPhase.NORMAL
+    drain_forced: bool = False
 
     @property
     def takes_work(self) -> bool:
@@ -166,8 +183,8 @@ def evolve(state: Worker | None, event: Event) -> Worker:
             return replace(state, phase=WorkerPhase.PAUSED)
         case WorkerResumed():
             return replace(state, phase=WorkerPhase.NORMAL)
-        case WorkerDrainRequested():
-            return replace(state, phase=WorkerPhase.DRAINING)
+        case WorkerDrainRequested(_, force):
+            return replace(state, phase=WorkerPhase.DRAINING, drain_forced=force)
         case WorkerLeft() | WorkerLost():
             return replace(state, phase=WorkerPhase.GONE)
         case _:
@@ -178,6 +195,8 @@ def evolve(state: Worker | None, event: Event) -> Worker:
 
 
 class RegisterWorker(Command, frozen=True):
+    """Enter a new worker with its slots, tags and role map."""
+
     worker: str
     owner: str
     roles: dict[str, Role]
@@ -193,43 +212,61 @@ class RegisterWorker(Command, frozen=True):
 
 
 class ReplaceWorkerTags(Command, frozen=True):
+    """Set the tags of the worker."""
+
     tags: tuple[str, ...]
 
 
 class ReplaceWorkerLabels(Command, frozen=True):
+    """Set the labels of the worker."""
+
     labels: tuple[str, ...]
 
 
 class GrantWorkerRoles(Command, frozen=True):
+    """Give groups a role on the worker."""
+
     roles: dict[str, Role]
 
 
 class RemoveWorkerRoles(Command, frozen=True):
+    """Take the roles of groups on the worker away."""
+
     groups: tuple[str, ...]
 
 
 class ChangeWorkerSlots(Command, frozen=True):
+    """Set how many tasks the worker may run at once."""
+
     slots: int
 
 
 class PauseWorker(Command, frozen=True):
+    """Give the worker nothing new for the time being."""
+
     reason: str = ""
 
 
 class ResumeWorker(Command, frozen=True):
-    pass
+    """Let a paused worker take tasks again."""
 
 
 class DrainWorker(Command, frozen=True):
+    """Let the worker finish and leave; `force`: hand its tasks back at once."""
+
     reason: str = ""
     force: bool = False
 
 
 class LeaveWorker(Command, frozen=True):
+    """The worker says goodbye: nothing that it ran is alive."""
+
     reason: str = ""
 
 
 class LoseWorker(Command, frozen=True):
+    """The worker is gone without a goodbye; `proof` says why nothing it ran can be alive."""
+
     proof: str
 
 
@@ -264,17 +301,18 @@ def decide(state: Worker | None, command: Command) -> list[Event]:
             check_number(slots, "slots", 1, MAX_SLOTS)
             return [] if slots == state.slots else [WorkerSlotsChanged(slots)]
         case PauseWorker(reason):
+            check_text(reason, "reason", MAX_REASON_BYTES)
             return [WorkerPaused(reason)] if state.phase is WorkerPhase.NORMAL else []
         case ResumeWorker():
             return [WorkerResumed()] if state.phase is WorkerPhase.PAUSED else []
         case DrainWorker(reason, force):
-            if state.phase is WorkerPhase.DRAINING and not force:
+            if state.phase is WorkerPhase.DRAINING and (state.drain_forced or not force):
                 return []
             return [WorkerDrainRequested(check_text(reason, "reason", MAX_REASON_BYTES), force)]
         case LeaveWorker(reason):
             return [WorkerLeft(check_text(reason, "reason", MAX_REASON_BYTES))]
         case LoseWorker(proof):
-            return [WorkerLost(proof)]
+            return [WorkerLost(clip_text(proof, MAX_REASON_BYTES))]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 

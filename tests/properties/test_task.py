@@ -1,0 +1,238 @@
+"""The task under random commands of users, workers and the coordinator."""
+
+from datetime import UTC, datetime
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, precondition, rule
+
+from mitosis.domain import task
+from mitosis.domain.event import Command, Event
+from mitosis.domain.execution import ExecutionState, Step
+from mitosis.domain.task import (
+    Artifact,
+    ArtifactKind,
+    AssignTask,
+    ChangeTask,
+    CommitTask,
+    DeleteArtifact,
+    EndCause,
+    Exit,
+    ExitKind,
+    ReplaceTaskLabels,
+    ReportExit,
+    ReportStart,
+    ReportSteps,
+    RequestCancel,
+    RequeueTask,
+    StoreArtifact,
+    SubmitTask,
+    Task,
+    TaskSpec,
+    TaskState,
+    WarnTask,
+)
+from mitosis.errors import AlreadyExists, Rejection, StaleAttempt, WrongState
+from mitosis.testing.aggregates import AggregateMachine
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WORKERS = st.sampled_from(["worker-1", "worker-2"])
+ATTEMPTS = st.integers(-1, 5)
+SPECS = st.builds(
+    TaskSpec,
+    argv=st.sampled_from([("true",), ("sleep", "1")]),
+    tags=st.sampled_from([(), ("b", "a", "b")]),
+    max_losses=st.integers(1, 3),
+)
+LABELS = st.sampled_from([(), ("x",), ("y", "x")])
+STEPS = st.lists(
+    st.builds(Step, st.sampled_from(ExecutionState), st.just(NOW)), max_size=2
+).map(tuple)  # fmt: skip
+EXITS = st.builds(
+    Exit, st.sampled_from(ExitKind), st.integers(0, 3), st.sampled_from(EndCause),
+    stdout_tail=st.sampled_from(["", "a\0b", "é" * task.MAX_TAIL_BYTES]),
+)  # fmt: skip
+ARTIFACTS = st.builds(
+    Artifact, st.sampled_from(ArtifactKind), st.sampled_from(["one", "two"]),
+    st.integers(0, 9), st.just("0" * 64),
+)  # fmt: skip
+
+# What may still be stored about a task that has ended.
+AFTER_THE_END = (task.ArtifactStored, task.ArtifactDeleted, task.TaskLabelsReplaced)
+
+
+class TaskMachine(AggregateMachine):
+    aggregate = task
+    state_type = Task
+    news_each_time = (ReportSteps, WarnTask)
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A model of its own: what the events say, without evolve.
+        self.live: tuple[str, int] | None = None
+        self.attempts = 0
+        self.end: tuple[TaskState, object] | None = None
+        self.quota_used = 0
+
+    @initialize(spec=SPECS, labels=LABELS)
+    def submit(self, spec: TaskSpec, labels: tuple[str, ...]) -> None:
+        self.submission = SubmitTask("t", "lab", "alice", 1, spec, labels)
+        self.give(self.submission)
+
+    def check_event(self, event: Event) -> None:
+        if self.end is not None:
+            assert isinstance(event, AFTER_THE_END)
+            assert getattr(event, "attempt", 0) == 0, "no worker has a say after the end"
+        match event:
+            case task.TaskAssigned(attempt, worker):
+                assert self.live is None, "two attempts of one task at once"
+                assert attempt == self.attempts + 1, "attempts are numbered without gaps"
+                self.live, self.attempts = (worker, attempt), attempt
+            case task.TaskRequeued(attempt):
+                assert self.live is not None
+                assert attempt == self.live[1], "only the live attempt can be given up"
+                self.live = None
+            case task.TaskCommitted(attempt, outcome):
+                assert self.live is not None
+                assert attempt == self.live[1], "only the live attempt can end the task"
+                self.live, self.end = None, (outcome.state, outcome)
+            case task.TaskCancelled(outcome):
+                self.live, self.end = None, (outcome.state, outcome)
+            case task.ArtifactStored():
+                self.quota_used += event.size_bytes - event.freed_bytes
+            case task.ArtifactDeleted():
+                self.quota_used -= event.freed_bytes
+            case _:
+                pass
+
+    def report(self, command: Command, worker: str, attempt: int) -> None:
+        result = self.give(command)
+        if (worker, attempt) == self.live or isinstance(result, StaleAttempt):
+            return
+        # The only other answer: this very report ended the task, now or before.
+        assert isinstance(command, CommitTask)
+        assert not isinstance(result, Rejection)
+        assert attempt == self.attempts
+        assert self.end is not None
+
+    @rule(spec=SPECS, labels=LABELS)
+    def submit_again(self, spec: TaskSpec, labels: tuple[str, ...]) -> None:
+        assert self.give(self.submission) == []
+        other = SubmitTask("t", "lab", "alice", 2, spec, labels)
+        result = self.give(other)
+        same = (spec, set(labels)) == (self.submission.spec, set(self.submission.labels))
+        assert result == [] if same else isinstance(result, AlreadyExists)
+
+    @rule(worker=WORKERS)
+    def assign(self, worker: str) -> None:
+        self.give(AssignTask(worker, 600.0))
+
+    @rule(worker=WORKERS, attempt=ATTEMPTS, steps=STEPS)
+    def start(self, worker: str, attempt: int, steps: tuple[Step, ...]) -> None:
+        self.report(ReportStart(worker, attempt, steps), worker, attempt)
+
+    @rule(worker=WORKERS, attempt=ATTEMPTS, steps=STEPS)
+    def progress(self, worker: str, attempt: int, steps: tuple[Step, ...]) -> None:
+        self.report(ReportSteps(worker, attempt, steps), worker, attempt)
+
+    @rule(worker=WORKERS, attempt=ATTEMPTS, end=EXITS)
+    def exit(self, worker: str, attempt: int, end: Exit) -> None:
+        self.report(ReportExit(worker, attempt, end), worker, attempt)
+
+    @rule(worker=WORKERS, attempt=ATTEMPTS)
+    def warn(self, worker: str, attempt: int) -> None:
+        self.report(WarnTask(worker, attempt, "look"), worker, attempt)
+
+    @rule(worker=WORKERS, attempt=ATTEMPTS, artifact=ARTIFACTS)
+    def upload(self, worker: str, attempt: int, artifact: Artifact) -> None:
+        self.report(StoreArtifact(worker, attempt, artifact), worker, attempt)
+
+    @rule(worker=WORKERS, attempt=ATTEMPTS)
+    def commit(self, worker: str, attempt: int) -> None:
+        self.report(CommitTask(worker, attempt), worker, attempt)
+
+    @precondition(lambda self: self.live)
+    @rule(end=EXITS, artifact=ARTIFACTS, until=st.integers(1, 3))
+    def live_attempt_reports(self, end: Exit, artifact: Artifact, until: int) -> None:
+        """So that long lives are common, which random numbers alone would seldom make."""
+        worker, attempt = self.live or ("", 0)
+        commands = [
+            ReportExit(worker, attempt, end),
+            StoreArtifact(worker, attempt, artifact),
+            CommitTask(worker, attempt),
+        ]
+        for command in commands[:until]:
+            assert not isinstance(self.give(command), Rejection)
+
+    @rule(attempt=ATTEMPTS, counted=st.booleans())
+    def requeue(self, attempt: int, counted: bool) -> None:
+        was_live = self.live is not None and self.live[1] == attempt
+        result = self.give(RequeueTask(attempt, "worker lost\0", counted))
+        assert was_live != isinstance(result, WrongState)
+
+    @precondition(lambda self: self.live)
+    @rule(counted=st.booleans(), before=st.sets(st.sampled_from(["exit", "cancel"])), next_=WORKERS)
+    def lose(self, counted: bool, before: set[str], next_: str) -> None:
+        old_worker, old_attempt = self.live or ("", 0)
+        if "exit" in before:
+            self.give(ReportExit(old_worker, old_attempt, Exit(ExitKind.CODE)))
+        if "cancel" in before:
+            self.give(RequestCancel())
+        self.give(RequeueTask(old_attempt, "worker lost", counted))
+        late = CommitTask(old_worker, old_attempt)
+        assert isinstance(self.give(late), StaleAttempt), "a late report of an old attempt"
+        self.give(ChangeTask(TaskSpec(("true",), max_losses=1)))
+        self.give(AssignTask(next_, 600.0))
+        assert isinstance(self.give(late), StaleAttempt), "a late report of an old attempt"
+
+    @rule(artifact=ARTIFACTS)
+    def user_uploads(self, artifact: Artifact) -> None:
+        self.give(StoreArtifact("", 0, artifact))
+
+    @rule(kind=st.sampled_from(ArtifactKind))
+    def delete_artifact(self, kind: ArtifactKind) -> None:
+        self.give(DeleteArtifact(kind))
+
+    @rule(labels=LABELS)
+    def label(self, labels: tuple[str, ...]) -> None:
+        self.give(ReplaceTaskLabels(labels))
+
+    @rule(spec=SPECS)
+    def change(self, spec: TaskSpec) -> None:
+        self.give(ChangeTask(spec))
+
+    @rule()
+    def cancel(self) -> None:
+        self.give(RequestCancel("enough"))
+
+    @invariant()
+    def ends_once(self) -> None:
+        ended = (self.state.state, self.state.outcome) if self.state.outcome else None
+        assert ended == self.end
+        assert self.state.state.terminal == (self.end is not None)
+
+    @invariant()
+    def runs_when_an_attempt_is_live(self) -> None:
+        assert (self.state.state is TaskState.RUNNING) == (self.live is not None)
+        assert self.live is None or (self.state.worker, self.state.attempt) == self.live
+
+    @invariant()
+    def losses_stay_within_their_limit(self) -> None:
+        assert 0 <= self.state.losses <= self.state.spec.max_losses
+        lost_out = self.state.outcome is task.Outcome.LOST
+        assert (self.state.losses == self.state.spec.max_losses) <= (self.end is not None)
+        assert not lost_out or self.state.losses == self.state.spec.max_losses
+
+    @invariant()
+    def keeps_what_it_stores_small(self) -> None:
+        assert self.state.warnings <= task.MAX_WARNINGS
+        assert self.state.stored_bytes == self.quota_used >= 0, "the quota can be kept from events"
+        assert len({a.kind for a in self.state.artifacts}) == len(self.state.artifacts)
+        if self.state.exit:
+            tail = self.state.exit.stdout_tail
+            assert len(tail.encode()) <= task.MAX_TAIL_BYTES
+            assert "\0" not in tail
+
+
+TestTask = TaskMachine.TestCase
+TestTask.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,72 @@
+import pytest
+
+from mitosis.contract import commands, login, queries, wire, work
+from mitosis.contract.wire import Nothing, Reply, Request
+from mitosis.domain.roles import Role
+from mitosis.domain.task import ArtifactKind
+from mitosis.errors import InvalidInput, NotFound, TooLarge
+
+CANCEL = wire.request_decoder(commands.CancelTask)
+
+
+def test_a_request_arrives_as_it_was_sent() -> None:
+    sent = Request(commands.CancelTask("t", "enough"), id="c1")
+    assert wire.decode_request(CANCEL, wire.encode(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"null", b"[]", b"{}", b'{"body":{}}', b'{"body":{"task":1}}', b"\xff", b'{"body":',
+     b'{"body":{"task":"\xff"}}'],
+)  # fmt: skip
+def test_what_is_no_request_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidInput, match="the request cannot be read"):
+        wire.decode_request(CANCEL, data)
+
+
+def test_a_request_of_another_protocol_is_refused_with_what_to_do() -> None:
+    data = wire.encode(Request(commands.CancelTask("t"), protocol=2))
+    with pytest.raises(InvalidInput, match="protocol version 2, this side speaks 1: use client"):
+        wire.decode_request(CANCEL, data)
+
+
+def test_unknown_fields_of_a_newer_version_are_passed_over() -> None:
+    request = wire.decode_request(CANCEL, b'{"body":{"task":"t","colour":"red"},"mood":1}')
+    assert request.body == commands.CancelTask("t")
+
+
+def test_a_message_that_nats_would_not_carry_is_refused_before_it_is_sent() -> None:
+    body = commands.CancelTask("t", "x" * wire.MAX_REQUEST_BYTES)
+    with pytest.raises(TooLarge) as refusal:
+        wire.encode(Request(body))
+    assert refusal.value.details["limit"] == wire.MAX_REQUEST_BYTES
+
+
+def test_an_error_arrives_as_the_error_that_was_raised() -> None:
+    data = wire.error_reply(NotFound("no such task", task="t"), position=7)
+    reply = wire.reply_decoder(Nothing).decode(data)
+    assert reply.position == 7
+    assert reply.error is not None
+    with pytest.raises(NotFound, match="no such task") as raised:
+        wire.raise_error(reply.error)
+    assert raised.value.details == {"task": "t"}
+
+
+def test_a_reply_arrives_as_it_was_sent() -> None:
+    sent = Reply(commands.Cancelled("t", ended=True), position=3)
+    assert wire.reply_decoder(commands.Cancelled).decode(wire.encode(sent)) == sent
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        commands.CreateUser("alice", "SECRET"),
+        login.PasswordLogin("alice", "SECRET"),
+        commands.Registered("w", "SECRET", 600.0, 60.0, {"lab": Role.WRITE}),
+        queries.ArtifactLink("t", ArtifactKind.RESULT, 1, "0" * 64, "http://SECRET"),
+        work.UploadGranted("o", "http://SECRET", 60.0),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_secret_is_never_shown_by_its_message(message: object) -> None:
+    assert "SECRET" not in f"{message!r} {message}"

@@ -1,0 +1,123 @@
+"""Durations and sizes as people write them (parity S-057)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mitosis.domain.durations import (
+    MAX_SECONDS,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
+from mitosis.errors import InvalidInput
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7d", 604_800),
+        ("600s", 600),
+        ("3m", 180),
+        ("5m", 300),
+        ("10min", 600),
+        ("1year", 31_557_600),
+        ("1h 30m", 5_400),
+        ("1h30m", 5_400),
+        ("500ms", 0.5),
+        ("1.5h", 5_400),
+        ("2weeks", 1_209_600),
+        ("1 month", 2_630_016),
+        ("01:30:00", 5_400),
+        (" 90 s ", 90),
+        ("100years", MAX_SECONDS),
+        ("0.001ms", 0.000_001),
+    ],
+)
+def test_a_duration_is_read_as_people_mean_it(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "abc",
+        "-5s",
+        "",
+        " ",
+        "5",
+        "s",
+        "5 parsecs",
+        "1h30",
+        "1e3s",
+        "0s",
+        "0.0000001s",
+        "inf s",
+        "nan",
+        "101years",
+        "٣s",
+        "5S",
+        "00:00:00",
+        "1:60:00",
+        "9" * 5_000 + "s",
+        "9" * 400 + ".0s",
+    ],
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse_duration(text)
+    assert len(str(refusal.value)) < 250
+
+
+@given(st.integers(1, int(MAX_SECONDS)) | st.integers(1, 59_999_999).map(lambda us: us / 1e6))
+def test_a_written_duration_is_read_back(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.5, "0.5s"), (59, "59s"), (60, "1m"), (5_400, "1h 30m"), (90_061, "1d 1h 1m 1s"),
+     (1_234_567.5, "1234567.5s"), (0, "0s")],
+)  # fmt: skip
+def test_a_duration_is_written_shortly(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("16GB", 16 * 1000**3),
+        ("20GiB", 20 * 1024**3),
+        ("500MB", 500_000_000),
+        ("1k", 1_000),
+        ("1KiB", 1_024),
+        ("0", 0),
+        ("17", 17),
+        ("17 B", 17),
+        ("1.5 MB", 1_500_000),
+        ("9223372036854775807", 2**63 - 1),
+    ],
+)
+def test_a_size_is_read_exactly(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "GB", "-1GB", "1XB", "1e3", "nan", "9223372036854775808", "10000PB", "٣GB",
+     "9" * 5_000, "9" * 400 + ".0"],
+)  # fmt: skip
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        parse_size(text)
+    assert len(str(refusal.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (1_500_000, "1.5 MB"),
+     (16 * 1000**3, "16.0 GB"), (2**63 - 1, "9223.4 PB")],
+)  # fmt: skip
+def test_a_size_is_written_in_powers_of_1000(size: int, text: str) -> None:
+    assert format_size(size) == text
