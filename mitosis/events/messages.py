@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from mitosis.errors import StoreUnavailable
 
-REQUEST_TIMEOUT_SECONDS = 5.0
+REQUEST_TIMEOUT_SECONDS = 2.0
 WRONG_LAST_SEQUENCE = 10071
 WRONG_LAST_SEQUENCE_IN_FLIGHT = (
     10164  # replicas: a checked write to this subject is not applied yet
