@@ -4,6 +4,7 @@ Times are instants of the machine clock (seconds since boot, suspension included
 ages only: a worker's clock is never stored.
 """
 
+import math
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ StreamName = Literal["stdout", "stderr"]
 #: Stages of a start. A fault of `folder` or `output` is the worker's, not the task's; at `lease`
 #: the right to run had ended before.
 Stage = Literal["arguments", "folder", "output", "program", "exec", "lease"]
+
+
+#: The tail is held in memory by runner and worker.
+MAX_TAIL_BYTES = 1 << 20
+_STOP_SIGNALS = frozenset(int(number) for number in signal.valid_signals())
 
 
 class RunSpec(Struct, frozen=True, kw_only=True):
@@ -47,6 +53,22 @@ class RunSpec(Struct, frozen=True, kw_only=True):
     tail_bytes: int = 4096
     cap_bytes: int | None = None
     directory_env: Mapping[Part, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what no runner can do.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        if not 0 <= self.tail_bytes <= MAX_TAIL_BYTES:
+            raise ValueError(f"tail_bytes is {self.tail_bytes}, not between 0 and {MAX_TAIL_BYTES}")
+        if self.cap_bytes is not None and self.cap_bytes < 0:
+            raise ValueError(f"cap_bytes is {self.cap_bytes}, must not be negative")
+        if self.stop_signal not in _STOP_SIGNALS:
+            raise ValueError(f"stop_signal is {self.stop_signal}, which is no signal to send")
+        for name, value in (("timeout", self.timeout_seconds), ("grace", self.grace_seconds)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"{name}_seconds is {value}, must be finite and not negative")
 
 
 class Exited(Struct, frozen=True, tag="exited"):

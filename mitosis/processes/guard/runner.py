@@ -20,6 +20,8 @@ from .spawn import SpawnError
 #: A start is told to the worker with the end if that follows so soon: one wake-up less there.
 _STARTED_DELAY_SECONDS = 0.002
 _COLLECT_EVERY = 1000
+#: Poll counts milliseconds in 32 bits.
+_MAX_WAIT_SECONDS = 3600.0
 _KEPT_ASIDE_NAMES = 100
 
 
@@ -112,7 +114,7 @@ class Runner:
         if self._flush_at is not None:
             waits.append(max(0.0, self._flush_at - time.monotonic()))
         # Rounded up, or the last millisecond before a deadline would be spent in a busy loop.
-        return int(min(waits) * 1000) + 1 if waits else None
+        return int(min(*waits, _MAX_WAIT_SECONDS) * 1000) + 1 if waits else None
 
     def _flush(self) -> None:
         """Send what waits, unless a start that may wait for its end is all there is."""
@@ -223,6 +225,8 @@ class Runner:
 
     def _discard(self, path: bytes) -> None:
         """Remove a folder; what refuses is set aside, and named to the worker."""
+        if not path.startswith(self._root + b"/slot-"):
+            raise ValueError(f"not a folder of a slot: {path!r}")
         try:
             remove_folder(path)
         except FileNotFoundError:

@@ -36,6 +36,7 @@ class Tree:
         Orphans count too, so a daemon's CPU time is in the figures and no zombie stays.
         """
         ended: list[tuple[int, int]] = []
+        self.empty = False
         try:
             while True:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
