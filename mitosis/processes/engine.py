@@ -1,0 +1,402 @@
+"""The execution engine: runs programs in slots, and knows that nothing of them is left.
+
+It knows nothing of NATS, ids of tasks or uploads. Decision and measurements:
+docs/decisions/0005-execution-engine.md.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mitosis.processes.guard import frames
+from mitosis.processes.guard.frames import Closed, Message
+from mitosis.processes.guard.linux import machine_clock
+from mitosis.processes.launch import Guard, start_guardian, sweep_adopted
+from mitosis.processes.run import Run
+from mitosis.processes.runs import Abilities, RunSpec
+from mitosis.processes.slot import OnEnded, OnStarted, Reservation, Slot, SlotState
+
+_log = logging.getLogger(__name__)
+
+_START_SECONDS = 30.0
+#: The kill gives up after 60 s (guard/job.py); this is when waiting for that ends.
+_KILL_SECONDS = 65.0
+#: A guardian gives quitting runners 70 s (guard/guardian.py).
+_QUIT_SECONDS = 80.0
+_MAX_FAILED_STARTS = 5
+_SWEEP_SECONDS = 0.005
+_UNANSWERED_PINGS = 3
+_KEPT_ASIDE = 1000
+
+
+class EngineError(RuntimeError):
+    """The engine cannot do what was asked: not started, no free slot, helpers do not come up."""
+
+
+class Engine:
+    """Slots that run one program each.
+
+    Args:
+        slots: how many programs run at a time.
+        root: folder that only this engine uses; folders of an earlier one in it are removed.
+        lock_fds: held open by the helpers and by no task: a lock (flock) on one of them proves,
+            when it can be taken, that every helper of this engine is dead, and what it ran too.
+        epitaph: command that the guardian runs when the worker has died and everything that it ran
+            is dead too.
+        epitaph_env: complete environment of that command.
+        adopts_orphans: this process called `become_subreaper` and has no children but the
+            engine's. It then ends what a guardian and a runner that died together leave.
+        ping_seconds: interval of the question whether a busy runner lives; after three without an
+            answer it is killed (a task can stop its runner).
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        root: Path,
+        *,
+        lock_fds: Sequence[int] = (),
+        epitaph: Sequence[str] = (),
+        epitaph_env: Mapping[str, str] | None = None,
+        adopts_orphans: bool = False,
+        ping_seconds: float = 5.0,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"slots is {slots}, at least 1 is needed")
+        self._count = slots
+        self._root = root
+        self._lock_fds = tuple(lock_fds)
+        self._epitaph = list(epitaph)
+        self._epitaph_env = dict(epitaph_env or {})
+        self._adopts_orphans = adopts_orphans
+        self._ping_seconds = ping_seconds
+        self._slots: list[Slot] = []
+        self._free: deque[Slot] = deque()
+        self._lease: float | None = None
+        self._guard: Guard | None = None
+        self._abilities: asyncio.Future[Abilities] | None = None
+        self._ready: asyncio.Event = asyncio.Event()
+        self._closing = False
+        self._guardian_gone = asyncio.Event()
+        self._housekeeping: asyncio.TimerHandle | None = None
+        self._reapers: set[asyncio.Future[int]] = set()
+        self._guardians_lost = 0
+        self._aside: deque[Path] = deque(maxlen=_KEPT_ASIDE)
+
+    # What the worker calls.
+
+    async def start(self) -> None:
+        """Start the helpers; returns when every slot is free.
+
+        Raises:
+            EngineError: they do not come up within 30 s.
+            OSError: the root folder cannot be made, or no process can be had.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._root = self._root.resolve()
+        self._abilities = self._loop.create_future()
+        self._launch_guardian()
+        for number in range(self._count):
+            slot = Slot(number, self, self._loop)
+            self._slots.append(slot)
+            self._fork_runner(slot, self._count)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                await self._abilities
+                await self._ready.wait()
+        except TimeoutError as problem:
+            await self.close(0.0)
+            raise EngineError(f"the runners are not ready after {_START_SECONDS} s") from problem
+        self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What this machine can guarantee, as probed by the guardian.
+
+        Raises:
+            EngineError: the engine is not started.
+        """
+        if self._abilities is None or not self._abilities.done():
+            raise EngineError("the engine is not started")
+        return self._abilities.result()
+
+    @property
+    def free_slots(self) -> int:
+        """How many runs can start now."""
+        return 0 if self._closing else len(self._free)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Runs that are not released."""
+        return [slot.run for slot in self._slots if slot.run is not None]
+
+    @property
+    def folders_set_aside(self) -> list[Path]:
+        """Folders that could not be removed (a mounted file system, an immutable file)."""
+        return list(self._aside)
+
+    @property
+    def guardian_pid(self) -> int:
+        """Pid of the guardian, 0 before the start."""
+        return 0 if self._guard is None else self._guard.process.pid
+
+    def start_task(
+        self,
+        spec: RunSpec,
+        *,
+        on_started: OnStarted | None = None,
+        on_ended: OnEnded | None = None,
+    ) -> Run:
+        """Start a program in a free slot.
+
+        Args:
+            spec: what to run.
+            on_started: called when it runs; at the latest just before `on_ended`.
+            on_ended: called with the result. The caller then calls `run.release()`, at once or
+                when it has taken what it needs from the folder.
+
+        Raises:
+            EngineError: no slot is free.
+            ValueError: the spec is out of bounds.
+        """
+        return self._take().start(spec, on_started, on_ended)
+
+    def reserve(self) -> Reservation:
+        """Take a free slot whose folder is to be filled before the start.
+
+        Raises:
+            EngineError: no slot is free.
+        """
+        slot = self._take()
+        slot.state = SlotState.RESERVED
+        return Reservation(slot)
+
+    def renew(self, lease_seconds: float, *, measured_from: float | None = None) -> None:
+        """Allow all runs to go on for so long; afterwards the runners kill them (cause `lease`).
+
+        Args:
+            lease_seconds: length of the lease; 0 kills now.
+            measured_from: instant of `machine_clock` at which it begins, so that the time that an
+                answer took does not lengthen it; None for now.
+        """
+        begin = machine_clock() if measured_from is None else measured_from
+        self._lease = begin + lease_seconds
+        for slot in self._slots:
+            slot.renew(self._lease)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Stop all runs (cause `shutdown`), deliver their results, end the helpers.
+
+        Raises:
+            EngineError: a helper did not end in time: something of a task is still alive.
+        """
+        self._closing = True
+        running = [run for run in self.runs if run.outcome is None]
+        for run in running:
+            run.stop("shutdown", grace_seconds)
+        if running:
+            results = [asyncio.ensure_future(run.result()) for run in running]
+            _, late = await asyncio.wait(results, timeout=grace_seconds + _KILL_SECONDS)
+            for result in late:
+                result.cancel()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+        await self._dismiss()
+
+    # Helpers.
+
+    def _take(self) -> Slot:
+        if self.free_slots == 0:
+            raise EngineError("the engine is closing" if self._closing else "no slot is free")
+        return self._free.popleft()
+
+    def _launch_guardian(self) -> None:
+        self._guard = guard = start_guardian(self._lock_fds)
+        self._loop.add_reader(guard.channel.fileno(), self._hear_guardian, guard)
+        if self._epitaph:
+            self._tell_guardian((frames.EPITAPH, self._epitaph, self._epitaph_env))
+
+    def _tell_guardian(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        guard = self._guard
+        if guard is None:
+            return
+        try:
+            if not guard.channel.send(message, descriptors):
+                self._loop.add_writer(guard.channel.fileno(), self._flush_guardian, guard)
+        except Closed:
+            self._loop.call_soon(self._hear_guardian, guard)
+
+    def _flush_guardian(self, guard: Guard) -> None:
+        try:
+            if guard.channel.flush():
+                self._loop.remove_writer(guard.channel.fileno())
+        except Closed:
+            self._hear_guardian(guard)
+
+    def _hear_guardian(self, guard: Guard) -> None:
+        if guard is not self._guard:
+            return
+        try:
+            messages = guard.channel.receive()
+        except Closed:
+            self._guardian_ended(guard)
+            return
+        for message in messages:
+            if message[0] == frames.HELLO and self._abilities and not self._abilities.done():
+                self._abilities.set_result(Abilities(**message[1]))
+            elif message[0] == frames.LOST:
+                self._runner_lost(self._slots[message[1]], message[2])
+
+    def _guardian_ended(self, guard: Guard) -> None:
+        self._loop.remove_reader(guard.channel.fileno())
+        self._loop.remove_writer(guard.channel.fileno())
+        guard.channel.close()
+        self._guard = None
+        self._reap_in_thread(guard.process)
+        if self._closing:
+            self._guardian_gone.set()
+            return
+        _log.error("the guardian has died; its runners finish their tasks and are replaced")
+        self._guardians_lost += 1
+        if self._guardians_lost > _MAX_FAILED_STARTS * self._count and not self._free:
+            _log.error("guardians die again and again; no new one is started")
+            return
+        self._launch_guardian()
+        for slot in self._slots:
+            slot.draining = True
+            if slot.state in {SlotState.FREE, SlotState.STARTING}:
+                self._replace(slot)
+            elif not slot.connected:
+                self._orphans_of(slot)
+
+    def _reap_in_thread(self, process: subprocess.Popen[bytes]) -> None:
+        waiting = self._loop.run_in_executor(None, process.wait)
+        self._reapers.add(waiting)
+        waiting.add_done_callback(self._reapers.discard)
+
+    def _fork_runner(self, slot: Slot, sweep_slots: int | None) -> None:
+        ours, theirs = socket.socketpair()
+        # The descriptor lives until it is sent; the queue is flushed at once but for a full socket.
+        self._tell_guardian(
+            (frames.FORK, slot.number, os.fsencode(self._root), sweep_slots), (theirs.fileno(),)
+        )
+        self._keep_until_sent(theirs)
+        slot.attach(ours, self._lease)
+
+    def _keep_until_sent(self, sock: socket.socket) -> None:
+        if self._guard is not None and self._guard.channel.waiting:
+            self._loop.call_later(_SWEEP_SECONDS, self._keep_until_sent, sock)
+        else:
+            sock.close()
+
+    def _replace(self, slot: Slot) -> None:
+        """Give a slot without a task a new runner; the old one ends with its channel."""
+        self._forget_free(slot)
+        slot.detach()
+        self._fork_runner(slot, None)
+
+    def _forget_free(self, slot: Slot) -> None:
+        if slot in self._free:
+            self._free.remove(slot)
+
+    def _runner_lost(self, slot: Slot, status: int) -> None:
+        """The guardian has swept what a dead runner left."""
+        slot.read_rest()
+        code = os.waitstatus_to_exitcode(status)
+        self._end_lost(slot, f"the runner died ({_describe(code)})", clean=True)
+
+    def _end_lost(self, slot: Slot, text: str, *, clean: bool) -> None:
+        if self._closing and slot.run is None:
+            return
+        run = slot.run
+        if run is not None and run.outcome is None:
+            slot.lose(run, text, clean)
+        if self._closing:
+            return
+        _log.warning("slot %d: %s; it gets a new runner", slot.number, text)
+        if slot.starts_without_ready >= _MAX_FAILED_STARTS:
+            slot.state = SlotState.BROKEN
+            _log.error("slot %d: runners die before they are ready; slot given up", slot.number)
+            return
+        self._fork_runner(slot, None)
+
+    def _orphans_of(self, slot: Slot) -> None:
+        """A runner died whose guardian is dead: only this process can end what it left."""
+        if not self._adopts_orphans:
+            text = "the runner and the guardian died"
+            self._end_lost(slot, text, clean=False)
+        elif sweep_adopted(self._kept_children()):
+            self._end_lost(
+                slot, "the runner and the guardian died; swept by the worker", clean=True
+            )
+        else:
+            self._loop.call_later(_SWEEP_SECONDS, self._orphans_of, slot)
+
+    def _kept_children(self) -> frozenset[int]:
+        kept = {slot.runner_pid for slot in self._slots if slot.connected}
+        return frozenset(kept | {self.guardian_pid})
+
+    def _keep_house(self) -> None:
+        self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
+        for slot in self._slots:
+            slot.ping(_UNANSWERED_PINGS)
+        if self._adopts_orphans and self._guardians_lost:
+            sweep_adopted(self._kept_children())
+
+    async def _dismiss(self) -> None:
+        for slot in self._slots:
+            slot.send((frames.QUIT,))
+            slot.state = SlotState.CLOSED
+        guard = self._guard
+        if guard is not None:
+            self._tell_guardian((frames.QUIT,))
+            try:
+                async with asyncio.timeout(_QUIT_SECONDS):
+                    await self._guardian_gone.wait()
+            except TimeoutError as problem:
+                raise EngineError(f"helpers are alive {_QUIT_SECONDS} s after the end") from problem
+        for slot in self._slots:
+            slot.detach()
+        if self._reapers:
+            await asyncio.wait(self._reapers)
+
+    # What slots report.
+
+    def slot_free(self, slot: Slot) -> None:
+        """The slot can take a task (for the slot)."""
+        if slot.draining and not self._closing:
+            self._replace(slot)
+            return
+        self._free.append(slot)
+        if len(self._free) == self._count:
+            self._ready.set()
+
+    def slot_disconnected(self, slot: Slot) -> None:
+        """The runner is gone; the guardian will say when its tree is, too (for the slot)."""
+        self._forget_free(slot)
+        if slot.draining and not self._closing:
+            self._orphans_of(slot)
+
+    def slot_unresponsive(self, slot: Slot) -> None:
+        """The runner does not answer: it is killed, and its tree with it (for the slot)."""
+        _log.warning("slot %d: the runner does not answer and is killed", slot.number)
+        if not slot.draining:
+            self._tell_guardian((frames.KILL, slot.number))
+        elif self._adopts_orphans and slot.runner_pid:
+            os.kill(slot.runner_pid, 9)
+
+    def set_aside(self, folders: list[Path]) -> None:
+        """Folders that could not be removed (for the slot)."""
+        for folder in folders:
+            _log.warning("folder set aside, as it cannot be removed: %s", folder)
+        self._aside.extend(folders)
+
+
+def _describe(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

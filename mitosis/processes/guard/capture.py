@@ -1,0 +1,172 @@
+"""Output of a task: a pipe for each stream, kept as a tail in memory or spliced into a file."""
+
+import errno
+import fcntl
+import os
+import struct
+import termios
+
+_CHUNK_BYTES = 1 << 16
+_SPLICE_BYTES = 1 << 20
+_CHUNKS_PER_TURN = 16
+
+
+class Stream:
+    """One of stdout and stderr. Nothing in here waits: an end of the pipe means nothing else."""
+
+    __slots__ = ("_cap", "_file", "_ring", "_splice", "_tail_bytes", "fault", "kept", "read_fd",
+                 "total", "write_fd")  # fmt: skip
+
+    def __init__(self, path: bytes | None, cap: int | None, tail_bytes: int) -> None:
+        """Open the pipe and, if `path` is given, the file.
+
+        Raises:
+            OSError: no descriptor or no space; nothing stays open.
+        """
+        self.read_fd = self.write_fd = self._file = -1
+        self.total = 0
+        #: Bytes in the file.
+        self.kept = 0
+        #: Error number of the write that ended the file, or 0.
+        self.fault = 0
+        self._cap = cap
+        self._tail_bytes = tail_bytes
+        self._ring = bytearray()
+        self._splice = True
+        try:
+            self.read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(self.read_fd, False)
+            if path is not None:
+                # Without O_APPEND, which splice refuses.
+                flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+                self._file = os.open(path, flags, 0o600)
+        except OSError:
+            self.close()
+            raise
+
+    def close_write_end(self) -> None:
+        """After the spawn, or the pipe would never end."""
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+            self.write_fd = -1
+
+    def close_read_end(self) -> None:
+        """At the end of the stream, or when the task is over."""
+        if self.read_fd >= 0:
+            os.close(self.read_fd)
+            self.read_fd = -1
+
+    def close(self) -> None:
+        """Close everything."""
+        self.close_write_end()
+        self.close_read_end()
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def pump(self) -> bool:
+        """Move what is there, a bounded amount; False at the end of the stream."""
+        for _ in range(_CHUNKS_PER_TURN):
+            moved = self._move()
+            if moved == 0:
+                return False
+            if moved is None:
+                return True
+        return True
+
+    def drain(self) -> None:
+        """Move what was in the pipe when the tree had died, and close.
+
+        A process outside of the tree that holds the other end can neither delay nor prolong this.
+        """
+        if self.read_fd < 0:
+            return
+        left = self._waiting_bytes()
+        while left > 0:
+            moved = self._move()
+            if not moved:
+                break
+            left -= moved
+        self.close_read_end()
+
+    def tail(self, count: int) -> bytes:
+        """The last bytes of the stream, at most `count` and as many as are kept."""
+        if self._in_file():
+            start = max(0, self.kept - count)
+            return os.pread(self._file, self.kept - start, start)
+        return bytes(self._ring[-count:]) if count > 0 else b""
+
+    def counts(self) -> tuple[int, int, int, bytes]:
+        """Bytes kept, bytes dropped, error number of the file, and the tail."""
+        tail = self.tail(self._tail_bytes)
+        kept = self.kept if self._file >= 0 else len(tail)
+        return kept, self.total - kept, self.fault, tail
+
+    def _in_file(self) -> bool:
+        """Whether the file holds all that came so far."""
+        return self._file >= 0 and self.total == self.kept
+
+    def _waiting_bytes(self) -> int:
+        answer = fcntl.ioctl(self.read_fd, termios.FIONREAD, bytes(4))
+        count: int = struct.unpack("i", answer)[0]
+        return count
+
+    def _move(self) -> int | None:
+        """Bytes moved, 0 at the end of the stream, None when nothing is there."""
+        try:
+            if self._file >= 0 and not self.fault and (self._cap is None or self.kept < self._cap):
+                return self._into_file()
+            return self._into_ring()
+        except (BlockingIOError, InterruptedError):
+            return None
+
+    def _into_file(self) -> int | None:
+        room = _SPLICE_BYTES if self._cap is None else min(_SPLICE_BYTES, self._cap - self.kept)
+        if self._splice:
+            try:
+                moved = os.splice(self.read_fd, self._file, room)
+            except BlockingIOError:
+                return None
+            except OSError as problem:
+                if problem.errno in {errno.EINVAL, errno.ENOSYS}:
+                    self._splice = False  # a file system without splice
+                else:
+                    self.fault = problem.errno or errno.EIO
+                return self._move()
+        else:
+            data = os.read(self.read_fd, min(room, _CHUNK_BYTES))
+            self._write(data)
+            moved = len(data)
+            if self.fault:
+                return moved
+        self.total += moved
+        self.kept += moved
+        return moved
+
+    def _write(self, data: bytes) -> None:
+        """Write without splice; at a fault the bytes that did not fit go to the ring."""
+        done = 0
+        while done < len(data):
+            try:
+                done += os.write(self._file, memoryview(data)[done:])
+            except OSError as problem:
+                self.fault = problem.errno or errno.EIO
+                self.kept += done
+                self.total += done
+                self._keep(data[done:])
+                return
+
+    def _into_ring(self) -> int:
+        data = os.read(self.read_fd, _CHUNK_BYTES)
+        if data:
+            self._keep(data)
+        return len(data)
+
+    def _keep(self, data: bytes) -> None:
+        if self._in_file():
+            # From here on the file does not have the tail any more.
+            self._ring += self.tail(self._tail_bytes)
+        self.total += len(data)
+        self._ring += data
+        if len(self._ring) > 2 * self._tail_bytes:
+            del self._ring[: len(self._ring) - self._tail_bytes]

@@ -1,0 +1,140 @@
+"""What the kernel offers and Python does not wrap: subreaper, machine clock, the process tree."""
+
+import ctypes
+import os
+import signal
+import time
+
+_PR_SET_CHILD_SUBREAPER = 36
+_PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name
+
+
+def become_subreaper() -> None:
+    """Adopt every orphan below this process, also those that left their session.
+
+    The flag is not inherited by fork: each runner sets its own.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+
+
+def machine_clock() -> float:
+    """Seconds since boot, suspension included; one clock for all processes of the machine."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def has_children_file() -> bool:
+    """Whether the kernel lists the children of a thread (CONFIG_PROC_CHILDREN)."""
+    pid = os.getpid()
+    return os.path.exists(f"/proc/{pid}/task/{pid}/children")  # noqa: PTH110 - no pathlib here
+
+
+def has_pidfd() -> bool:
+    """Whether a process can be named by a descriptor; found out by doing it."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
+
+
+def parent_of(pid: int) -> int | None:
+    """Parent of a process, None when the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
+            text = file.read()
+    except OSError:
+        return None
+    # The name stands in brackets and may itself hold brackets and blanks.
+    return int(text[text.rindex(b")") + 2 :].split(b" ", 2)[_PARENT_FIELD])
+
+
+def _children_by_scan(pids: set[int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            parent = parent_of(int(name))
+            if parent is not None and (not pids or parent in pids):
+                found.setdefault(parent, []).append(int(name))
+    return found
+
+
+def children_of(pid: int) -> list[int]:
+    """Children of a process, zombies included; empty when the process is gone.
+
+    Exact for the calling process if it has one thread: entries leave only when it waits.
+    """
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+    except OSError:
+        return []
+    found: list[int] = []
+    for thread in threads:
+        try:
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123
+                found.extend(map(int, file.read().split()))
+        except FileNotFoundError:
+            if not has_children_file():
+                return _children_by_scan({pid}).get(pid, [])
+        except OSError:
+            continue  # the thread ended between the two reads
+    return found
+
+
+def descendants(keep: frozenset[int] = frozenset()) -> list[int]:
+    """Every process below this one, parents first, leaving out `keep` and what is below it."""
+    table = None if has_children_file() else _children_by_scan(set())
+    found: list[int] = []
+    seen = set(keep)
+    waiting = [os.getpid()]
+    while waiting:
+        parent = waiting.pop()
+        below = children_of(parent) if table is None else table.get(parent, [])
+        for pid in below:
+            if pid not in seen:
+                seen.add(pid)
+                found.append(pid)
+                waiting.append(pid)
+    return found
+
+
+def signal_descendant(pid: int, number: int, tree: set[int]) -> bool:
+    """Signal a process that was seen below this one; whether it was still there.
+
+    A number may have passed to a stranger since it was read. So the process is held by a
+    descriptor, and its parent must be in `tree` (which includes the caller).
+    """
+    try:
+        held = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # No pidfd, or no descriptor left: the check of the parent narrows the race, no more.
+        return parent_of(pid) in tree and _kill(pid, number)
+    try:
+        if parent_of(pid) not in tree:
+            return False
+        signal.pidfd_send_signal(held, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(held)
+    return True
+
+
+def _kill(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_child(pid: int) -> bool:
+    """SIGKILL for an own child that was not waited for: its number cannot be reused."""
+    return _kill(pid, signal.SIGKILL)

@@ -1,0 +1,267 @@
+"""The runner of a slot: one task at a time, from a clean folder to an empty process tree.
+
+It is forked by the guardian, adopts every orphan of its task, holds the pipes and the timers, and
+measures the lease by itself, so that a frozen or cut-off worker cannot let a task live on.
+"""
+
+import gc
+import os
+import select
+import signal
+import socket
+import time
+
+from . import frames, linux
+from .folders import SlotFolder, next_folder, remains, remove_folder
+from .frames import Channel, Closed, Message
+from .job import LEASE, OVER, SHUTDOWN, Job
+from .spawn import SpawnError
+
+#: A start is told to the worker with the end if that follows so soon: one wake-up less there.
+_STARTED_DELAY_SECONDS = 0.002
+_COLLECT_EVERY = 1000
+#: Poll counts milliseconds in 32 bits.
+_MAX_WAIT_SECONDS = 3600.0
+_KEPT_ASIDE_NAMES = 100
+
+
+class Wakeups:
+    """A pipe that SIGCHLD writes to, so that polling sees ended children."""
+
+    def __init__(self) -> None:
+        self.read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def drain(self) -> None:
+        """Forget the wake-ups so far."""
+        try:
+            while len(os.read(self.read_fd, 4096)) == 4096:
+                pass
+        except BlockingIOError:
+            return
+
+    def close(self) -> None:
+        """Give the pipe back, in a forked child that makes an own one."""
+        signal.set_wakeup_fd(-1)
+        os.close(self.read_fd)
+        os.close(self._write_fd)
+
+
+class Runner:
+    """Loop of one slot."""
+
+    def __init__(self, sock: socket.socket, root: bytes, slot: int) -> None:
+        self._channel = Channel(sock)
+        self._root = root
+        self._slot = slot
+        self._number = 0
+        self._aside: list[bytes] = []
+        self._job: Job | None = None
+        self._lease: float | None = None
+        self._clean_asked = False
+        self._leaving = False
+        self._flush_at: float | None = None
+        self._jobs = 0
+        self._readers: dict[int, Job] = {}
+        self._wakeups = Wakeups()
+        self._poll = select.poll()
+        self._poll.register(self._channel, select.POLLIN)
+        self._poll.register(self._wakeups.read_fd, select.POLLIN)
+        self._writing = False
+        self._folder: SlotFolder
+
+    def run(self, sweep_slots: int | None) -> None:
+        """Serve until the worker says "quit" or is gone, and nothing of a task is left.
+
+        Args:
+            sweep_slots: number of slots among which folders of earlier workers are shared out for
+                removal; None after the loss of a runner, whose folder may still be needed.
+        """
+        if sweep_slots is not None:
+            for path in remains(self._root, self._slot, sweep_slots):
+                self._discard(path)
+        self._folder, self._number = next_folder(self._root, self._slot, 0)
+        try:
+            self._channel.send((frames.READY, os.getpid(), self._folder.path, self._told_aside()))
+            while not (self._leaving and self._job is None):
+                self._turn()
+        except Closed:
+            self._leave_tree_dead()
+
+    def _turn(self) -> None:
+        for fd, event in self._poll.poll(self._wait_milliseconds()):
+            if fd == self._wakeups.read_fd:
+                self._wakeups.drain()
+            elif fd in self._readers:
+                self._pump(fd)
+            elif event & ~select.POLLOUT:
+                for message in self._channel.receive():
+                    self._obey(message)
+        job = self._job
+        if job is not None and job.phase != OVER:
+            self._advance(job)
+        if self._clean_asked and (self._job is None or self._job.phase == OVER):
+            self._clean()
+        self._flush()
+
+    def _wait_milliseconds(self) -> float | None:
+        waits = []
+        if self._job is not None and self._job.phase != OVER:
+            wake = self._job.next_wake(self._lease)
+            if wake is not None:
+                waits.append(wake)
+        if self._flush_at is not None:
+            waits.append(max(0.0, self._flush_at - time.monotonic()))
+        # Rounded up, or the last millisecond before a deadline would be spent in a busy loop.
+        return int(min(*waits, _MAX_WAIT_SECONDS) * 1000) + 1 if waits else None
+
+    def _flush(self) -> None:
+        """Send what waits, unless a start that may wait for its end is all there is."""
+        if self._flush_at is not None and time.monotonic() < self._flush_at:
+            return
+        self._flush_at = None
+        writing = not self._channel.flush()
+        if writing != self._writing:
+            self._writing = writing
+            mask = select.POLLIN | select.POLLOUT if writing else select.POLLIN
+            self._poll.modify(self._channel, mask)
+
+    def _post(self, message: Message) -> None:
+        self._channel.post(message)
+        self._flush_at = None
+
+    def _obey(self, message: Message) -> None:
+        kind = message[0]
+        job = self._job
+        if kind == frames.RUN:
+            self._start(message)
+        elif kind == frames.LEASE:
+            self._lease = message[1]
+        elif kind == frames.STOP:
+            if job is not None and job.run == message[1]:
+                job.stop(message[2], message[3])
+        elif kind == frames.TAIL:
+            self._post((frames.TAILED, message[1], self._tail(message[2], message[3], message[4])))
+        elif kind == frames.PING:
+            self._post((frames.PONG, message[1]))
+        elif kind == frames.CLEAN:
+            self._clean_asked = True
+        elif kind == frames.DISCARD:
+            self._discard(message[1])
+            self._post((frames.CLEANED, self._folder.path, self._told_aside()))
+        elif kind == frames.QUIT:
+            self._leaving = True
+            if job is not None and job.phase != OVER:
+                job.stop(SHUTDOWN, 0.0)
+            self._clean_asked = True
+        else:
+            raise ValueError(f"message of unknown kind {kind}")
+
+    def _start(self, message: Message) -> None:
+        self._jobs += 1
+        if self._jobs % _COLLECT_EVERY == 0:
+            gc.collect()
+        job = Job(message, self._folder)
+        try:
+            job.start(self._lease)
+        except SpawnError as problem:
+            self._post(job.refusal(problem, self._folder.untouched()))
+            return
+        self._job = job
+        for stream in job.streams:
+            self._readers[stream.read_fd] = job
+            self._poll.register(stream.read_fd, select.POLLIN)
+        self._channel.post((frames.STARTED, job.run, job.pid, job.started_at))
+        self._flush_at = time.monotonic() + _STARTED_DELAY_SECONDS
+
+    def _pump(self, fd: int) -> None:
+        for stream in self._readers[fd].streams:
+            if stream.read_fd == fd and not stream.pump():
+                self._forget(fd)
+                stream.close_read_end()
+
+    def _forget(self, fd: int) -> None:
+        if self._readers.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def _advance(self, job: Job) -> None:
+        empty = job.advance(self._lease)
+        if not job.reported and (empty or job.overdue()):
+            for stream in job.streams:
+                self._forget(stream.read_fd)
+            untouched = empty and self._folder.untouched()
+            self._post(job.report(untouched))
+            if untouched:
+                self._job = None
+        elif empty:
+            job.phase = OVER
+
+    def _tail(self, run: int, stream: int, count: int) -> bytes:
+        job = self._job
+        if job is None or job.run != run or job.reported:
+            return b""
+        return job.streams[stream].tail(count)
+
+    def _clean(self) -> None:
+        """Make the folder as new, or leave it and take another one."""
+        self._clean_asked = False
+        clean = self._job is None or not self._job.reported_late
+        self._job = None
+        if self._leaving:
+            self._folder.close()
+            self._discard(self._folder.path)
+            return
+        try:
+            if not clean:
+                raise OSError("the tree outlived its report")
+            if not self._folder.untouched():
+                self._folder.wipe()
+        except OSError:
+            self._folder.close()
+            self._discard(self._folder.path)
+            self._folder, self._number = next_folder(self._root, self._slot, self._number + 1)
+        self._post((frames.CLEANED, self._folder.path, self._told_aside()))
+
+    def _discard(self, path: bytes) -> None:
+        """Remove a folder; what refuses is set aside, and named to the worker."""
+        if not path.startswith(self._root + b"/slot-"):
+            raise ValueError(f"not a folder of a slot: {path!r}")
+        try:
+            remove_folder(path)
+        except FileNotFoundError:
+            return
+        except OSError:
+            self._aside = [*self._aside, path][-_KEPT_ASIDE_NAMES:]
+
+    def _told_aside(self) -> tuple[bytes, ...]:
+        told = tuple(self._aside)
+        self._aside.clear()
+        return told
+
+    def _leave_tree_dead(self) -> None:
+        """The worker is gone: end the tree, which nobody will ask about."""
+        job = self._job
+        if job is None:
+            return
+        job.kill(LEASE)
+        while not job.advance(None):
+            for stream in job.streams:
+                if stream.read_fd >= 0:
+                    stream.pump()
+            wait = job.next_wake(None)
+            select.select([self._wakeups.read_fd], [], [], wait)
+            self._wakeups.drain()
+
+
+def serve(sock: socket.socket, root: bytes, slot: int, sweep_slots: int | None) -> None:
+    """Life of a runner, in the forked child.
+
+    Raises:
+        OSError: it cannot be made a subreaper.
+    """
+    linux.become_subreaper()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    Runner(sock, root, slot).run(sweep_slots)

@@ -1,0 +1,92 @@
+"""Start of the guardian process, and the worker's own part as its last line of defence."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mitosis.processes.guard import linux
+from mitosis.processes.guard.frames import Channel
+
+_ENTRY = Path(__file__).parent / "guard" / "__main__.py"
+
+
+class Guard:
+    """A running guardian: its process and the channel to it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
+        self.process = process
+        self.channel = channel
+
+
+def interpreter() -> str:
+    """The real interpreter: a version manager's shim in front would cost 70 ms at each start.
+
+    Raises:
+        RuntimeError: this program is embedded and does not know its interpreter.
+    """
+    if not sys.executable:
+        raise RuntimeError("sys.executable is empty: no interpreter to start the guardian with")
+    return sys.executable
+
+
+def start_guardian(lock_fds: Sequence[int]) -> Guard:
+    """Start the guardian in an own session, with an environment that holds no secret.
+
+    Args:
+        lock_fds: descriptors that the guardian and its runners keep open, and no task gets.
+
+    Raises:
+        OSError: no process or descriptor can be had.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(
+            [
+                interpreter(),
+                *("-I", "-S", "-E", "-X", "utf8"),
+                str(_ENTRY),
+                str(theirs.fileno()),
+                str(os.getpid()),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env={"PATH": os.defpath},
+            cwd="/",
+            pass_fds=(theirs.fileno(), *lock_fds),
+            start_new_session=True,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Guard(process, Channel(ours))
+
+
+def become_subreaper() -> None:
+    """Make this process adopt what a dead guardian and a dead runner leave together.
+
+    For the command `mito worker`, which has no other children; a program that embeds the engine
+    must not, as it would get children that it does not know.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    linux.become_subreaper()
+
+
+def sweep_adopted(keep: frozenset[int]) -> bool:
+    """Kill and reap children that are not in `keep`, one round; whether none is left."""
+    clean = True
+    for pid in linux.children_of(os.getpid()):
+        if pid in keep:
+            continue
+        linux.kill_child(pid)
+        try:
+            clean = os.waitpid(pid, os.WNOHANG)[0] == pid and clean
+        except ChildProcessError:
+            continue
+    return clean

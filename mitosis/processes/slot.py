@@ -1,0 +1,408 @@
+"""The worker's side of one slot: what its runner was told, and what it says."""
+
+import asyncio
+import enum
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from mitosis.processes.guard import frames, linux
+from mitosis.processes.guard.frames import Channel, Closed, Message
+from mitosis.processes.run import Run
+from mitosis.processes.runs import (
+    Cause,
+    Exited,
+    MAX_TAIL_BYTES,
+    Lost,
+    Outcome,
+    RunResult,
+    RunSpec,
+    Signaled,
+    SpawnFailed,
+    StreamResult,
+)
+
+_log = logging.getLogger(__name__)
+
+_MAX_TAIL_REQUESTS = 64
+
+OnStarted = Callable[[Run], None]
+OnEnded = Callable[[Run, RunResult], None]
+
+
+class SlotState(enum.Enum):
+    """Where a slot is in its cycle."""
+
+    STARTING = "starting"
+    FREE = "free"
+    RESERVED = "reserved"
+    BUSY = "busy"
+    ENDED = "ended"
+    CLEANING = "cleaning"
+    BROKEN = "broken"
+    CLOSED = "closed"
+
+
+class SlotOwner(Protocol):
+    """What a slot needs from the engine."""
+
+    def slot_free(self, slot: "Slot") -> None:
+        """The slot can take a task."""
+
+    def slot_disconnected(self, slot: "Slot") -> None:
+        """The runner's end of the channel is closed."""
+
+    def slot_unresponsive(self, slot: "Slot") -> None:
+        """The runner must be killed."""
+
+    def set_aside(self, folders: list[Path]) -> None:
+        """Folders that could not be removed."""
+
+
+class Slot:
+    """One runner, in the worker's loop."""
+
+    def __init__(self, number: int, owner: SlotOwner, loop: asyncio.AbstractEventLoop) -> None:
+        self.number = number
+        self.state = SlotState.STARTING
+        self.folder = Path()
+        self.runner_pid = 0
+        #: Rises with each runner, so that a reservation knows that its folder is gone.
+        self.generation = 0
+        self.run: Run | None = None
+        #: The guardian of this runner is dead: the slot gets a new runner when it is free.
+        self.draining = False
+        self.starts_without_ready = 0
+        self.connected = False
+        #: Whether the folder was as new at the end of the last run.
+        self.untouched = False
+        self._folder_known = False
+        self._run_generation = 0
+        self._owner = owner
+        self._loop = loop
+        self._channel: Channel | None = None
+        self._runs = 0
+        self._tails: dict[int, asyncio.Future[bytes]] = {}
+        self._requests = 0
+        self._pinged = 0
+        self._ponged = 0
+
+    # The life of the channel.
+
+    def attach(self, sock: socket.socket, lease: float | None) -> None:
+        """Take the worker's end of the channel of a new runner."""
+        left = self.folder if self._folder_known else None
+        self.generation += 1
+        self.draining = False
+        self.connected = True
+        self.starts_without_ready += 1
+        self._pinged = self._ponged = 0
+        self._channel = Channel(sock)
+        self._loop.add_reader(sock.fileno(), self._readable)
+        if lease is not None:
+            self.renew(lease)
+        if self.run is not None or self.state is SlotState.RESERVED:
+            return  # the release will have the folder discarded
+        self.state = SlotState.STARTING
+        if left is not None:
+            self.state = SlotState.CLEANING
+            self.send((frames.DISCARD, os.fsencode(left)))
+
+    def detach(self) -> None:
+        """Close the channel; a runner without a task ends then."""
+        self.connected = False
+        if self._channel is not None:
+            self._loop.remove_reader(self._channel.fileno())
+            self._loop.remove_writer(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        for waiting in self._tails.values():
+            if not waiting.done():
+                waiting.set_result(b"")
+        self._tails.clear()
+
+    def send(self, message: Message) -> None:
+        """Send, or queue, a message to the runner; a dead runner is noticed when reading."""
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            if not channel.send(message):
+                self._loop.add_writer(channel.fileno(), self._writable)
+        except frames.Overflow:
+            self._owner.slot_unresponsive(self)
+        except Closed:
+            self._loop.call_soon(self._readable)
+
+    def _writable(self) -> None:
+        if self._channel is None:
+            return
+        try:
+            if self._channel.flush():
+                self._loop.remove_writer(self._channel.fileno())
+        except Closed:
+            self._readable()
+
+    def _readable(self) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            messages = channel.receive()
+        except Closed:
+            self.detach()
+            self._owner.slot_disconnected(self)
+            return
+        for message in messages:
+            self._hear(message)
+
+    def read_rest(self) -> None:
+        """Hear what a dead runner had said, up to the end of its channel."""
+        while self.connected:
+            self._readable()
+
+    # What the worker wants.
+
+    def start(self, spec: RunSpec, on_started: OnStarted | None, on_ended: OnEnded | None) -> Run:
+        """Start a run on this slot, which must be free or reserved."""
+        spec.check()
+        self._runs += 1
+        run = self.run = Run(self, self._runs, on_started, on_ended)
+        self._run_generation = self.generation
+        self.state = SlotState.BUSY
+        env = spec.env
+        if spec.directory_env:
+            folder = str(self.folder)
+            env = env | {name: f"{folder}/{part}" for part, name in spec.directory_env.items()}
+        message = (
+            frames.RUN,
+            run.number,
+            spec.argv,
+            env,
+            spec.timeout_seconds,
+            spec.grace_seconds,
+            int(spec.stop_signal),
+            spec.output == "file",
+            spec.tail_bytes,
+            spec.cap_bytes,
+        )
+        try:
+            self.send(message)
+        except ValueError as problem:
+            failure = SpawnFailed("arguments", errno.E2BIG, str(problem))
+            self._loop.call_soon(self._end_unstarted, run, failure)
+        return run
+
+    def start_lost(self, folder: Path, on_ended: OnEnded | None) -> Run:
+        """A run that is lost before it started, as its reserved runner has died."""
+        self._runs += 1
+        run = self.run = Run(self, self._runs, None, on_ended)
+        self._run_generation = -1
+        self.state = SlotState.BUSY
+        self._loop.call_soon(self.lose, run, "the runner died before the start", True, folder)
+        return run
+
+    def release(self, *, wipe: bool) -> None:
+        """The run's folder is not needed any more."""
+        run = self.run
+        self.run = None
+        if run is None or run.outcome is None or self.state is SlotState.CLOSED:
+            return
+        if self._run_generation != self.generation or not self.connected:
+            # Of a runner that has died; if the next one is not there yet, it is told at its start.
+            self.state = SlotState.CLEANING
+            self.send((frames.DISCARD, os.fsencode(run.outcome.folder)))
+        elif self.untouched and not wipe:
+            self.state = SlotState.FREE
+            self._owner.slot_free(self)
+        else:
+            self.state = SlotState.CLEANING
+            self.send((frames.CLEAN,))
+
+    def renew(self, deadline: float) -> None:
+        """Tell the end of the lease."""
+        self.send((frames.LEASE, deadline))
+
+    def ping(self, patience: int) -> None:
+        """Ask for a sign of life; after `patience` unanswered questions the runner is lost."""
+        if self.state is not SlotState.BUSY or not self.connected:
+            self._ponged = self._pinged
+            return
+        if self._pinged - self._ponged >= patience:
+            self._owner.slot_unresponsive(self)
+            return
+        self._pinged += 1
+        self.send((frames.PING, self._pinged))
+
+    async def ask_tail(self, run: int, stream: int, count: int) -> bytes:
+        """Ask the runner for the last bytes of a stream; empty when it is gone."""
+        if len(self._tails) >= _MAX_TAIL_REQUESTS:
+            raise RuntimeError(f"{_MAX_TAIL_REQUESTS} requests for output are waiting already")
+        if not self.connected:
+            return b""
+        self._requests += 1
+        request = self._requests
+        answer = self._tails[request] = self._loop.create_future()
+        self.send((frames.TAIL, request, run, stream, min(count, MAX_TAIL_BYTES)))
+        try:
+            return await answer
+        finally:
+            self._tails.pop(request, None)
+
+    def lose(self, run: Run, text: str, clean: bool, folder: Path | None = None) -> None:
+        """End a run that nobody can say more about."""
+        now = linux.machine_clock()
+        self._finish(
+            run,
+            RunResult(
+                outcome=Lost(text),
+                cause="own",
+                started_at=run.started_at or now,
+                ended_at=now,
+                wall_seconds=now - run.started_at if run.started_at else 0.0,
+                tree_clean=clean,
+                folder=self.folder if folder is None else folder,
+            ),
+        )
+
+    # What the runner says.
+
+    def _hear(self, message: Message) -> None:
+        kind = message[0]
+        run = self.run
+        if kind == frames.STARTED:
+            if run is not None and run.number == message[1]:
+                self._call(run.begin, message[2], message[3])
+        elif kind == frames.ENDED:
+            if run is not None and run.number == message[1]:
+                self.untouched = message[13]
+                self._finish(run, self._result(message))
+        elif kind in {frames.CLEANED, frames.READY}:
+            self._hear_of_folder(message)
+        elif kind == frames.TAILED:
+            answer = self._tails.get(message[1])
+            if answer is not None and not answer.done():
+                answer.set_result(message[2])
+        elif kind == frames.PONG:
+            self._ponged = message[1]
+
+    def _hear_of_folder(self, message: Message) -> None:
+        if message[0] == frames.READY:
+            self.runner_pid = message[1]
+            self.starts_without_ready = 0
+        done = SlotState.STARTING if message[0] == frames.READY else SlotState.CLEANING
+        self.folder = Path(os.fsdecode(message[-2]))
+        self._folder_known = True
+        if message[-1]:
+            self._owner.set_aside([Path(os.fsdecode(path)) for path in message[-1]])
+        if self.state is done:
+            self.state = SlotState.FREE
+            self._owner.slot_free(self)
+
+    def _result(self, message: Message) -> RunResult:
+        streams = [StreamResult(*counts) for counts in message[10]] or [StreamResult()] * 2
+        cause: Cause = message[3]
+        return RunResult(
+            outcome=_outcome(message[2]),
+            cause=cause,
+            started_at=message[4],
+            ended_at=message[5],
+            wall_seconds=message[6],
+            user_cpu_seconds=message[7],
+            system_cpu_seconds=message[8],
+            max_rss_bytes=message[9],
+            stdout=streams[0],
+            stderr=streams[1],
+            leftovers_killed=message[11],
+            tree_clean=message[12],
+            folder=self.folder,
+        )
+
+    def _end_unstarted(self, run: Run, failure: SpawnFailed) -> None:
+        now = linux.machine_clock()
+        self.untouched = False
+        result = RunResult(
+            outcome=failure, cause="own", started_at=now, ended_at=now, folder=self.folder
+        )
+        self._finish(run, result)
+
+    def _finish(self, run: Run, result: RunResult) -> None:
+        if run.outcome is None:
+            if self.state is not SlotState.CLOSED:
+                self.state = SlotState.ENDED
+            self._call(run.finish, result)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call into the worker; its mistake must not lose the messages that follow."""
+        try:
+            function(*arguments)
+        except Exception as problem:  # noqa: BLE001 - goes to the loop's handler of exceptions
+            self._loop.call_exception_handler(
+                {"message": f"callback of a run in slot {self.number}", "exception": problem}
+            )
+
+
+class Reservation:
+    """A slot taken before its run starts, so that inputs can be put into its folder."""
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+        self._generation = slot.generation
+        self._over = False
+        self.folder = slot.folder
+
+    @property
+    def slot(self) -> int:
+        """Number of the slot."""
+        return self._slot.number
+
+    def start(
+        self,
+        spec: RunSpec,
+        on_started: OnStarted | None = None,
+        on_ended: OnEnded | None = None,
+    ) -> Run:
+        """Start the run, once.
+
+        Raises:
+            RuntimeError: the reservation was used or given back.
+        """
+        self._use()
+        if self._slot.generation != self._generation or not self._slot.connected:
+            return self._slot.start_lost(self.folder, on_ended)
+        return self._slot.start(spec, on_started, on_ended)
+
+    def release(self) -> None:
+        """Give the slot back without a run; the folder is emptied.
+
+        Raises:
+            RuntimeError: the reservation was used or given back.
+        """
+        self._use()
+        if self._slot.state is not SlotState.RESERVED:
+            return
+        self._slot.state = SlotState.CLEANING
+        if self._slot.generation != self._generation:
+            self._slot.send((frames.DISCARD, os.fsencode(self.folder)))
+        else:
+            self._slot.send((frames.CLEAN,))
+
+    def _use(self) -> None:
+        if self._over:
+            raise RuntimeError("a reservation is used once")
+        self._over = True
+
+
+def _outcome(said: tuple[Any, ...]) -> Outcome:
+    kind = said[0]
+    if kind == "exited":
+        return Exited(said[1])
+    if kind == "signaled":
+        return Signaled(said[1], said[2])
+    if kind == "spawn_failed":
+        return SpawnFailed(said[1], said[2], said[3])
+    return Lost(said[1])
