@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from mitosis.errors import Misconfigured
 from mitosis.nats.nkeys import KeyKind, decode
 
 PLATFORM_ACCOUNT = "MITO"
@@ -23,8 +24,9 @@ SYSTEM_ACCOUNT = "SYS"
 DEFAULT_MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 """Largest message: 8 MiB, the most that nats-server accepts without a warning.
 
-A stored commit carries its request (argv and environment strings of up to 128 KiB each, or a batch
-of tasks) plus envelope, and has to fit; the contract bounds requests well below, the guest to 8 KiB.
+A stored commit carries its request (argv and environment strings up to 128 KiB each, or a batch
+of tasks) plus envelope, and has to fit; the contract bounds requests well below, and the guest to
+8 KiB.
 """
 
 _BCRYPT = re.compile(r"^\$2[abxy]\$\d\d\$")
@@ -89,8 +91,8 @@ class NatsServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     monitoring: tuple[str, int] | None = None
     """Host and port of the HTTP monitoring page, which asks for no password: loopback only."""
     sync_always: bool = True
-    """True: acknowledged means on disk. False: the server syncs every two minutes, so a power cut or
-    a killed virtual machine can lose acknowledged commits of up to that time; gains about ten times
+    """True: acknowledged means on disk. False: the server syncs every two minutes, so a power cut
+    or a killed virtual machine loses what was acknowledged in that time. Gains about ten times
     the appends per second on one node."""
     max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES
     max_connections: int = 65_536
@@ -107,7 +109,7 @@ def render(config: NatsServerConfig) -> str:
     """Returns the text of a configuration file. It holds passwords: store it by `write_private`.
 
     Raises:
-        ValueError: a value that the server would misread or that would open it to strangers.
+        Misconfigured: a value that the server would misread or that would open it to strangers.
     """
     _check(config)
     lines = [
@@ -157,15 +159,24 @@ def write_private(path: Path, text: str) -> None:
 def _check(config: NatsServerConfig) -> None:
     names = [user.name for user in (*config.service_users, *config.system_users)]
     if not config.service_users or not config.system_users:
-        raise ValueError("at least one service user and one system user are needed")
+        raise Misconfigured("at least one service user and one system user are needed")
     if len(set(names)) != len(names):
-        raise ValueError(f"static users need names of their own, got {sorted(names)}")
-    if config.callout is not None and decode(config.callout.issuer)[0] is not KeyKind.ACCOUNT:
-        raise ValueError(f"the issuer is an account nkey (A...), not {config.callout.issuer}")
+        raise Misconfigured(f"static users need names of their own, got {sorted(names)}")
+    if config.callout is not None:
+        _check_issuer(config.callout.issuer)
     if config.monitoring is not None and not _is_loopback(config.monitoring[0]):
-        raise ValueError(
+        raise Misconfigured(
             f"monitoring asks for no password: bind it to loopback, not {config.monitoring[0]}"
         )
+
+
+def _check_issuer(issuer: str) -> None:
+    try:
+        kind, _ = decode(issuer)
+    except ValueError as error:
+        raise Misconfigured(f"the callout's issuer {issuer!r}: {error}") from error
+    if kind is not KeyKind.ACCOUNT:
+        raise Misconfigured(f"the callout's issuer is an account nkey (A...), not {issuer}")
 
 
 def _is_loopback(host: str) -> bool:
@@ -267,12 +278,12 @@ def _tls(files: TlsFiles | None, *, indent: str) -> list[str]:
 def _password(password: str) -> str:
     # The server takes a password of this shape for a hash, and anyone who reads it for a login.
     if not password or _BCRYPT.match(password):
-        raise ValueError("a password of a static user is plain text and not empty")
+        raise Misconfigured("a password of a static user is plain text and not empty")
     return _quoted(password)
 
 
 def _quoted(text: str) -> str:
     """A double-quoted string of the server's format; for what is let through, JSON's escapes."""
     if _CONTROL.search(text):
-        raise ValueError("control characters cannot stand in a server configuration")
+        raise Misconfigured("control characters cannot stand in a server configuration")
     return json.dumps(text, ensure_ascii=False)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mitosis.errors import Misconfigured
 from mitosis.nats.nkeys import account_public_key, user_public_key
 from mitosis.nats.server_config import (
     CalloutConfig,
@@ -48,7 +49,7 @@ def test_a_silent_peer_is_noticed_within_seconds() -> None:
 
 @pytest.mark.parametrize("password", ["", "$2a$11$abcdefghijklmnopqrstuv", "a\nb", "a\x00b"])
 def test_passwords_that_the_server_would_misread_are_refused(password: str) -> None:
-    with pytest.raises(ValueError, match=r"password|control") as caught:
+    with pytest.raises(Misconfigured, match=r"password|control") as caught:
         render(config(service_users=(StaticUser(name="a", password=password),)))
     assert not password or password not in str(caught.value)
 
@@ -59,31 +60,31 @@ def test_quotes_in_a_password_cannot_end_the_string() -> None:
 
 
 def test_the_same_name_twice_is_refused() -> None:
-    with pytest.raises(ValueError, match="names of their own"):
+    with pytest.raises(Misconfigured, match="names of their own"):
         render(config(system_users=(StaticUser(name="mito_coordinator", password="x"),)))
 
 
 def test_a_server_without_system_user_is_refused() -> None:
-    with pytest.raises(ValueError, match="system user"):
+    with pytest.raises(Misconfigured, match="system user"):
         render(config(system_users=()))
 
 
 def test_the_issuer_must_be_an_account_key() -> None:
     wrong = CalloutConfig(issuer=user_public_key(bytes(range(32))))
-    with pytest.raises(ValueError, match="account nkey"):
+    with pytest.raises(Misconfigured, match="account nkey"):
         render(config(callout=wrong))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "example.org"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "example.org"])  # noqa: S104
 def test_the_monitoring_page_stays_on_loopback(host: str) -> None:
-    with pytest.raises(ValueError, match="loopback"):
+    with pytest.raises(Misconfigured, match="loopback"):
         render(config(monitoring=(host, 8222)))
 
 
 def test_a_node_of_a_cluster_knows_its_routes_and_certificates() -> None:
     cluster = ClusterConfig(
         name="mito",
-        host="0.0.0.0",
+        host="0.0.0.0",  # noqa: S104
         port=6222,
         routes=("nats-route://a:6222", "nats-route://b:6222"),
         user=StaticUser(name="route", password="r"),
