@@ -19,8 +19,8 @@ from mitosis.services.platform.ports import KeptPorts, free_ports, is_free
 from mitosis.services.platform.process import ChildProcess, StopStep, bare_environment
 from mitosis.services.platform.server import EmbeddedServer, until_ready
 
-ANY_PORT = -1
 _PORT = "nats"
+_PORT_TRIES = 3
 
 
 class _PortsFile(msgspec.Struct):
@@ -80,16 +80,20 @@ class EmbeddedNats(EmbeddedServer):
         return self._url
 
     async def _serve(self) -> ChildProcess:
-        candidates = [self._kept.load().get(_PORT), self._preferred_port]
-        known = [port for port in candidates if port is not None and is_free(port)]
-        ports = [*known, *free_ports(1)]
-        for port in ports:
+        for port in self._ports_to_try():
             try:
                 return await self._serve_on(port)
             except ServerFailed:
                 if is_free(port):
                     raise  # not the port's fault
-        return await self._serve_on(ANY_PORT)
+        raise ServerFailed(f"nats: the port was taken by another program (log: {self.log.path})")
+
+    def _ports_to_try(self) -> list[int]:
+        kept = self._kept.load().get(_PORT)
+        if self._is_restart and kept is not None:
+            return [kept]  # clients look for it there
+        known = [port for port in (kept, self._preferred_port) if port is not None]
+        return [*(port for port in known if is_free(port)), *free_ports(_PORT_TRIES)]
 
     def _clean_up(self) -> None:
         for stale in self.folder.glob("*.ports"):

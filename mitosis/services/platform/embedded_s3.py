@@ -134,6 +134,8 @@ class EmbeddedS3(EmbeddedServer):
     def _choose_ports(self, *, fresh: bool) -> dict[str, int]:
         names = [f"{role}{kind}" for role in _ROLES for kind in ("", ".grpc")]
         kept = self._kept.load()
+        if self._is_restart:
+            return self._ports  # clients look for it there
         if not fresh and all(name in kept and is_free(kept[name], HOST) for name in names):
             return {name: kept[name] for name in names}
         return dict(zip(names, free_ports(len(names), HOST), strict=True))

@@ -34,6 +34,7 @@ class EmbeddedServer(abc.ABC):
         self._log_folder = (log_folder or self.folder).absolute()
         self._lock = FolderLock(self.folder / "lock", f"the {self.name} folder")
         self._process: ChildProcess | None = None
+        self._is_restart = False
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -46,6 +47,11 @@ class EmbeddedServer(abc.ABC):
     def log(self) -> LogFile:
         """Where the server writes."""
         return LogFile(self._log_folder / f"{self.name}.log")
+
+    @property
+    def is_started(self) -> bool:
+        """True from a successful start to the stop, also while it is down in between."""
+        return self._process is not None
 
     @property
     def process(self) -> ChildProcess:
@@ -75,14 +81,29 @@ class EmbeddedServer(abc.ABC):
             self._lock.release()
             raise
 
+    async def restart(self) -> ChildProcess:
+        """Starts a server that ended by itself again, under the address that it had.
+
+        Raises:
+            ServerFailed: as `start`.
+        """
+        self._is_restart = True
+        try:
+            self._clean_up()
+            self._process = await self._serve()
+            return self._process
+        finally:
+            self._is_restart = False
+
     async def stop(self, *, fast: bool = False) -> None:
         """Stops the server: gently with a bound, then hard; `fast` goes straight to SIGKILL.
 
-        None of the three loses acknowledged data by SIGKILL (docs/decisions/0006).
+        None of the three loses acknowledged data by SIGKILL (docs/decisions/0006). May be called
+        again after it was cancelled.
         """
-        process, self._process = self._process, None
-        if process is not None:
-            await process.stop(() if fast else self.stop_steps)
+        if self._process is not None:
+            await self._process.stop(() if fast else self.stop_steps)
+            self._process = None
             self._clean_up()
         self._lock.release()
 
