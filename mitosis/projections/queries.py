@@ -1,0 +1,90 @@
+"""What users may ask of the read models, each answer from one consistent state of them."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+
+from mitosis.contract.queries import (
+    GetArtifact,
+    GetGroup,
+    GetTask,
+    GetWorker,
+    GroupList,
+    GroupView,
+    ListTasks,
+    ListWorkers,
+    TaskPage,
+    TaskView,
+    WhoAmI,
+    WorkerPage,
+    WorkerView,
+)
+from mitosis.projections import group_reads, task_reads, worker_reads
+from mitosis.projections.pool import ReadPool
+from mitosis.projections.postgres import Connection
+from mitosis.projections.rows import ArtifactRow
+from mitosis.projections.viewer import Viewer, find_viewer
+
+T = TypeVar("T")
+
+
+class Queries:
+    """Typed reads in the name of a user; permissions are checked inside.
+
+    Every method raises ViewUnavailable when Postgres does not answer, and NotAllowed when the
+    user is unknown, locked or deleted; further errors stand with the functions that are called.
+    """
+
+    def __init__(self, pool: ReadPool) -> None:
+        self._pool = pool
+
+    async def _as(self, user: str, read: Callable[[Connection, Viewer], Awaitable[T]]) -> T:
+        async def run(connection: Connection) -> T:
+            await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+            async with connection.transaction():
+                return await read(connection, await find_viewer(connection, user))
+
+        return await self._pool.read(run)
+
+    async def whoami(self, user: str) -> WhoAmI:
+        """Return the account that asks."""
+
+        async def read(_: Connection, viewer: Viewer) -> WhoAmI:
+            return group_reads.whoami(viewer)
+
+        return await self._as(user, read)
+
+    async def get_task(self, user: str, wanted: GetTask) -> TaskView:
+        """Return a task by any of its names."""
+        return await self._as(user, lambda c, viewer: task_reads.get_task(c, viewer, wanted.task))
+
+    async def list_tasks(self, user: str, wanted: ListTasks) -> TaskPage:
+        """Return a page of tasks of a group."""
+        return await self._as(user, lambda c, viewer: task_reads.list_tasks(c, viewer, wanted))
+
+    async def get_artifact(self, user: str, wanted: GetArtifact) -> ArtifactRow:
+        """Return what is known of an artifact, with the name of its object."""
+        return await self._as(user, lambda c, viewer: task_reads.get_artifact(c, viewer, wanted))
+
+    async def get_worker(self, user: str, wanted: GetWorker) -> WorkerView:
+        """Return a worker by its UUID or the beginning of it."""
+        return await self._as(
+            user, lambda c, viewer: worker_reads.get_worker(c, viewer, wanted.worker)
+        )
+
+    async def list_workers(self, user: str, wanted: ListWorkers) -> WorkerPage:
+        """Return a page of workers of a group."""
+        return await self._as(user, lambda c, viewer: worker_reads.list_workers(c, viewer, wanted))
+
+    async def get_group(self, user: str, wanted: GetGroup) -> GroupView:
+        """Return a group."""
+        return await self._as(user, lambda c, viewer: group_reads.get_group(c, viewer, wanted.name))
+
+    async def list_groups(self, user: str) -> GroupList:
+        """Return the groups in which the user has a role."""
+
+        async def read(_: Connection, viewer: Viewer) -> GroupList:
+            return group_reads.list_groups(viewer)
+
+        return await self._as(user, read)

@@ -1,0 +1,230 @@
+"""Rows of the read models: one struct for each table, its fields are the columns.
+
+A `Table` holds, in memory, the rows that a batch of commits needs and what became of them. The
+same folds therefore work on a few rows loaded from Postgres and on a whole history in memory.
+"""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from mitosis.domain.execution import Step
+from mitosis.domain.group import GroupPhase
+from mitosis.domain.roles import Role
+from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
+from mitosis.domain.user import UserPhase
+from mitosis.domain.worker import WorkerPhase
+
+Key = tuple[str, ...]
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+class UserRow(msgspec.Struct):
+    """An account. There is no password hash: it stays in the stream and the archive."""
+
+    name: str
+    admin: bool
+    state: UserPhase
+    group_quota: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class GroupRow(msgspec.Struct):
+    """A group without its members and its use."""
+
+    name: str
+    creator: str
+    state: GroupPhase
+    storage_quota_bytes: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class MemberRow(msgspec.Struct):
+    """The role of a user in a group."""
+
+    group_name: str
+    user_name: str
+    role: Role
+
+
+class WorkerRow(msgspec.Struct):
+    """A worker without its roles; `created_position` gives the order."""
+
+    uuid: str
+    owner: str
+    state: WorkerPhase
+    tags: tuple[str, ...]
+    labels: tuple[str, ...]
+    slots: int
+    host: str
+    version: str
+    reason: str
+    created_position: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class WorkerRoleRow(msgspec.Struct):
+    """The role of a group on a worker."""
+
+    worker: str
+    group_name: str
+    role: Role
+
+
+class TaskRow(msgspec.Struct):
+    """What changes while a task lives, and what tasks are filtered by."""
+
+    uuid: str
+    number: int
+    group_name: str
+    creator: str
+    state: TaskState
+    outcome: Outcome | None
+    reason: str
+    tags: tuple[str, ...]
+    labels: tuple[str, ...]
+    attempt: int
+    losses: int
+    worker: str | None
+    cancel_requested: bool
+    steps: list[Step]
+    exit: Exit | None
+    warnings: list[str]
+    created_position: int
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class TaskSpecRow(msgspec.Struct):
+    """What a task runs: up to a megabyte, so it is not rewritten with every change of state."""
+
+    task: str
+    spec: TaskSpec
+
+
+class ArtifactRow(msgspec.Struct):
+    """A stored output."""
+
+    task: str
+    kind: ArtifactKind
+    object_name: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class AttachmentRow(msgspec.Struct):
+    """A file of a group; `token` is its key as the stream's subjects spell it."""
+
+    group_name: str
+    token: str
+    key: str
+    object_name: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class UsageRow(msgspec.Struct):
+    """What a group holds: bytes of artifacts and attachments, tasks by state.
+
+    In a batch it is the difference to what is stored, so it never needs to be loaded.
+    """
+
+    group_name: str
+    storage_used_bytes: int = 0
+    pending: int = 0
+    ready: int = 0
+    running: int = 0
+    finished: int = 0
+    cancelled: int = 0
+
+    def count(self, state: TaskState, by: int) -> None:
+        """Count tasks in a state up or down."""
+        setattr(self, state.value, getattr(self, state.value) + by)
+
+
+class Table(Generic[R]):
+    """Rows of one table that a batch knows.
+
+    Attributes:
+        rows: What is known; a key that is absent here is absent in the table, provided that
+            `plan.needed_rows` named it and the store looked.
+        changed: Keys of rows to be written, or deleted if they are not in `rows` any more.
+    """
+
+    def __init__(self, name: str, row: type[R], key: tuple[str, ...]) -> None:
+        self.name = name
+        self.row = row
+        self.key = key
+        self.rows: dict[Key, R] = {}
+        self.changed: set[Key] = set()
+
+    def key_of(self, row: R) -> Key:
+        """Return the primary key of a row."""
+        return tuple(getattr(row, field) for field in self.key)
+
+    def learn(self, rows: list[R]) -> None:
+        """Take in rows as they are stored."""
+        self.rows.update((self.key_of(row), row) for row in rows)
+
+    def get(self, *key: str) -> R | None:
+        """Return a row, or None if there is none."""
+        return self.rows.get(key)
+
+    def put(self, row: R) -> None:
+        """Insert or replace a row."""
+        key = self.key_of(row)
+        self.rows[key] = row
+        self.changed.add(key)
+
+    def drop(self, *key: str) -> None:
+        """Delete a row; nothing happens if there is none."""
+        self.rows.pop(key, None)
+        self.changed.add(key)
+
+    def written(self) -> list[R]:
+        """Return the rows to be inserted or replaced, in a stable order."""
+        return [self.rows[key] for key in sorted(self.changed) if key in self.rows]
+
+    def dropped(self) -> list[dict[str, str]]:
+        """Return the keys of the rows to be deleted, by column."""
+        gone = sorted(key for key in self.changed if key not in self.rows)
+        return [dict(zip(self.key, key, strict=True)) for key in gone]
+
+
+class Tables:
+    """All tables of the read models, as far as a batch knows them."""
+
+    def __init__(self) -> None:
+        self.users = Table("users", UserRow, ("name",))
+        self.groups = Table("groups", GroupRow, ("name",))
+        self.members = Table("members", MemberRow, ("group_name", "user_name"))
+        self.workers = Table("workers", WorkerRow, ("uuid",))
+        self.worker_roles = Table("worker_roles", WorkerRoleRow, ("worker", "group_name"))
+        self.tasks = Table("tasks", TaskRow, ("uuid",))
+        self.task_specs = Table("task_specs", TaskSpecRow, ("task",))
+        self.artifacts = Table("artifacts", ArtifactRow, ("task", "kind"))
+        self.attachments = Table("attachments", AttachmentRow, ("group_name", "token"))
+        self.usage = Table("group_usage", UsageRow, ("group_name",))
+
+    def overwritten(self) -> list[Table[Any]]:
+        """Return the tables whose rows are written whole; `usage` is added to instead."""
+        return [
+            self.users, self.groups, self.members, self.workers, self.worker_roles,
+            self.tasks, self.task_specs, self.artifacts, self.attachments,
+        ]  # fmt: skip
+
+    def use_of(self, group: str) -> UsageRow:
+        """Return the counters of a group, to be changed in place."""
+        row = self.usage.get(group) or UsageRow(group)
+        self.usage.put(row)
+        return row

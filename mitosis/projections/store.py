@@ -1,0 +1,213 @@
+"""The projection's side of Postgres: one session that loads rows and writes batches.
+
+A batch is one transaction: position, read models and archive move together or not at all. All its
+statements are sent at once (pipeline mode), so a batch costs two round trips: load, write.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from psycopg import sql
+
+from mitosis.errors import CorruptData, Misconfigured
+from mitosis.projections.commit import Commit
+from mitosis.projections.migrations import check_versions, try_projection_lock
+from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
+from mitosis.projections.rows import Key, Table, Tables
+from mitosis.projections.statements import (
+    add_usage,
+    delete_rows,
+    keys_json,
+    rows_json,
+    select_rows,
+    upsert_rows,
+)
+
+PROJECTION = "views"
+
+_TABLES = {table.name: table for table in Tables().overwritten()}
+_SELECT = {name: select_rows(table) for name, table in _TABLES.items()}
+_UPSERT = {name: upsert_rows(table) for name, table in _TABLES.items()}
+_DELETE = {name: delete_rows(table) for name, table in _TABLES.items()}
+_ADD_USAGE = add_usage(Tables().usage)
+_ROWS = {
+    name: msgspec.json.Decoder(list[table.row])  # type: ignore[name-defined]
+    for name, table in _TABLES.items()
+}
+_ARCHIVE = sql.SQL(
+    "INSERT INTO archive.commits (position, subject, payload, digest)"
+    " SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bytea[], %s::text[])"
+)
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """A place in the stream and the digest of the commit there; position 0: before the first."""
+
+    position: int = 0
+    digest: str = ""
+
+
+class ViewStore:
+    """One session with Postgres. Not safe for use by two tasks at once."""
+
+    def __init__(self, connection: Connection, url: str) -> None:
+        """Use `open` instead."""
+        self._connection = connection
+        self._url = url
+
+    @classmethod
+    async def open(cls, url: str) -> "ViewStore":
+        """Connect, and check that the tables are of this version.
+
+        Raises:
+            ViewUnavailable: Postgres does not answer.
+            Misconfigured: No access, or tables of another version.
+        """
+        connection = await connect(url, "mito-projector")
+        try:
+            await check_versions(connection, url)
+        except BaseException:
+            await connection.close()
+            raise
+        return cls(connection, url)
+
+    async def close(self) -> None:
+        """End the session, and with it the lock."""
+        await self._connection.close()
+
+    async def try_lock(self) -> bool:
+        """Become the one writer; False while another session is."""
+        with explained(self._url):
+            return await try_projection_lock(self._connection)
+
+    async def claim(self, stream: str) -> Mark:
+        """Return where the projection stands, and bind a new one to its stream.
+
+        Raises:
+            Misconfigured: The read models belong to another stream.
+        """
+        with explained(self._url):
+            await self._connection.execute(
+                "INSERT INTO views.position VALUES (%s, 0, '', %s) ON CONFLICT DO NOTHING",
+                (PROJECTION, stream),
+            )
+            found = await self._connection.execute(
+                "SELECT position, digest, stream FROM views.position WHERE projection = %s",
+                (PROJECTION,),
+            )
+            position, digest, owner = await found.fetchone() or (0, "", stream)
+        if owner != stream:
+            raise Misconfigured(
+                f"the read models in {shown(self._url)} belong to stream {owner!r}, not to "
+                f"{stream!r}: use another database, or rebuild them"
+            )
+        return Mark(position, digest)
+
+    async def position(self) -> int:
+        """Return where the projection stands, whoever writes it."""
+        with explained(self._url):
+            position: int = await fetch_value(
+                self._connection,
+                "SELECT coalesce(max(position), 0) FROM views.position WHERE projection = %s",
+                PROJECTION,
+            )
+        return position
+
+    async def archived(self) -> Mark:
+        """Return the newest commit of the archive."""
+        with explained(self._url):
+            found = await self._connection.execute(
+                "SELECT position, digest FROM archive.commits ORDER BY position DESC LIMIT 1"
+            )
+            row = await found.fetchone()
+        return Mark(*row) if row else Mark()
+
+    async def check_archived(self, commits: Sequence[Commit]) -> None:
+        """Compare commits, read again for a rebuild, with their second copies.
+
+        Raises:
+            CorruptData: The stream says something else than the archive.
+        """
+        with explained(self._url):
+            found = await self._connection.execute(
+                "SELECT position, digest FROM archive.commits WHERE position BETWEEN %s AND %s",
+                (commits[0].position, commits[-1].position),
+            )
+            digests: dict[int, str] = dict(await found.fetchall())
+        for commit in commits:
+            if digests.get(commit.position) != commit.digest:
+                raise differs(commit, digests.get(commit.position, "nothing"))
+
+    async def load(self, needed: dict[str, set[Key]]) -> Tables:
+        """Return tables that know the named rows."""
+        tables = Tables()
+        known: dict[str, Table[Any]] = {table.name: table for table in tables.overwritten()}
+        with explained(self._url):
+            async with self._connection.pipeline():
+                asked = [
+                    (name, await self._connection.execute(
+                        _SELECT[name], (keys_json(known[name], keys),))
+                    )
+                    for name, keys in needed.items()
+                ]  # fmt: skip
+                for name, cursor in asked:
+                    row = await cursor.fetchone()
+                    known[name].learn(_ROWS[name].decode(row[0] if row else "[]"))
+        return tables
+
+    async def write(
+        self, before: int, tables: Tables, commits: Sequence[Commit], archive: Sequence[Commit]
+    ) -> None:
+        """Store what a batch has changed, its raw commits and the new position, in one step.
+
+        Args:
+            before: Position at which the projection stands.
+            tables: What the batch made of the rows.
+            commits: The batch.
+            archive: Those of its commits that the archive does not have yet.
+
+        Raises:
+            OutOfStep: The projection does not stand at `before`; nothing was written.
+            ViewUnavailable: Postgres is away; whether it was written is told by `claim`.
+        """
+        last = commits[-1]
+        with explained(self._url):
+            async with self._connection.pipeline(), self._connection.transaction():
+                await self._connection.execute(
+                    "SELECT views.advance(%s, %s, %s, %s)",
+                    (PROJECTION, before, last.position, last.digest),
+                )
+                await self._write_archive(archive)
+                for table in tables.overwritten():
+                    await self._write_table(table)
+                if tables.usage.changed:
+                    await self._connection.execute(_ADD_USAGE, (rows_json(tables.usage.written()),))
+
+    async def _write_archive(self, commits: Sequence[Commit]) -> None:
+        if commits:
+            columns = (
+                [c.position for c in commits], [c.subject for c in commits],
+                [c.payload for c in commits], [c.digest for c in commits],
+            )  # fmt: skip
+            await self._connection.execute(_ARCHIVE, columns)
+
+    async def _write_table(self, table: Table[Any]) -> None:
+        if not table.changed:
+            return
+        rows, gone = table.written(), table.dropped()
+        if rows:
+            await self._connection.execute(_UPSERT[table.name], (rows_json(rows),))
+        if gone:
+            await self._connection.execute(_DELETE[table.name], (rows_json(gone),))
+
+
+def differs(commit: Commit, archived: str) -> CorruptData:
+    """Return the error for a stream that is not what the archive holds."""
+    return CorruptData(
+        f"position {commit.position} ({commit.subject}) has digest {commit.digest} in the stream "
+        f"and {archived} in the archive: one of them was changed; find out by `mito events "
+        "verify`, then `mito events repair`",
+        position=commit.position,
+        subject=commit.subject,
+    )

@@ -1,0 +1,222 @@
+"""Reads of tasks and artifacts. One statement for what has to fit together."""
+
+from typing import Any, LiteralString
+
+import msgspec
+
+from mitosis.contract.queries import GetArtifact, ListTasks, TaskPage, TaskView
+from mitosis.domain.limits import MAX_PAGE, MAX_TAGS, check_number
+from mitosis.domain.names import check_name, check_uuid
+from mitosis.domain.task import TaskState
+from mitosis.errors import InvalidInput, NotFound, TooLarge
+from mitosis.projections.naming import MAX_CANDIDATES, task_number, uuid_range
+from mitosis.projections.postgres import Connection, fetch_value
+from mitosis.projections.rows import ArtifactRow
+from mitosis.projections.viewer import VISIBLE, Viewer, check_group
+
+# A reply has to fit into one message of 1 MiB; a longer page ends earlier.
+MAX_PAGE_BYTES = 900 * 1024
+
+_VIEW: LiteralString = """
+    SELECT t.uuid, t.number, t.group_name AS "group", t.creator, t.state, t.outcome, t.reason,
+        s.spec, t.labels, t.attempt, t.losses, t.worker, t.created_at, t.updated_at, t.started_at,
+        t.ended_at, t.cancel_requested, t.steps, t.exit, t.warnings,
+        (SELECT coalesce(json_agg(json_build_object('kind', a.kind, 'size_bytes', a.size_bytes,
+            'sha256', a.sha256, 'created_at', a.created_at, 'updated_at', a.updated_at)
+            ORDER BY a.created_at, a.kind), '[]')
+         FROM views.artifacts a WHERE a.task = t.uuid) AS artifacts
+    FROM views.tasks t JOIN views.task_specs s ON s.task = t.uuid
+"""
+_decode_view = msgspec.json.Decoder(TaskView).decode
+_decode_artifact = msgspec.json.Decoder(ArtifactRow).decode
+
+
+async def find_task(connection: Connection, viewer: Viewer, name: str) -> str:
+    """Return the UUID of the task that a full or short name means for the viewer.
+
+    Raises:
+        NotFound: None that the viewer may see. NotAllowed: A group without a role in it.
+        InvalidInput: Malformed, or several tasks begin so; `details["candidates"]` lists them.
+    """
+    numbered = task_number(name)
+    if numbered is not None:
+        return await _find_numbered(connection, viewer, *numbered)
+    if name == "last":
+        return await _find_last(connection, viewer)
+    low, high = uuid_range(name, "task")
+    found = await connection.execute(
+        "SELECT uuid::text FROM views.tasks WHERE uuid BETWEEN %(low)s AND %(high)s AND "
+        + VISIBLE
+        + " ORDER BY uuid LIMIT %(limit)s",
+        {"low": low, "high": high, "limit": MAX_CANDIDATES + 1, **viewer.scope},
+    )
+    return only_one([row[0] for row in await found.fetchall()], name, "task")
+
+
+def only_one(uuids: list[str], name: str, what: str) -> str:
+    """Return the only candidate for a name.
+
+    Raises:
+        NotFound: There is none. InvalidInput: There are several.
+    """
+    if not uuids:
+        raise NotFound(f"there is no {what} {name!r}, or none that you may see", name=name)
+    if len(uuids) > 1:
+        more = ", ..." if len(uuids) > MAX_CANDIDATES else ""
+        candidates = uuids[:MAX_CANDIDATES]
+        raise InvalidInput(
+            f"{name!r} is the beginning of several {what}s: give more of one of "
+            f"{', '.join(candidates)}{more}",
+            candidates=candidates,
+        )
+    return uuids[0]
+
+
+async def _find_numbered(connection: Connection, viewer: Viewer, group: str, number: int) -> str:
+    await check_group(connection, viewer, group)
+    task: str | None = await fetch_value(
+        connection,
+        "SELECT uuid::text FROM views.tasks WHERE group_name = %s AND number = %s",
+        group,
+        number,
+    )
+    if task is None:
+        raise NotFound(f"there is no task {group}#{number}", name=f"{group}#{number}")
+    return task
+
+
+async def _find_last(connection: Connection, viewer: Viewer) -> str:
+    task: str | None = await fetch_value(
+        connection,
+        "SELECT uuid::text FROM views.tasks WHERE creator = %s"
+        " ORDER BY created_position DESC LIMIT 1",
+        viewer.name,
+    )
+    if task is None:
+        raise NotFound("you have not submitted a task yet", name="last")
+    return task
+
+
+async def get_task(connection: Connection, viewer: Viewer, name: str) -> TaskView:
+    """Return one task. Raises what `find_task` raises."""
+    uuid = await find_task(connection, viewer, name)
+    text = await fetch_value(
+        connection, f"SELECT to_json(v)::text FROM ({_VIEW} WHERE t.uuid = %s) v", uuid
+    )
+    return _decode_view(text)
+
+
+async def get_artifact(connection: Connection, viewer: Viewer, wanted: GetArtifact) -> ArtifactRow:
+    """Return what is known of an artifact, with the name of its object.
+
+    Raises:
+        NotFound: No such task, or it has no such artifact. And what `find_task` raises.
+    """
+    uuid = await find_task(connection, viewer, wanted.task)
+    text = await fetch_value(
+        connection,
+        "SELECT row_to_json(a)::text FROM views.artifacts a WHERE task = %s AND kind = %s",
+        uuid,
+        wanted.kind.value,
+    )
+    if text is None:
+        raise NotFound(f"task {uuid} has no artifact {wanted.kind}", task=uuid)
+    return _decode_artifact(text)
+
+
+async def list_tasks(connection: Connection, viewer: Viewer, wanted: ListTasks) -> TaskPage:
+    """Return the newest tasks that match, oldest of them first, with counts of all that match.
+
+    A page may be shorter than `limit` since it has to fit into one message; go on with `offset`
+    raised by its length.
+
+    Raises:
+        InvalidInput: A filter that cannot be. NotFound, NotAllowed: The group.
+    """
+    group = wanted.group or viewer.name
+    _check(wanted, group)
+    await check_group(connection, viewer, group)
+    where, args = _conditions(wanted, group)
+    counts = await _count(connection, wanted, group, where, args)
+    found = await connection.execute(
+        "SELECT body FROM (SELECT body, sum(octet_length(body)) OVER newest AS size,"
+        "  row_number() OVER newest AS place FROM (SELECT to_json(v)::text AS body, v.number"
+        f"   FROM ({_VIEW} WHERE {where} ORDER BY t.number DESC"
+        "          OFFSET %(offset)s LIMIT %(limit)s) v) bodies"
+        " WINDOW newest AS (ORDER BY number DESC)) sized"
+        " WHERE place = 1 OR size <= %(bytes)s ORDER BY place DESC",
+        {**args, "offset": wanted.offset, "limit": wanted.limit, "bytes": MAX_PAGE_BYTES},
+    )
+    tasks = [_decode_view(row[0]) for row in await found.fetchall()]
+    return TaskPage(tasks, sum(counts.values()), counts)
+
+
+def _check(wanted: ListTasks, group: str) -> None:
+    check_name(group, "group")
+    check_page(wanted.limit, wanted.offset)
+    for field in ("tags", "labels"):
+        if len(getattr(wanted, field)) > MAX_TAGS:
+            raise TooLarge(f"at most {MAX_TAGS} {field} can be asked for", limit=MAX_TAGS)
+    if len(wanted.uuids) > MAX_PAGE:
+        raise TooLarge(f"at most {MAX_PAGE} UUIDs can be asked for", limit=MAX_PAGE)
+
+
+def check_page(limit: int, offset: int) -> None:
+    """Check the bounds of a page.
+
+    Raises:
+        InvalidInput: Out of bounds.
+    """
+    check_number(limit, "limit", 1, MAX_PAGE)
+    check_number(offset, "offset", 0, 2**62)
+
+
+def _conditions(wanted: ListTasks, group: str) -> tuple[LiteralString, dict[str, Any]]:
+    parts: list[LiteralString] = ["t.group_name = %(group)s"]
+    if wanted.creator:
+        parts.append("t.creator = %(creator)s")
+    if wanted.tags:
+        parts.append("t.tags <> '{}' AND t.tags @> %(tags)s::text[]")  # '{}': as in the index
+    if wanted.labels:
+        parts.append("t.labels <> '{}' AND t.labels @> %(labels)s::text[]")
+    if wanted.states:
+        parts.append("t.state = ANY(%(states)s)")
+    if wanted.outcomes:
+        parts.append("t.outcome = ANY(%(outcomes)s)")
+    if wanted.uuids:
+        parts.append("t.uuid = ANY(%(uuids)s::uuid[])")
+    args = {
+        "group": group,
+        "creator": wanted.creator,
+        "tags": list(wanted.tags),
+        "labels": list(wanted.labels),
+        "states": [state.value for state in wanted.states],
+        "outcomes": [outcome.value for outcome in wanted.outcomes],
+        "uuids": [check_uuid(uuid, "task") for uuid in wanted.uuids],
+    }
+    return " AND ".join(parts), args
+
+
+async def _count(
+    connection: Connection,
+    wanted: ListTasks,
+    group: str,
+    where: LiteralString,
+    args: dict[str, Any],
+) -> dict[str, int]:
+    """Count all that match by state; whole groups have their counters."""
+    counts = {state.value: 0 for state in TaskState}
+    if wanted.creator or wanted.tags or wanted.labels or wanted.outcomes or wanted.uuids:
+        found = await connection.execute(
+            f"SELECT t.state, count(*) FROM views.tasks t WHERE {where} GROUP BY t.state", args
+        )
+        return counts | dict(await found.fetchall())
+    found = await connection.execute(
+        "SELECT pending, ready, running, finished, cancelled FROM views.group_usage"
+        " WHERE group_name = %s",
+        (group,),
+    )
+    used = await found.fetchone()
+    asked = {state.value for state in wanted.states} or set(counts)
+    stored = dict(zip(counts, used, strict=True)) if used else counts
+    return {state: stored[state] if state in asked else 0 for state in counts}

@@ -1,0 +1,131 @@
+"""Tasks, their specifications and artifacts, from the events of tasks."""
+
+from datetime import datetime
+
+from mitosis.domain.event import Event
+from mitosis.domain.execution import ExecutionState, Step
+from mitosis.domain.task import (
+    MAX_WARNINGS,
+    ArtifactDeleted,
+    ArtifactStored,
+    TaskAssigned,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskChanged,
+    TaskCommitted,
+    TaskExited,
+    TaskLabelsReplaced,
+    TaskProgressed,
+    TaskReady,
+    TaskRequeued,
+    TaskRetryScheduled,
+    TaskStarted,
+    TaskState,
+    TaskSubmitted,
+    TaskWarned,
+)
+from mitosis.projections.commit import Commit
+from mitosis.projections.rows import ArtifactRow, Tables, TaskRow, TaskSpecRow
+from mitosis.projections.sequence import out_of_order
+
+
+def fold(tables: Tables, commit: Commit, event: Event) -> None:
+    """Apply an event of a task.
+
+    Raises:
+        CorruptData: An event of a task that was never submitted.
+    """
+    if isinstance(event, TaskSubmitted):
+        _submit(tables, commit, event)
+        return
+    row = tables.tasks.get(commit.tail.rpartition(".")[2])
+    if row is None:
+        raise out_of_order(commit, event)
+    before = row.state
+    _change(tables, row, event, commit.at)
+    row.updated_at = commit.at
+    tables.tasks.put(row)
+    if row.state is not before:
+        use = tables.use_of(row.group_name)
+        use.count(before, -1)
+        use.count(row.state, +1)
+
+
+def _submit(tables: Tables, commit: Commit, event: TaskSubmitted) -> None:
+    if tables.tasks.get(event.task) is not None:
+        raise out_of_order(commit, event)
+    row = TaskRow(
+        uuid=event.task, number=event.number, group_name=event.group, creator=event.creator,
+        state=TaskState.PENDING, outcome=None, reason="", tags=event.spec.tags,
+        labels=event.labels, attempt=0, losses=0, worker=None, cancel_requested=False, steps=[],
+        exit=None, warnings=[], created_position=commit.position, created_at=commit.at,
+        updated_at=commit.at, started_at=None, ended_at=None,
+    )  # fmt: skip
+    tables.tasks.put(row)
+    tables.task_specs.put(TaskSpecRow(event.task, event.spec))
+    tables.use_of(event.group).count(TaskState.PENDING, +1)
+
+
+def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
+    match event:
+        case TaskReady():
+            row.state, row.reason = TaskState.READY, ""
+        case TaskAssigned(attempt, worker):
+            row.state, row.attempt, row.worker, row.reason = TaskState.RUNNING, attempt, worker, ""
+            row.steps, row.exit, row.started_at = [], None, None
+        case TaskStarted(_, steps):
+            row.steps.extend(steps)
+            row.started_at = _spawned_at(steps) or at
+        case TaskProgressed(_, steps):
+            row.steps.extend(steps)
+        case TaskExited(_, end, steps):
+            row.steps.extend(steps)
+            row.exit = end
+        case ArtifactStored():
+            _store_artifact(tables, row, event, at)
+        case ArtifactDeleted(kind):
+            _drop_artifact(tables, row, kind)
+        case TaskWarned(_, text):
+            row.warnings = [*row.warnings, text][-MAX_WARNINGS:]
+        case TaskRetryScheduled(attempt, not_before):
+            row.state, row.worker = TaskState.PENDING, None
+            row.reason = f"attempt {attempt} failed; runs again at {not_before.isoformat()}"
+        case TaskRequeued(_, reason, counted):
+            row.state, row.worker, row.reason = TaskState.READY, None, reason
+            row.losses += counted
+        case TaskCommitted(_, outcome, reason) | TaskCancelled(outcome, reason):
+            row.state, row.outcome, row.reason = outcome.state, outcome, reason
+            row.ended_at = at
+        case TaskCancelRequested(reason):
+            row.cancel_requested = True
+            row.reason = reason or row.reason
+        case TaskLabelsReplaced(labels):
+            row.labels = labels
+        case TaskChanged(spec):
+            row.tags = spec.tags
+            tables.task_specs.put(TaskSpecRow(row.uuid, spec))
+        case _:
+            raise AssertionError(f"no column for {event.TOPIC}")
+
+
+def _spawned_at(steps: tuple[Step, ...]) -> datetime | None:
+    return next((step.at for step in steps if step.state is ExecutionState.EXEC_SPAWNED), None)
+
+
+def _store_artifact(tables: Tables, row: TaskRow, event: ArtifactStored, at: datetime) -> None:
+    former = tables.artifacts.get(row.uuid, event.kind)
+    tables.artifacts.put(
+        ArtifactRow(
+            row.uuid, event.kind, event.object_name, event.size_bytes, event.sha256,
+            former.created_at if former else at, at,
+        )
+    )  # fmt: skip
+    grown = event.size_bytes - (former.size_bytes if former else 0)
+    tables.use_of(row.group_name).storage_used_bytes += grown
+
+
+def _drop_artifact(tables: Tables, row: TaskRow, kind: str) -> None:
+    former = tables.artifacts.get(row.uuid, kind)
+    if former is not None:
+        tables.artifacts.drop(row.uuid, kind)
+        tables.use_of(row.group_name).storage_used_bytes -= former.size_bytes

@@ -1,0 +1,71 @@
+"""Who reads, and what of it they may see.
+
+Read in the group of a thing shows it; platform admins see all. What somebody may not see does not
+exist for them when it was named by a UUID (guessing tells nothing); a group named by its name is
+refused openly, since names are taken platform-wide anyway.
+"""
+
+import msgspec
+
+from mitosis.domain.roles import Role
+from mitosis.errors import NotAllowed, NotFound
+from mitosis.projections.postgres import Connection, fetch_value
+
+
+class Viewer(msgspec.Struct, frozen=True):
+    """An account with its role in each of its groups."""
+
+    name: str
+    admin: bool
+    state: str
+    roles: dict[str, Role]
+
+    def sees(self, group: str) -> bool:
+        """Whether things of the group may be shown."""
+        return self.admin or group in self.roles
+
+    @property
+    def scope(self) -> dict[str, object]:
+        """Arguments of `VISIBLE`."""
+        return {"sees_all": self.admin, "own_groups": list(self.roles)}
+
+
+VISIBLE = "(%(sees_all)s OR group_name = ANY(%(own_groups)s))"
+"""Condition on a column `group_name`."""
+
+_decode = msgspec.json.Decoder(Viewer).decode
+
+
+async def find_viewer(connection: Connection, name: str) -> Viewer:
+    """Return the account that asks.
+
+    Raises:
+        NotAllowed: No such account, or it is locked or deleted.
+    """
+    text = await fetch_value(
+        connection,
+        "SELECT json_build_object('name', name, 'admin', admin, 'state', state, 'roles',"
+        " (SELECT coalesce(json_object_agg(group_name, role), '{}')"
+        "  FROM views.members WHERE user_name = u.name))::text FROM views.users u WHERE name = %s",
+        name,
+    )
+    if text is None:
+        raise NotAllowed(f"there is no user {name!r}", user=name)
+    viewer = _decode(text)
+    if viewer.state != "active":
+        raise NotAllowed(f"user {name!r} is {viewer.state}: ask an administrator", user=name)
+    return viewer
+
+
+async def check_group(connection: Connection, viewer: Viewer, group: str) -> None:
+    """Check that a group that was named may be read.
+
+    Raises:
+        NotFound: No such group. NotAllowed: The viewer has no role in it.
+    """
+    if group in viewer.roles:
+        return
+    if not await fetch_value(connection, "SELECT 1 FROM views.groups WHERE name = %s", group):
+        raise NotFound(f"there is no group {group!r}: check its name", group=group)
+    if not viewer.admin:
+        raise NotAllowed(f"you have no role in group {group!r}: ask one of its Admins", group=group)

@@ -1,0 +1,96 @@
+"""Reads of workers.
+
+A worker is seen by its owner, by platform admins, and by those with a role in a group that has a
+role on it; the last see only what concerns their groups: its roles and tasks of others stay out.
+"""
+
+from typing import LiteralString
+
+import msgspec
+
+from mitosis.contract.queries import ListWorkers, WorkerPage, WorkerView
+from mitosis.domain.limits import MAX_TAGS
+from mitosis.domain.names import check_name
+from mitosis.errors import TooLarge
+from mitosis.projections.naming import MAX_CANDIDATES, uuid_range
+from mitosis.projections.postgres import Connection
+from mitosis.projections.task_reads import check_page, only_one
+from mitosis.projections.viewer import VISIBLE, Viewer, check_group
+
+_SEEN: LiteralString = (
+    "(%(sees_all)s OR w.owner = %(viewer)s OR EXISTS (SELECT 1 FROM views.worker_roles"
+    " WHERE worker = w.uuid AND group_name = ANY(%(own_groups)s)))"
+)
+_ITS: LiteralString = f"(w.owner = %(viewer)s OR {VISIBLE})"
+_VIEW: LiteralString = f"""
+    SELECT w.uuid, w.owner, w.state, w.tags, w.labels, w.slots, w.host, w.version, w.created_at,
+        w.updated_at, w.reason,
+        (SELECT coalesce(json_object_agg(group_name, role), '{{}}') FROM views.worker_roles
+         WHERE worker = w.uuid AND {_ITS}) AS roles,
+        (SELECT coalesce(json_agg(uuid ORDER BY created_position), '[]') FROM views.tasks
+         WHERE worker = w.uuid AND state = 'running' AND {_ITS}) AS tasks
+    FROM views.workers w
+"""
+_decode_view = msgspec.json.Decoder(WorkerView).decode
+
+
+def _scope(viewer: Viewer) -> dict[str, object]:
+    return {"viewer": viewer.name, **viewer.scope}
+
+
+async def get_worker(connection: Connection, viewer: Viewer, name: str) -> WorkerView:
+    """Return one worker by its UUID or a unique beginning of it.
+
+    Raises:
+        NotFound: None that the viewer may see.
+        InvalidInput: Malformed, or several workers begin so.
+    """
+    low, high = uuid_range(name, "worker")
+    found = await connection.execute(
+        "SELECT uuid::text FROM views.workers w WHERE uuid BETWEEN %(low)s AND %(high)s AND "
+        + _SEEN
+        + " ORDER BY uuid LIMIT %(limit)s",
+        {"low": low, "high": high, "limit": MAX_CANDIDATES + 1, **_scope(viewer)},
+    )
+    uuid = only_one([row[0] for row in await found.fetchall()], name, "worker")
+    found = await connection.execute(
+        f"SELECT to_json(v)::text FROM ({_VIEW} WHERE w.uuid = %(uuid)s) v",
+        {"uuid": uuid, **_scope(viewer)},
+    )
+    row = await found.fetchone()
+    return _decode_view(row[0] if row else b"")
+
+
+async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorkers) -> WorkerPage:
+    """Return workers on which a group has a role, the oldest first.
+
+    Raises:
+        InvalidInput: A filter that cannot be. NotFound, NotAllowed: The group.
+    """
+    group = check_name(wanted.group or viewer.name, "group")
+    check_page(wanted.limit, wanted.offset)
+    if len(wanted.tags) > MAX_TAGS:
+        raise TooLarge(f"at most {MAX_TAGS} tags can be asked for", limit=MAX_TAGS)
+    await check_group(connection, viewer, group)
+    where: LiteralString = (
+        "EXISTS (SELECT 1 FROM views.worker_roles WHERE worker = w.uuid"
+        " AND group_name = %(group)s) AND w.tags @> %(tags)s::text[]"
+        " AND (%(all)s OR w.state <> 'gone')"
+    )
+    args = {
+        "group": group,
+        "tags": list(wanted.tags),
+        "all": wanted.all,
+        "offset": wanted.offset,
+        "limit": wanted.limit,
+        **_scope(viewer),
+    }
+    counted = await connection.execute(f"SELECT count(*) FROM views.workers w WHERE {where}", args)
+    total = await counted.fetchone()
+    found = await connection.execute(
+        f"SELECT to_json(v)::text FROM ({_VIEW} WHERE {where} ORDER BY w.created_position DESC"
+        " OFFSET %(offset)s LIMIT %(limit)s) v",
+        args,
+    )
+    newest_first = [_decode_view(row[0]) for row in await found.fetchall()]
+    return WorkerPage(newest_first[::-1], total[0] if total else 0)
