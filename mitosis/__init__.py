@@ -1,5 +1,46 @@
-"""Mitosis: campaigns of commands over many machines, event-sourced on NATS JetStream."""
+"""Mitosis: campaigns of commands over many machines, event-sourced on NATS JetStream.
+
+The SDK: `MitoClient`, its blocking form `SyncMitoClient`, `ClientConfig` and the argument structs
+in `mitosis.config.client`, and the error tree in `mitosis.errors`. Names are loaded when they are
+used, so that `import mitosis` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from mitosis._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from mitosis import errors
+    from mitosis.client.blocking import SyncMitoClient
+    from mitosis.client.client import MitoClient
+    from mitosis.config.client import ClientConfig
+    from mitosis.errors import MitosisError
+
+__all__ = [
+    "ClientConfig",
+    "MitoClient",
+    "MitosisError",
+    "SyncMitoClient",
+    "__version__",
+    "errors",
+]
+
+_HOMES = {
+    "ClientConfig": "mitosis.config.client",
+    "MitoClient": "mitosis.client.client",
+    "MitosisError": "mitosis.errors",
+    "SyncMitoClient": "mitosis.client.blocking",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("mitosis.errors")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mitosis' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

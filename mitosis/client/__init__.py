@@ -1,1 +1,1 @@
-"""The SDK: typed calls and typed results, no printing."""
+"""The SDK: typed calls and results over NATS, without any printing."""

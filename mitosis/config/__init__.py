@@ -1,1 +1,1 @@
-"""One struct per service with its defaults, and the loader that knows the source of each value."""
+"""Settings: a struct per section of the file, and the loader that says where each came from."""

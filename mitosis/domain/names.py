@@ -8,6 +8,7 @@ from mitosis.errors import InvalidInput
 
 # The rule of the original (parity V-028); it also makes every name one safe subject token.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 def check_name(name: str, what: str) -> str:
@@ -56,3 +57,8 @@ def task_uuid(group: str, user: str, key: str) -> str:
     number = int.from_bytes(digest[:16])
     number &= ~(0xF << 76) & ~(0x3 << 62)
     return str(uuid.UUID(int=number | (0x8 << 76) | (0x2 << 62)))
+
+
+def is_uuid(text: str) -> bool:
+    """Whether the text is a UUID in its usual form of 36 characters."""
+    return _UUID.fullmatch(text.lower()) is not None

@@ -1,0 +1,134 @@
+"""From the coordinator's address to the addresses of NATS servers.
+
+`nats://` addresses are used as they are. `http://` ones are asked for `/connect`, and the answer is
+remembered in the cache folder, so that most commands save the question.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mitosis.config.locations import cache_dir
+from mitosis.errors import Misconfigured, NoCoordinator
+
+ASK_SECONDS = 5.0
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_REMEMBERED = 100
+
+
+class Addresses:
+    """Resolves addresses; `cache` is the file of remembered answers."""
+
+    def __init__(self, ca: Path | None = None, cache: Path | None = None) -> None:
+        self._ca = ca
+        self._cache = cache or cache_dir() / "addresses.json"
+
+    async def resolve(self, address: str, *, fresh: bool = False) -> list[str]:
+        """Return the NATS addresses of a platform.
+
+        Args:
+            address: `http://host:port`, `https://`, or `nats://` and the like; several `nats://`
+                ones may be separated by commas.
+            fresh: Ask again, whatever is remembered.
+
+        Raises:
+            NoCoordinator: Nobody answers, or the one who answers is no coordinator.
+            Misconfigured: No such form of address.
+        """
+        scheme = urlsplit(address).scheme
+        if scheme in {"nats", "tls", "ws", "wss"}:
+            return [part.strip() for part in address.split(",")]
+        if scheme not in {"http", "https"}:
+            raise Misconfigured(
+                f"{address!r} is no address of a coordinator: write http://host:port or "
+                "nats://host:port"
+            )
+        remembered = {} if fresh else self._remembered()
+        if address in remembered:
+            return list(remembered[address])
+        found = await asyncio.to_thread(self._ask, address)
+        self._remember(address, found)
+        return found
+
+    def is_remembered(self, address: str) -> bool:
+        """Whether the next answer comes from memory and may be out of date."""
+        return address in self._remembered()
+
+    def _ask(self, address: str) -> list[str]:
+        try:
+            answer = json.loads(fetch(f"{address.rstrip('/')}/connect", self._ca))
+            urls = answer["nats"]
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+            raise NoCoordinator(
+                f"no coordinator answers at {address} ({reason}): start it, or name its address "
+                "by -c",
+                address=address,
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise NoCoordinator(
+                f"what answers at {address} is no coordinator of Mitosis: check the address",
+                address=address,
+            ) from error
+        return [urls] if isinstance(urls, str) else [str(url) for url in urls]
+
+    def _remembered(self) -> dict[str, list[str]]:
+        try:
+            known = json.loads(self._cache.read_bytes())
+        except (OSError, ValueError):
+            return {}  # a cache: nothing there, or nothing usable, means asking
+        if not isinstance(known, dict):
+            return {}
+        return {key: urls for key, urls in known.items() if _are_texts(urls)}
+
+    def _remember(self, address: str, urls: list[str]) -> None:
+        others = {key: value for key, value in self._remembered().items() if key != address}
+        newest = dict([(address, urls), *others.items()][:MAX_REMEMBERED])
+        temporary = self._cache.with_name(f".{self._cache.name}.{secrets.token_hex(4)}")
+        try:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(newest))
+            os.replace(temporary, self._cache)  # noqa: PTH105  one name for the whole swap
+        except OSError:
+            temporary.unlink(missing_ok=True)  # no cache: the next command asks again
+
+
+def fetch(url: str, ca: Path | None) -> bytes:
+    """Return the body of a small page. Blocking; every step has a time limit.
+
+    Raises:
+        OSError: Nobody answers, or not with success.
+    """
+    import http.client
+    import ssl
+
+    parts = urlsplit(url)
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca)
+        connection = http.client.HTTPSConnection(
+            parts.hostname or "", parts.port, timeout=ASK_SECONDS, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(
+            parts.hostname or "", parts.port, timeout=ASK_SECONDS
+        )
+    try:
+        connection.request("GET", parts.path or "/", headers={"Accept": "application/json"})
+        response = connection.getresponse()
+        body = response.read(MAX_ANSWER_BYTES)
+    except http.client.HTTPException as error:
+        raise OSError(f"it does not speak HTTP: {type(error).__name__}") from error
+    finally:
+        connection.close()
+    if response.status != http.client.OK:
+        raise OSError(f"HTTP status {response.status}")
+    return body
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)

@@ -1,0 +1,129 @@
+"""The client for programs without an event loop: the same object, driven by a thread."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from mitosis.client.client import MitoClient
+from mitosis.config.client import ClientConfig
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _blocking(
+    method: Callable[Concatenate[MitoClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["SyncMitoClient", P], T]:
+    def call(self: "SyncMitoClient", *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._run(method(self._client, *args, **kwargs))
+
+    functools.update_wrapper(call, method)
+    return call
+
+
+def _iterating(
+    method: Callable[Concatenate[MitoClient, P], AsyncIterator[T]],
+) -> Callable[Concatenate["SyncMitoClient", P], Iterator[T]]:
+    def call(self: "SyncMitoClient", *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+        items = method(self._client, *args, **kwargs)
+        try:
+            while True:
+                try:
+                    item = self._run(_next(items))
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self._run(_end(items))
+
+    functools.update_wrapper(call, method)
+    return call
+
+
+class SyncMitoClient:
+    """`MitoClient` with methods that block. Usable from any thread.
+
+    with SyncMitoClient() as client:
+        print(client.get_task("last").state)
+    """
+
+    def __init__(self, config: ClientConfig | None = None) -> None:
+        """Start the thread; nothing is connected before `connect` or the first call."""
+        self._client = MitoClient(config)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="mitosis-client", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect and end the thread; may be called twice."""
+        if self._loop.is_closed():
+            return
+        try:
+            self._run(self._client.close())
+            self._run(self._loop.shutdown_default_executor())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    connect = _blocking(MitoClient.connect)
+    login = _blocking(MitoClient.login)
+    logout = _blocking(MitoClient.logout)
+    whoami = _blocking(MitoClient.whoami)
+    create_user = _blocking(MitoClient.create_user)
+    create_group = _blocking(MitoClient.create_group)
+    get_group = _blocking(MitoClient.get_group)
+    get_groups = _blocking(MitoClient.get_groups)
+    submit_task = _blocking(MitoClient.submit_task)
+    submit_many = _blocking(MitoClient.submit_many)
+    get_task = _blocking(MitoClient.get_task)
+    get_tasks = _blocking(MitoClient.get_tasks)
+    cancel_task = _blocking(MitoClient.cancel_task)
+    watch = _iterating(MitoClient.watch)
+    wait_for_tasks = _blocking(MitoClient.wait_for_tasks)
+    get_artifact = _blocking(MitoClient.get_artifact)
+    get_worker = _blocking(MitoClient.get_worker)
+    get_workers = _blocking(MitoClient.get_workers)
+    cancel_worker = _blocking(MitoClient.cancel_worker)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise RuntimeError("the client is closed")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+async def _next(items: AsyncIterator[T]) -> T:
+    return await anext(items)
+
+
+async def _end(items: AsyncIterator[Any]) -> None:
+    close = getattr(items, "aclose", None)
+    if close is not None:
+        await close()

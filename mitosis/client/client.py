@@ -1,0 +1,147 @@
+"""The client: one object per noun, and the seed's flat methods over them."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mitosis.client.artifacts import Artifacts
+from mitosis.client.groups import Groups
+from mitosis.client.session import Session
+from mitosis.client.tasks import Tasks
+from mitosis.client.users import Users
+from mitosis.client.workers import Workers
+from mitosis.config.client import (
+    ClientConfig,
+    CreateUserArgs,
+    GetTasksArgs,
+    GetWorkersArgs,
+    SubmitTaskArgs,
+)
+from mitosis.contract.commands import Cancelled, Done, Submitted
+from mitosis.contract.login import SessionToken
+from mitosis.contract.queries import GroupView, TaskPage, TaskView, WhoAmI, WorkerPage, WorkerView
+from mitosis.domain.roles import Role
+from mitosis.domain.task import ArtifactKind
+
+
+class MitoClient:
+    """A user's access to a platform. Not safe across event loops.
+
+        async with MitoClient(ClientConfig(user="alice", password=...)) as client:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("echo", "hello")))
+            (task,) = await client.wait_for_tasks([submitted])
+
+    Every method may raise NoCoordinator, AuthenticationFailed and Unavailable. All repeat
+    themselves within `config.timeout` while a service is away; a repeated command has no second
+    effect.
+
+    Attributes:
+        session: Connection, log-in and raw requests.
+        users, groups, tasks, artifacts, workers: Commands and reads by noun.
+    """
+
+    def __init__(self, config: ClientConfig | None = None) -> None:
+        """Nothing is connected before `connect` or the first call."""
+        self.config = config or ClientConfig()
+        self.session = Session(self.config)
+        self.users = Users(self.session)
+        self.groups = Groups(self.session)
+        self.tasks = Tasks(self.session)
+        self.artifacts = Artifacts(self.session)
+        self.workers = Workers(self.session)
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connect as the user of the stored session, or by password."""
+        await self.session.open()
+
+    async def close(self) -> None:
+        """Disconnect. The stored session stays."""
+        await self.session.close()
+
+    async def login(self, username: str, password: str) -> SessionToken:
+        """See `Users.login`."""
+        return await self.users.login(username, password)
+
+    async def logout(self) -> None:
+        """See `Users.logout`."""
+        await self.users.logout()
+
+    async def whoami(self) -> WhoAmI:
+        """See `Users.whoami`."""
+        return await self.users.whoami()
+
+    async def create_user(self, args: CreateUserArgs) -> Done:
+        """See `Users.create`."""
+        return await self.users.create(args.username, args.password, admin=args.admin)
+
+    async def create_group(self, name: str) -> Done:
+        """See `Groups.create`."""
+        return await self.groups.create(name)
+
+    async def get_group(self, name: str) -> GroupView:
+        """See `Groups.get`."""
+        return await self.groups.get(name)
+
+    async def get_groups(self) -> dict[str, Role]:
+        """See `Groups.list`."""
+        return await self.groups.list()
+
+    async def submit_task(self, args: SubmitTaskArgs) -> Submitted:
+        """See `Tasks.submit`."""
+        return await self.tasks.submit(args)
+
+    async def submit_many(self, tasks: Sequence[SubmitTaskArgs]) -> list[Submitted]:
+        """See `Tasks.submit_many`."""
+        return await self.tasks.submit_many(tasks)
+
+    async def get_task(self, task: str) -> TaskView:
+        """See `Tasks.get`."""
+        return await self.tasks.get(task)
+
+    async def get_tasks(self, args: GetTasksArgs | None = None) -> TaskPage:
+        """See `Tasks.list`."""
+        return await self.tasks.list(args)
+
+    async def cancel_task(self, task: str, reason: str = "") -> Cancelled:
+        """See `Tasks.cancel`."""
+        return await self.tasks.cancel(task, reason)
+
+    def watch(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[TaskView]:
+        """See `Tasks.watch`."""
+        return self.tasks.watch(tasks)
+
+    async def wait_for_tasks(
+        self, tasks: Iterable[str | Submitted], timeout: timedelta | None = None
+    ) -> Sequence[TaskView]:
+        """See `Tasks.wait`."""
+        return await self.tasks.wait(tasks, timeout)
+
+    async def get_artifact(self, task: str, kind: ArtifactKind, output: Path | None = None) -> Path:
+        """See `Artifacts.get`."""
+        return await self.artifacts.get(task, kind, output)
+
+    async def get_worker(self, worker: str) -> WorkerView:
+        """See `Workers.get`."""
+        return await self.workers.get(worker)
+
+    async def get_workers(self, args: GetWorkersArgs | None = None) -> WorkerPage:
+        """See `Workers.list`."""
+        return await self.workers.list(args)
+
+    async def cancel_worker(self, worker: str, *, force: bool = False, reason: str = "") -> Done:
+        """See `Workers.cancel`."""
+        return await self.workers.cancel(worker, force=force, reason=reason)

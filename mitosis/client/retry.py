@@ -1,0 +1,57 @@
+"""Asking again: one request, repeated with the same id until it is answered or its time is over."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from mitosis.errors import NoCoordinator, OutcomeUnknown, Unavailable
+
+T = TypeVar("T")
+
+FIRST_DELAY_SECONDS = 0.05
+LONGEST_DELAY_SECONDS = 1.0
+TRY_SECONDS = 10.0
+
+
+async def persist(
+    ask: Callable[[float], Awaitable[T]], timeout_seconds: float, command_id: str = ""
+) -> T:
+    """Repeat `ask` while a service is unavailable.
+
+    Args:
+        ask: Gets the seconds that this try may take.
+        timeout_seconds: For all tries together.
+        command_id: Set for a command, whose outcome is unknown when no answer came.
+
+    Raises:
+        OutcomeUnknown: A command was sent, and no answer came in time.
+        Unavailable: The last error, once the time is over.
+        MitosisError: Any other answer, at once.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_seconds
+    delay, perhaps_done = FIRST_DELAY_SECONDS, False
+    while True:
+        try:
+            return await ask(max(0.001, min(TRY_SECONDS, deadline - loop.time())))
+        except Unavailable as error:
+            # Only a lost answer leaves it open; a reply that names a service is an answer.
+            perhaps_done = perhaps_done or type(error) is Unavailable
+            if loop.time() + delay >= deadline:
+                if not command_id or isinstance(error, OutcomeUnknown):
+                    raise
+                raise _final(error, command_id, timeout_seconds, perhaps_done) from error
+        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+        delay = min(LONGEST_DELAY_SECONDS, 2 * delay)
+
+
+def _final(error: Unavailable, command: str, seconds: float, perhaps_done: bool) -> Unavailable:
+    if not perhaps_done:
+        return error
+    reason = "the coordinator went away" if isinstance(error, NoCoordinator) else error.message
+    return OutcomeUnknown(
+        f"no answer in {seconds:g} s ({reason}): the command may or may not have been done; "
+        "look, or send it again with the same key",
+        command=command,
+    )

@@ -1,0 +1,239 @@
+"""The session: who acts, over which connection, and how it comes to be logged in.
+
+With a stored token it connects at once. A token that is refused while a guest is let in means: log
+in again. A refused guest means: there is no coordinator (design, Subjects and permissions).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+from uuid import uuid4
+
+import msgspec
+
+from mitosis._version import __version__
+from mitosis.client.addresses import Addresses
+from mitosis.client.credentials import CredentialFile, StoredSession
+from mitosis.client.retry import persist
+from mitosis.config.client import ClientConfig
+from mitosis.config.locations import default_credential_path
+from mitosis.contract import subjects
+from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome
+from mitosis.contract.wire import Reply
+from mitosis.errors import AuthenticationFailed, Unavailable
+from mitosis.nats.connection import Connection
+from mitosis.nats.credentials import Credentials, Guest, Token
+from mitosis.nats.rpc import call
+
+T = TypeVar("T")
+
+
+class Session:
+    """One user at one platform. Opens by itself at the first request.
+
+    Attributes:
+        stale: Called with a sentence when an answer may be older than what was stored before.
+        on_reconnect: Called after the connection has come back; messages may have been missed.
+    """
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._addresses = Addresses(config.nats_ca)
+        self._file = CredentialFile(config.credential_path or default_credential_path())
+        self._connection: Connection | None = None
+        self._user = ""
+        self._opening = asyncio.Lock()
+        self.stale: Callable[[str], None] = lambda _: None
+        self.on_reconnect: set[Callable[[], None]] = set()
+
+    @property
+    def user(self) -> str:
+        """Name of the user; empty before the session is open."""
+        return self._user
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long one request may take, with all its repetitions."""
+        return self._config.timeout.total_seconds()
+
+    async def open(self) -> Connection:
+        """Return the connection of the logged-in user.
+
+        Raises:
+            NoCoordinator: Nobody answers at the address.
+            AuthenticationFailed: Nobody is logged in, or not any more, and no password is at hand.
+        """
+        async with self._opening:
+            if self._connection is not None and self._connection.failure is None:
+                return self._connection
+            return await self._log_in_somehow()
+
+    async def hello(self) -> Welcome:
+        """Ask as a guest whether a coordinator is there.
+
+        Raises:
+            NoCoordinator: It is not.
+        """
+        return await self._as_guest("hello", Hello(__version__), Welcome)
+
+    async def login(self, user: str, password: str) -> SessionToken:
+        """Open a session by password, store it, and act as this user from now on.
+
+        Raises:
+            AuthenticationFailed: Wrong name or password.
+            TooManyTries: Wait first.
+            NoCoordinator: Nobody answers at the address.
+        """
+        session = await self._as_guest("password", PasswordLogin(user, password), SessionToken)
+        self._file.store(
+            StoredSession(self._config.coordinator_addr, session.username, session.token)
+        )
+        await self._adopt(session.username, session.token)
+        return session
+
+    def forget(self) -> None:
+        """Drop the stored session of the present user."""
+        self._file.forget(self._config.coordinator_addr, self._user)
+
+    async def command(
+        self, noun: str, verb: str, body: msgspec.Struct, result: type[T], key: str = ""
+    ) -> T:
+        """Send a command, repeated with the same id until it is answered.
+
+        Args:
+            noun: Of the subject.
+            verb: Of the subject.
+            body: What is wanted.
+            result: Type of the answer.
+            key: Id of the command; empty: a random one.
+
+        Raises:
+            MitosisError: The coordinator's answer. OutcomeUnknown: None came in time.
+        """
+        command_id = key or str(uuid4())
+        reply = await self._ask(subjects.command, noun, verb, body, result, command_id)
+        return _result(reply)
+
+    async def query(self, noun: str, verb: str, body: msgspec.Struct, result: type[T]) -> T:
+        """Ask for a read, repeated until it is answered.
+
+        Raises:
+            MitosisError: The projector's answer. Unavailable: None came in time.
+        """
+        reply = await self._ask(subjects.query, noun, verb, body, result, "")
+        if reply.stale:
+            self.stale("the read models lag behind: this may be older than what was stored last")
+        return _result(reply)
+
+    async def close(self) -> None:
+        """Close the connection. The stored session stays."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _log_in_somehow(self) -> Connection:
+        stored = self._file.find(self._config.coordinator_addr, self._config.user)
+        if stored is not None:
+            try:
+                return await self._adopt(stored.user, stored.token)
+            except AuthenticationFailed:
+                if self._password_of(stored.user) is None:
+                    raise
+        user = self._config.user or (stored.user if stored else None)
+        if user is None or self._config.password is None:
+            await self.hello()  # somebody must be there to log in to
+            raise self._nobody_logged_in(user)
+        await self.login(user, self._config.password)
+        assert self._connection is not None  # noqa: S101  login has set it
+        return self._connection
+
+    async def _ask(
+        self,
+        subject: Callable[[str, str, str], str],
+        noun: str,
+        verb: str,
+        body: msgspec.Struct,
+        result: type[T],
+        command_id: str,
+    ) -> Reply[T]:
+        await self.open()
+
+        async def once(timeout_seconds: float) -> Reply[T]:
+            connection = await self.open()
+            return await call(
+                connection,
+                subject(self._user, noun, verb),
+                body,
+                result,
+                command_id=command_id,
+                timeout_seconds=timeout_seconds,
+            )
+
+        try:
+            return await persist(once, self.timeout_seconds, command_id)
+        except AuthenticationFailed:
+            password = self._password_of(self._user)
+            if password is None:
+                raise
+            await self.login(self._user, password)
+            return await persist(once, self.timeout_seconds, command_id)
+
+    async def _as_guest(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
+        async with await self._connect(Guest()) as guest:
+
+            async def once(timeout_seconds: float) -> Reply[T]:
+                return await call(
+                    guest, subjects.login(verb), body, result, timeout_seconds=timeout_seconds
+                )
+
+            # A password is not sent twice: the first answer may be on its way, and tries count.
+            return _result(await once(self.timeout_seconds))
+
+    async def _adopt(self, user: str, token: str) -> Connection:
+        connection = await self._connect(Token(token, "user", user))
+        await self.close()
+        self._connection, self._user = connection, user
+        return connection
+
+    async def _connect(self, credentials: Credentials) -> Connection:
+        address = self._config.coordinator_addr
+        remembered = self._addresses.is_remembered(address)
+        servers = await self._addresses.resolve(address)
+        try:
+            return await self._dial(servers, credentials)
+        except Unavailable:
+            # The platform may have moved since it was asked.
+            if not remembered:
+                raise
+            return await self._dial(await self._addresses.resolve(address, fresh=True), credentials)
+
+    async def _dial(self, servers: list[str], credentials: Credentials) -> Connection:
+        ca = self._config.nats_ca
+        return await Connection.open(
+            servers,
+            credentials,
+            name="mito-client",
+            tls_ca=str(ca) if ca else None,
+            reconnect=not isinstance(credentials, Guest),
+            on_reconnect=self._reconnected,
+        )
+
+    def _reconnected(self) -> None:
+        for callback in list(self.on_reconnect):
+            callback()
+
+    def _password_of(self, user: str) -> str | None:
+        named = self._config.user
+        return self._config.password if named in {None, user} else None
+
+    def _nobody_logged_in(self, user: str | None) -> AuthenticationFailed:
+        who = f"user {user!r} is not" if user else "nobody is"
+        return AuthenticationFailed(
+            f"{who} logged in at {self._config.coordinator_addr}: run `mito client auth "
+            f"{user or 'USER'}`, or set MITO_USER and MITO_PASSWORD"
+        )
+
+
+def _result(reply: Reply[T]) -> T:
+    assert reply.result is not None  # noqa: S101  `call` has checked it
+    return reply.result

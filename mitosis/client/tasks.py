@@ -1,0 +1,193 @@
+"""Tasks: submit, look, cancel, watch and wait."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import timedelta
+
+import msgspec
+
+from mitosis.client.session import Session
+from mitosis.client.watching import follow, resolve
+from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
+from mitosis.contract.commands import (
+    Cancelled,
+    CancelTask,
+    SubmitMany,
+    SubmitResult,
+    SubmitTask,
+    Submitted,
+    SubmittedMany,
+)
+from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
+from mitosis.contract.wire import MAX_REQUEST_BYTES, error_body, raise_error
+from mitosis.domain.limits import (
+    MAX_BATCH,
+    MAX_PRIORITY,
+    MAX_TIMEOUT_SECONDS,
+    MIN_TIMEOUT_SECONDS,
+    check_command,
+    check_number,
+    check_tags,
+)
+from mitosis.domain.names import check_name, is_uuid
+from mitosis.errors import Unavailable
+
+# A part of the batch that leaves room for the envelope of the request.
+MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 4_096
+
+
+class Tasks:
+    """Commands and reads about tasks. A task may be named in any of the short forms."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def submit(self, args: SubmitTaskArgs) -> Submitted:
+        """Submit a task. With `args.key` given, a repeated call is the same task.
+
+        Raises:
+            InvalidInput: A value out of its bounds; nothing was sent.
+            NotFound: No such group. NotAllowed: No Write role in it.
+            AlreadyExists: The key is taken by another content.
+        """
+        body = to_request(args)
+        return await self._session.command("task", "submit", body, Submitted, body.key)
+
+    async def submit_many(self, tasks: Sequence[SubmitTaskArgs]) -> list[Submitted]:
+        """Submit many tasks in few requests; results are in their order.
+
+        Raises:
+            MitosisError: The first one that was refused; `details` has its `index` and how many
+                were accepted. The others are submitted all the same.
+        """
+        results = await self.submit_each(tasks)
+        accepted = [r.submitted for r in results if r.submitted is not None]
+        for index, result in enumerate(results):
+            if result.error is not None:
+                result.error.details |= {"index": index, "accepted": len(accepted)}
+                raise_error(result.error)
+        return accepted
+
+    async def submit_each(self, tasks: Sequence[SubmitTaskArgs]) -> list[SubmitResult]:
+        """Submit many tasks, and return for each, in their order, what became of it."""
+        results: list[SubmitResult] = []
+        for batch in batches([to_request(args) for args in tasks]):
+            try:
+                body = SubmitMany(batch)
+                answer = await self._session.command("task", "submit_many", body, SubmittedMany)
+                results += answer.results
+            except Unavailable as error:
+                if not results:
+                    raise
+                # What came before is done: say for these that they are not, and go no further.
+                rest = len(tasks) - len(results)
+                return results + [SubmitResult(error=error_body(error))] * rest
+        return results
+
+    async def get(self, task: str) -> TaskView:
+        """Return one task as it is now.
+
+        Raises:
+            NotFound: No such task, or none that the asker may see. InvalidInput: Ambiguous.
+        """
+        return await self._session.query("task", "get", GetTask(task), TaskView)
+
+    async def list(self, args: GetTasksArgs | None = None) -> TaskPage:
+        """Return the tasks that match, newest last."""
+        wanted = args or GetTasksArgs()
+        body = ListTasks(
+            group=wanted.group,
+            creator=wanted.creator,
+            tags=wanted.tags,
+            labels=wanted.labels,
+            states=wanted.states,
+            outcomes=wanted.outcomes,
+            limit=wanted.limit,
+            offset=wanted.offset,
+        )
+        return await self._session.query("task", "list", body, TaskPage)
+
+    async def cancel(self, task: str, reason: str = "") -> Cancelled:
+        """Cancel a task; a running one is stopped.
+
+        Raises:
+            WrongState: It has ended already.
+            NotAllowed: No Write role in its group.
+        """
+        uuid = task.lower() if is_uuid(task) else (await self.get(task)).uuid
+        return await self._session.command("task", "cancel", CancelTask(uuid, reason), Cancelled)
+
+    async def watch(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[TaskView]:
+        """Yield each task as it is now, then at every change, until all have ended.
+
+        No end is missed: it subscribes first, looks then, and looks again after every gap. States
+        in between may be skipped when they follow each other quickly.
+        """
+        async for view in follow(self._session, await resolve(self._session, tasks)):
+            yield view
+
+    async def wait(
+        self, tasks: Iterable[str | Submitted], timeout: timedelta | None = None
+    ) -> Sequence[TaskView]:
+        """Wait until all tasks have ended; return them in their order.
+
+        Raises:
+            Unavailable: The time is over, or the platform was away for longer than a request
+                may take. The tasks go on.
+        """
+        wanted = await resolve(self._session, tasks)
+        ended: dict[str, TaskView] = {}
+        try:
+            async with asyncio.timeout(timeout.total_seconds() if timeout else None):
+                async for view in follow(self._session, wanted):
+                    if view.state.terminal:
+                        ended[view.uuid] = view
+        except TimeoutError:
+            raise Unavailable(
+                f"{len(ended)} of {len(wanted)} tasks have ended in the time of this wait; "
+                "the others go on",
+                ended=len(ended),
+            ) from None
+        return [ended[uuid] for uuid in wanted]
+
+
+def to_request(args: SubmitTaskArgs) -> SubmitTask:
+    """Check a submit as far as it can be here, and draw a key if none is given.
+
+    Raises:
+        InvalidInput: A value out of its bounds.
+    """
+    check_command(args.command, args.envs)
+    if args.group:
+        check_name(args.group, "group")
+    check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
+    seconds = args.timeout.total_seconds()
+    check_number(seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
+    return SubmitTask(
+        argv=tuple(args.command),
+        key=args.key or secrets.token_hex(16),
+        group=args.group,
+        env=dict(args.envs),
+        tags=check_tags(args.tags, "tags"),
+        labels=check_tags(args.labels, "labels"),
+        priority=args.priority,
+        timeout_seconds=seconds,
+        terminal=args.terminal,
+    )
+
+
+def batches(tasks: Iterable[SubmitTask]) -> Iterable[list[SubmitTask]]:
+    """Cut submits into requests that are small enough."""
+    encode = msgspec.json.Encoder().encode
+    batch: list[SubmitTask] = []
+    size = 0
+    for task in tasks:
+        length = len(encode(task)) + 1
+        if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(task)
+        size += length
+    if batch:
+        yield batch

@@ -1,0 +1,146 @@
+"""Following tasks live. The read models say what is so; live events only say when to look.
+
+Order matters: subscribe, then look, so that nothing happens unseen between the two. After a lost
+connection, and every `REFRESH_SECONDS` without news, everything that has not ended is looked at
+again, so a lost message delays an end and never hides it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+
+from mitosis.client.session import Session
+from mitosis.contract import subjects
+from mitosis.contract.commands import Submitted
+from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
+from mitosis.errors import Unavailable
+from mitosis.nats.connection import Connection, Msg
+
+REFRESH_SECONDS = 10.0
+SHORTEST_PAUSE_SECONDS = 0.05  # between two looks: at most 20 a second, however much happens
+PAGE = 50  # tasks in one look; a view with its output tails may have 20 KiB
+FIRST_LOOKS = 16  # at once, for tasks of which the group is not known
+
+
+async def resolve(session: Session, tasks: Iterable[str | Submitted]) -> dict[str, str]:
+    """Return UUID -> group of tasks, in their order.
+
+    Raises:
+        NotFound: No such task, or none that the asker may see.
+    """
+    limit = asyncio.Semaphore(FIRST_LOOKS)
+
+    async def find(task: str | Submitted) -> tuple[str, str]:
+        if isinstance(task, Submitted):
+            return task.task, task.group
+        async with limit:
+            view = await session.query("task", "get", GetTask(task), TaskView)
+        return view.uuid, view.group
+
+    try:
+        async with asyncio.TaskGroup() as finders:
+            found = [finders.create_task(find(task)) for task in tasks]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    return dict(task.result() for task in found)
+
+
+async def follow(session: Session, tasks: dict[str, str]) -> AsyncIterator[TaskView]:
+    """Yield every task as it is now, then at each change, until all have ended.
+
+    Args:
+        session: Who watches.
+        tasks: UUID -> group.
+    """
+    watched = _Watched(tasks)
+    connection = await session.open()
+    async with AsyncExitStack() as stack:
+        for group in sorted(set(tasks.values())):
+            tail = subjects.task_tail(group, ">")
+            subscription = await connection.subscribe(subjects.live(tail), watched.hint)
+            stack.push_async_callback(subscription.unsubscribe)
+        session.on_reconnect.add(watched.look_at_all)
+        stack.callback(session.on_reconnect.discard, watched.look_at_all)
+        await _settle(connection)
+        watched.look_at_all()
+        while watched.groups:
+            for view in await _look(session, watched):
+                yield view
+            if watched.groups:
+                await watched.wait_for_news()
+
+
+class _Watched:
+    """What has not ended yet, and what of it must be looked at."""
+
+    def __init__(self, groups: dict[str, str]) -> None:
+        self.groups = dict(groups)
+        self.seen: dict[str, TaskView] = {}
+        self.dirty: set[str] = set()
+        self._news = asyncio.Event()
+
+    def hint(self, message: Msg) -> None:
+        """Note that something was stored about a task."""
+        uuid = message.subject.rpartition(".")[2]
+        if uuid in self.groups:
+            self.dirty.add(uuid)
+            self._news.set()
+
+    def look_at_all(self) -> None:
+        """Note that anything may have happened."""
+        self.dirty = set(self.groups)
+        self._news.set()
+
+    def take(self) -> dict[str, list[str]]:
+        """Return what must be looked at, by group, and start anew."""
+        wanted: dict[str, list[str]] = {}
+        for uuid in sorted(self.dirty & set(self.groups)):
+            wanted.setdefault(self.groups[uuid], []).append(uuid)
+        self.dirty = set()
+        self._news.clear()
+        return wanted
+
+    def is_new(self, view: TaskView) -> bool:
+        """Keep a view, and say whether it differs from the last one."""
+        changed = self.seen.get(view.uuid) != view
+        self.seen[view.uuid] = view
+        if view.state.terminal:
+            self.groups.pop(view.uuid, None)
+            self.seen.pop(view.uuid, None)
+        return changed
+
+    async def wait_for_news(self) -> None:
+        """Wait for a hint; after long silence look all the same."""
+        await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
+        try:
+            async with asyncio.timeout(REFRESH_SECONDS):
+                await self._news.wait()
+        except TimeoutError:
+            self.look_at_all()
+
+
+async def _settle(connection: Connection) -> None:
+    """Wait until the server knows the subscriptions; after a loss, the reconnect does it."""
+    try:
+        await connection.flush()
+    except Unavailable:
+        return
+
+
+async def _look(session: Session, watched: _Watched) -> list[TaskView]:
+    changed = []
+    for group, uuids in watched.take().items():
+        for start in range(0, len(uuids), PAGE):
+            part = uuids[start : start + PAGE]
+            views = await _views(session, group, part)
+            changed += [view for view in views if watched.is_new(view)]
+    return changed
+
+
+async def _views(session: Session, group: str, uuids: list[str]) -> list[TaskView]:
+    body = ListTasks(group=group, uuids=tuple(uuids), limit=len(uuids))
+    page = await session.query("task", "list", body, TaskPage)
+    missing = set(uuids) - {view.uuid for view in page.tasks}
+    # One that is not in the list: ask for it alone, which says why.
+    alone = [await session.query("task", "get", GetTask(uuid), TaskView) for uuid in missing]
+    return page.tasks + alone

@@ -1,0 +1,70 @@
+"""Rules for single settings, used by more than one section."""
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from mitosis.errors import InvalidInput
+
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
+def check_bind(value: str) -> None:
+    """Check `host:port`, with IPv6 addresses in brackets.
+
+    Raises:
+        InvalidInput: Not of that form.
+    """
+    host, port = split_bind(value)
+    if not host or not 0 <= port <= 65_535:
+        raise InvalidInput("expected host:port, such as 127.0.0.1:5000")
+
+
+def split_bind(value: str) -> tuple[str, int]:
+    """Take `host:port` apart; port 0 means any free one.
+
+    Raises:
+        InvalidInput: The port is no number.
+    """
+    host, _, port = value.rpartition(":")
+    if not port.isascii() or not port.isdigit():
+        raise InvalidInput("expected host:port, such as 127.0.0.1:5000")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def url_check(*schemes: str) -> Callable[[str | None], None]:
+    """Return a check of an optional URL with one of these schemes and a host."""
+
+    def check(value: str | None) -> None:
+        if not value:
+            return
+        try:
+            parts = urlsplit(value)
+            usable = parts.scheme in schemes and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            usable = False
+        if not usable:
+            wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+            raise InvalidInput(f"expected a URL that starts with {wanted} and names a host")
+
+    return check
+
+
+def range_check(low: int, high: int) -> Callable[[int], None]:
+    """Return a check of a whole number, both bounds included."""
+
+    def check(value: int) -> None:
+        if not low <= value <= high:
+            raise InvalidInput(f"expected a whole number from {low} to {high}")
+
+    return check
+
+
+def check_log_level(value: str) -> None:
+    """Check the name of a log level.
+
+    Raises:
+        InvalidInput: No such level.
+    """
+    if value not in LOG_LEVELS:
+        raise InvalidInput(f"expected one of {', '.join(LOG_LEVELS)}")

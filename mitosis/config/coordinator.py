@@ -1,0 +1,94 @@
+"""Settings of the coordinator and of its projector: `[coordinator]`."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mitosis.config.checks import check_bind, check_log_level, range_check, url_check
+from mitosis.config.section import Section
+
+REDIS_KEYS = ("redis_url", "redis_worker_password", "redis_client_password")
+_nats_url = url_check("nats", "tls", "ws", "wss")
+_http_url = url_check("http", "https")
+
+
+class CoordinatorConfig(Section, frozen=True, kw_only=True):
+    """What the coordinator and the projector need; the defaults are those of the seed.
+
+    Attributes:
+        bind: Where the HTTP endpoint listens (health, metrics, `/connect`); port 0: any free one.
+        db_url: Postgres of the read models and of the archive.
+        s3_url: S3-compatible store as the services reach it.
+        s3_public_url: The same store as clients and workers reach it; unset: `s3_url`.
+        s3_region: Only signs requests; stores of one's own accept any.
+        nats_url: NATS as the services reach it.
+        nats_public_url: NATS as clients and workers reach it; unset: `nats_url`.
+        nats_user, nats_password: The services' account of the NATS configuration.
+        nats_system_user, nats_system_password: The system account, for lost connections.
+        nats_ca: Certificate of the authority that signed the server's; unset: the system's.
+        replicas: Copies of the event stream in the NATS cluster: 1, 3 or 5.
+        access_token_expires_in: Life of a session.
+        heartbeat_timeout: The lease of an attempt: how long a worker may run without contact.
+        projector: Run the projector as a child process.
+        redis_url: Accepted and not used: live states travel on NATS.
+        log_path: Exact log file; unset with `file_log`: a default one in the cache folder.
+    """
+
+    SECTION: ClassVar[str] = "coordinator"
+    SECRETS: ClassVar[frozenset[str]] = frozenset({
+        "s3_secret_key", "nats_password", "nats_system_password", "admin_password",
+        "redis_worker_password", "redis_client_password",
+    })  # fmt: skip
+    URLS: ClassVar[frozenset[str]] = frozenset({
+        "db_url", "s3_url", "s3_public_url", "nats_url", "nats_public_url", "redis_url",
+    })  # fmt: skip
+    CHECKS: ClassVar[dict[str, Callable[[Any], None]]] = {
+        "bind": check_bind,
+        "db_url": url_check("postgres", "postgresql"),
+        "s3_url": _http_url,
+        "s3_public_url": _http_url,
+        "nats_url": _nats_url,
+        "nats_public_url": _nats_url,
+        "replicas": range_check(1, 5),
+        "log_level": check_log_level,
+    }
+
+    bind: str = "127.0.0.1:5000"
+    db_url: str = "postgres://mitosis:mitosis@localhost/mitosis"
+    s3_url: str = "http://127.0.0.1:9000"
+    s3_access_key: str = "mitosis_access"
+    s3_secret_key: str = "mitosis_secret"  # noqa: S105  the seed's default
+    s3_public_url: str | None = None
+    s3_region: str = "us-east-1"
+    artifacts_bucket: str = "mitosis-artifacts"
+    attachments_bucket: str = "mitosis-attachments"
+    nats_url: str = "nats://127.0.0.1:4222"
+    nats_public_url: str | None = None
+    nats_user: str = "mitosis"
+    nats_password: str = "mitosis"  # noqa: S105  in the manner of the seed's defaults
+    nats_system_user: str = "mitosis_system"
+    nats_system_password: str = "mitosis_system"  # noqa: S105
+    nats_ca: Path | None = None
+    replicas: int = 1
+    admin_user: str = "mitosis_admin"
+    admin_password: str = "mitosis_admin"  # noqa: S105  the seed's default
+    access_token_private_path: Path = Path("private.pem")
+    access_token_public_path: Path = Path("public.pem")
+    access_token_expires_in: timedelta = timedelta(days=7)
+    heartbeat_timeout: timedelta = timedelta(seconds=600)
+    projector: bool = True
+    redis_url: str | None = None
+    redis_worker_password: str | None = None
+    redis_client_password: str | None = None
+    file_log: bool = False
+    log_path: Path | None = None
+    log_level: str = "info"
+
+    def redis_warnings(self) -> list[str]:
+        """Return a sentence for each setting of Redis that was given."""
+        return [
+            f"{key} is accepted but not used: live states travel on NATS"
+            for key in REDIS_KEYS
+            if getattr(self, key)
+        ]

@@ -1,0 +1,54 @@
+"""The form of a section of settings: frozen, all with defaults, silent about its secrets."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+MASK = "***"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every section.
+
+    Attributes:
+        SECTION: Name of the table in the file.
+        SECRETS: Fields whose value is never shown.
+        URLS: Fields whose value may hold a password between `:` and `@`.
+        CHECKS: Per field, a function that raises InvalidInput for a value that cannot work.
+    """
+
+    SECTION: ClassVar[str] = ""
+    SECRETS: ClassVar[frozenset[str]] = frozenset()
+    URLS: ClassVar[frozenset[str]] = frozenset()
+    CHECKS: ClassVar[dict[str, Callable[[Any], None]]] = {}
+
+    @classmethod
+    def shown(cls, field: str, value: object) -> str:
+        """Return the value of a field as it may be printed."""
+        if value is not None and value != "" and field in cls.SECRETS:
+            return MASK
+        if isinstance(value, str) and field in cls.URLS:
+            return repr(without_password(value))
+        return repr(value)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name}={self.shown(name, getattr(self, name))}" for name in self.__struct_fields__
+        )
+        return f"{type(self).__name__}({fields})"
+
+
+def without_password(url: str) -> str:
+    """Return the URL with its password masked."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return MASK
+    if password is None:
+        return url
+    account = parts.netloc.rpartition("@")[0].partition(":")[0]
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{account}:{MASK}@{host}").geturl()

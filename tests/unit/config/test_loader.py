@@ -1,0 +1,200 @@
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mitosis.config.client import ClientConfig
+from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.config.loader import ConfigFile, combine, load
+from mitosis.config.section import Section
+from mitosis.config.worker import WorkerConfig
+from mitosis.domain.roles import Role
+from mitosis.errors import Misconfigured
+
+HERE = Path("/somewhere")
+
+
+def from_text(section: type[Section], text: str, given: bool = True) -> Section:
+    file = ConfigFile(Path("/etc/mito/c.toml"), text, given)
+    return combine(section, [file], {}, {}, HERE).config
+
+
+def test_the_defaults_are_those_of_the_seed() -> None:
+    config, sources = combine(CoordinatorConfig, [], {}, {}, HERE)
+    assert config == CoordinatorConfig()
+    assert set(sources.values()) == {"default"}
+    assert config.bind == "127.0.0.1:5000"
+    assert config.db_url == "postgres://mitosis:mitosis@localhost/mitosis"
+    assert config.access_token_expires_in == timedelta(days=7)
+    assert config.heartbeat_timeout == timedelta(minutes=10)
+    worker = WorkerConfig()
+    assert worker.coordinator_addr == "http://127.0.0.1:5000"
+    assert worker.polling_interval == timedelta(minutes=3)
+    assert worker.heartbeat_interval == timedelta(minutes=5)
+
+
+LAYERS = [
+    ("default", {}, "127.0.0.1:5000", "default"),
+    ("user", {"user": "1.1.1.1:1"}, "1.1.1.1:1", "user.toml"),
+    ("file", {"user": "1.1.1.1:1", "file": "2.2.2.2:2"}, "2.2.2.2:2", "file.toml"),
+    ("env", {"file": "2.2.2.2:2", "env": "3.3.3.3:3"}, "3.3.3.3:3", "MITO_BIND"),
+    (
+        "option",
+        {"user": "1.1.1.1:1", "file": "2.2.2.2:2", "env": "3.3.3.3:3", "option": "4.4.4.4:4"},
+        "4.4.4.4:4",
+        "option",
+    ),
+    ("gap", {"user": "1.1.1.1:1", "env": "3.3.3.3:3"}, "3.3.3.3:3", "MITO_BIND"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "layers", "value", "source"), LAYERS)
+def test_a_stronger_source_wins(name: str, layers: dict[str, str], value: str, source: str) -> None:
+    files = [
+        ConfigFile(HERE / f"{layer}.toml", f'[coordinator]\nbind = "{layers[layer]}"\n')
+        for layer in ("user", "file")
+        if layer in layers
+    ]
+    env = {"MITO_BIND": layers["env"]} if "env" in layers else {}
+    loaded = combine(CoordinatorConfig, files, env, {"bind": layers.get("option")}, HERE)
+    assert loaded.config.bind == value
+    assert Path(loaded.sources["bind"]).name == source
+
+
+def test_every_seed_key_of_the_coordinator_is_read() -> None:
+    text = """
+[coordinator]
+bind = "127.0.0.1:5000"
+db_url = "postgres://mitosis:mitosis@localhost/mitosis"
+s3_url = "http://127.0.0.1:9000"
+s3_access_key = "mitosis_access"
+s3_secret_key = "mitosis_secret"
+admin_user = "mitosis_admin"
+admin_password = "mitosis_admin"
+access_token_private_path = "private.pem"
+access_token_public_path = "public.pem"
+access_token_expires_in = "7d"
+heartbeat_timeout = "600s"
+file_log = false
+
+[worker]
+coordinator_addr = "http://127.0.0.1:5000"
+polling_interval = "3m"
+heartbeat_interval = "5m"
+lifetime = "7d"
+groups = ["group1", "group2:write", "group3:read", "group4:admin"]
+tags = "wired,file"
+file_log = false
+"""
+    config = from_text(CoordinatorConfig, text)
+    assert isinstance(config, CoordinatorConfig)
+    # Paths are relative to the file they come from.
+    assert config.access_token_private_path == Path("/etc/mito/private.pem")
+    worker = from_text(WorkerConfig, text)
+    assert isinstance(worker, WorkerConfig)
+    assert worker.lifetime == timedelta(days=7)
+    assert worker.tags == ("wired", "file")
+    assert worker.groups == {
+        "group1": Role.WRITE, "group2": Role.WRITE, "group3": Role.READ, "group4": Role.ADMIN,
+    }  # fmt: skip
+
+
+WRONG = [
+    ('[coordinator]\n\nbnid = "x"\n', r"c\.toml:3: unknown key 'bnid': did you mean 'bind'\?"),
+    ('coordinator.bnid = "x"\n', r"c\.toml:1: unknown key 'bnid'"),
+    ('[client]\n[cordinator]\nbind="x:1"\n', r"c\.toml:2: unknown section 'cordinator'.*'coordi"),
+    ("[coordinator]\ns3_secret_key = 7\n", r"c\.toml:2: s3_secret_key = \*\*\*: expected a string"),
+    ("[coordinator]\nadmin_user = 7\n", r"c\.toml:2: admin_user = 7: expected a string in quotes"),
+    ("[coordinator]\nfile_log = 'yes'\n", r"c\.toml:2: file_log = 'yes': expected true or false"),
+    ("[coordinator]\nreplicas = true\n", r"c\.toml:2: replicas = True: expected a whole number"),
+    ("[coordinator]\nreplicas = 9\n", r"replicas = 9: expected a whole number from 1 to 5"),
+    ("[coordinator]\nheartbeat_timeout = 600\n", r"c\.toml:2: .*expected a duration in quotes"),
+    ("[coordinator]\nheartbeat_timeout = '-3s'\n", r"c\.toml:2: .*is no duration"),
+    ("[coordinator]\nbind = '127.0.0.1'\n", r"c\.toml:2: bind = '127.0.0.1': expected host:port"),
+    ("[coordinator]\ndb_url = 'mysql://u:pw@h/d'\n", r"mysql://u:\*\*\*@h/d.*postgres://"),
+    ("[coordinator\n", r"c\.toml is no TOML file.*line 1"),
+    ("coordinator = 3\n", r"c\.toml:1: coordinator must be a section: \[coordinator\]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_wrong_file_is_refused_with_place_value_and_expected_form(
+    text: str, message: str
+) -> None:
+    with pytest.raises(Misconfigured, match=message):
+        from_text(CoordinatorConfig, text)
+
+
+def test_a_variable_of_the_wrong_form_is_named() -> None:
+    with pytest.raises(Misconfigured, match=r"MITO_SLOTS: slots = 'many': expected a whole"):
+        combine(WorkerConfig, [], {"MITO_SLOTS": "many"}, {}, HERE)
+
+
+def test_a_password_of_digits_stays_a_string() -> None:
+    config = combine(ClientConfig, [], {"MITO_PASSWORD": "0123", "MITO_USER": "7"}, {}, HERE).config
+    assert (config.user, config.password) == ("7", "0123")
+
+
+def test_secrets_never_show() -> None:
+    config = CoordinatorConfig(
+        admin_password="s3cr3t-a", s3_secret_key="s3cr3t-b", db_url="postgres://u:s3cr3t-c@h/d",
+        redis_url="redis://:s3cr3t-d@h", nats_password="s3cr3t-e", nats_system_password="s3cr3t-f",
+        redis_client_password="s3cr3t-g", redis_worker_password="s3cr3t-h",
+        nats_url="nats://u:s3cr3t-i@h:1",
+    )  # fmt: skip
+    assert "s3cr3t" not in repr(config)
+    assert "s3cr3t" not in repr(WorkerConfig(password="s3cr3t"))
+    assert "s3cr3t" not in repr(ClientConfig(password="s3cr3t"))
+
+
+def test_settings_of_redis_are_accepted_with_a_warning_each() -> None:
+    config = from_text(CoordinatorConfig, '[coordinator]\nredis_url = "redis://:x@localhost"\n')
+    assert isinstance(config, CoordinatorConfig)
+    assert len(config.redis_warnings()) == 1
+    assert "redis_url" in config.redis_warnings()[0]
+    assert "NATS" in config.redis_warnings()[0]
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"nowhere\.toml cannot be read: No such file"):
+        load(ClientConfig, config=tmp_path / "nowhere.toml", env={"HOME": str(tmp_path)})
+
+
+def test_a_folder_as_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="cannot be read: Is a directory"):
+        load(ClientConfig, config=tmp_path, env={"HOME": str(tmp_path)})
+
+
+def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Misconfigured, match="is not UTF-8"):
+        load(ClientConfig, config=tmp_path / "c.toml", env={"HOME": str(tmp_path)})
+
+
+def test_the_users_file_and_the_file_of_the_folder_are_found(tmp_path: Path) -> None:
+    own = tmp_path / "cfg" / "mitosis"
+    own.mkdir(parents=True)
+    (own / "config.toml").write_text('[client]\nuser = "own"\ntimeout = "5s"\n')
+    (tmp_path / "config.toml").write_text('[client]\nuser = "folder"\n')
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "cfg"), "HOME": str(tmp_path)}
+    config, sources = load(ClientConfig, env=env, cwd=tmp_path)
+    assert (config.user, config.timeout) == ("folder", timedelta(seconds=5))
+    assert sources["user"] == str(tmp_path / "config.toml")
+    assert sources["timeout"] == str(own / "config.toml")
+    (tmp_path / "named.toml").write_text("[client]\n")
+    named, _ = load(ClientConfig, config=Path("named.toml"), env=env, cwd=tmp_path)
+    assert named.user == "own"  # --config replaces ./config.toml, not the user's own file
+
+
+def test_a_config_toml_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('title = "my blog"\n[params]\nx = 1\n')
+    env = {"HOME": str(tmp_path)}
+    assert load(ClientConfig, env=env, cwd=tmp_path).config == ClientConfig()
+    with pytest.raises(Misconfigured, match="unknown section 'title'"):
+        load(ClientConfig, config=tmp_path / "config.toml", env=env, cwd=tmp_path)
+
+
+def test_paths_of_options_and_variables_start_at_the_present_folder() -> None:
+    env = {"MITO_CREDENTIAL_PATH": "cred"}
+    config = combine(ClientConfig, [], env, {"nats_ca": Path("ca.pem")}, HERE).config
+    assert (config.credential_path, config.nats_ca) == (HERE / "cred", HERE / "ca.pem")
