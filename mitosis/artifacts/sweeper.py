@@ -1,0 +1,108 @@
+"""Removing objects that no event names (design, Files).
+
+An upload that was granted and never completed leaves bytes behind. An object is swept when nobody
+names it, nobody holds a reservation for it, and it is older than any URL that could still be
+completing it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from mitosis.artifacts.s3 import MAX_LISTED, StoredObject
+from mitosis.errors import MitosisError
+
+log = logging.getLogger(__name__)
+
+MARGIN = timedelta(minutes=5)  # the store's clock against ours, and an upload begun at the end
+_BATCH = 1_000  # what one multi-delete takes
+
+
+class Swept(Protocol):
+    """What the loop needs of a bucket."""
+
+    async def list_prefix(self, prefix: str = "", *, start_after: str = "") -> list[StoredObject]:
+        """Objects in the order of their names."""
+
+    async def delete(self, object_names: Iterable[str]) -> None:
+        """Delete them."""
+
+
+def to_sweep(
+    listed: Iterable[StoredObject],
+    named: Collection[str],
+    reserved: Collection[str],
+    now: datetime,
+    url_life: timedelta,
+) -> list[str]:
+    """Say which objects are to be deleted.
+
+    Args:
+        listed: What the store holds.
+        named: Objects that an event names. Read it after the listing was made, or an object
+            completed in between would be swept.
+        reserved: Objects of uploads that are granted and not over.
+        now: The coordinator's clock.
+        url_life: How long a granted URL is valid.
+    """
+    oldest_alive = now - url_life - MARGIN
+    return [
+        item.name
+        for item in listed
+        if item.modified_at < oldest_alive and item.name not in named and item.name not in reserved
+    ]
+
+
+async def sweep(
+    bucket: Swept,
+    names: Callable[[], tuple[Collection[str], Collection[str]]],
+    now: Callable[[], datetime],
+    url_life: timedelta,
+) -> int:
+    """Sweep a bucket once, page by page.
+
+    Args:
+        bucket: What is swept.
+        names: Gives the named and the reserved objects of this moment.
+        now: The coordinator's clock.
+        url_life: How long a granted URL is valid.
+
+    Returns:
+        How many objects were deleted.
+
+    Raises:
+        ObjectsUnavailable: The store does not answer; what was deleted stays deleted.
+    """
+    swept, after = 0, ""
+    while True:
+        listed = await bucket.list_prefix(start_after=after)
+        named, reserved = names()
+        doomed = to_sweep(listed, named, reserved, now(), url_life)
+        for start in range(0, len(doomed), _BATCH):
+            await bucket.delete(doomed[start : start + _BATCH])
+        swept += len(doomed)
+        if len(listed) < MAX_LISTED:
+            return swept
+        after = listed[-1].name
+
+
+async def sweep_for_ever(
+    bucket: Swept,
+    names: Callable[[], tuple[Collection[str], Collection[str]]],
+    now: Callable[[], datetime],
+    url_life: timedelta,
+    every: timedelta,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Sweep a bucket every now and then until cancelled; a store that is away is tried later."""
+    while True:
+        try:
+            swept = await sweep(bucket, names, now, url_life)
+        except MitosisError as error:
+            log.warning("sweeping failed, tried again later: %s", error)
+        else:
+            if swept:
+                log.info("swept %d objects that nothing names", swept, extra={"swept": swept})
+        await pause(every.total_seconds())

@@ -1,0 +1,161 @@
+"""Unpacking an archive that somebody else made, so that nothing outside the target is touched.
+
+Written here and not left to `tarfile`'s filter: Python 3.11 before 3.11.4 has none, and it has no
+bound on size or number.
+"""
+
+import gzip
+import io
+import os
+import tarfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import msgspec
+
+from mitosis.errors import CorruptData, TooLarge
+
+MAX_BYTES = 1 << 40
+MAX_MEMBERS = 1_000_000
+_CHUNK = 1 << 20
+_MAX_HEADER_BYTES = 4 << 20
+
+
+class Unpacked(msgspec.Struct, frozen=True):
+    """What was written. `skipped` names links that lead out of the target, and special files."""
+
+    members: int
+    size_bytes: int
+    skipped: tuple[str, ...] = ()
+
+
+def unpack(
+    archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS
+) -> Unpacked:
+    """Unpack a gzip tar into a folder, which is made if needed.
+
+    Files that exist already are not overwritten. Set-uid bits and owners are ignored. Links are
+    made last, so no member is ever written through one; those that lead out of the target are
+    skipped.
+
+    Raises:
+        CorruptData: No such archive, damaged, or with a name that leads out of the target.
+        TooLarge: More bytes or members than allowed.
+        FileExistsError: A member exists in the target already.
+        OSError: The target cannot be written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        with gzip.open(archive, "rb") as stream:
+            reader = _HeaderBound(stream)
+            with tarfile.open(fileobj=reader, mode="r:", errors="surrogateescape") as tar:
+                return _Unpacking(target, max_bytes, max_members).run(tar)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise CorruptData(f"{archive} is damaged or no gzip tar: {error}") from error
+
+
+class _HeaderBound(io.RawIOBase):
+    """Refuses reads larger than any honest header, which `tarfile` would hold in memory."""
+
+    def __init__(self, stream: BinaryIO | gzip.GzipFile) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= _MAX_HEADER_BYTES:
+            raise TooLarge(
+                f"a header of the archive has {size} bytes", size=size, limit=_MAX_HEADER_BYTES
+            )
+        return self._stream.read(size)
+
+
+class _Unpacking:
+    def __init__(self, target: Path, max_bytes: int, max_members: int) -> None:
+        self._target = target
+        self._bytes_left, self._members_left = max_bytes, max_members
+        self._size, self._members = 0, 0
+        self._links: list[tuple[Path, str]] = []
+        self._modes: list[tuple[Path, int]] = []
+        self._skipped: list[str] = []
+
+    def run(self, tar: tarfile.TarFile) -> Unpacked:
+        while (member := tar.next()) is not None:
+            tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+            self._one(tar, member)
+        for path, link in self._links:
+            path.symlink_to(link)
+        # Folders get their modes last and deepest first: one without write would refuse its files.
+        for path, mode in reversed(self._modes):
+            path.chmod(mode)
+        return Unpacked(self._members, self._size, tuple(self._skipped))
+
+    def _one(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        self._members_left -= 1
+        if self._members_left < 0:
+            raise TooLarge(f"the archive has more members than allowed ({self._members})")
+        self._bytes_left -= member.size
+        if self._bytes_left < 0:
+            raise TooLarge(f"the archive has more bytes than allowed, at {member.name!r}")
+        path = self._inside(member.name)
+        mode = (member.mode & 0o755) | 0o600
+        if member.isdir():
+            self._make_folder(path)
+            self._modes.append((path, mode | 0o700))
+        elif member.isreg():
+            self._make_folder(path.parent)
+            self._write(tar, member, path, mode)
+        elif member.issym() and self._leads_inside(member):
+            self._make_folder(path.parent)
+            self._links.append((path, member.linkname))
+        else:
+            self._skipped.append(member.name)
+            return
+        self._members += 1
+
+    def _inside(self, name: str) -> Path:
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+            raise CorruptData(f"the archive has a member named {name!r}, which leads out of it")
+        return self._target.joinpath(*parts)
+
+    @staticmethod
+    def _leads_inside(member: tarfile.TarInfo) -> bool:
+        if member.linkname.startswith("/") or not member.linkname or "\0" in member.linkname:
+            return False
+        # Counted without resolving: a link on the way could make `..` mean something else, so the
+        # way up may not pass through more folders than the member's own name has.
+        depth = len(PurePosixPath(member.name).parts) - 1
+        seen_name = False
+        for part in PurePosixPath(member.linkname).parts:
+            if part == "..":
+                depth -= 1
+                if seen_name or depth < 0:
+                    return False
+            else:
+                seen_name = True
+        return True
+
+    def _make_folder(self, path: Path) -> None:
+        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, mode: int) -> None:
+        content = tar.extractfile(member)
+        if content is None:
+            raise CorruptData(f"the archive has no content for {member.name!r}")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with content, os.fdopen(os.open(path, flags, mode), "wb") as target:
+            while chunk := content.read(_CHUNK):
+                target.write(chunk)
+                self._size += len(chunk)

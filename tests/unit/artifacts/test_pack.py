@@ -1,0 +1,332 @@
+import gzip
+import hashlib
+import io
+import os
+import resource
+import socket
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mitosis.artifacts.pack import (
+    MAX_DEPTH,
+    MAX_WARNINGS,
+    PackingStopped,
+    pack_directory,
+    pack_std_log,
+)
+from mitosis.artifacts.unpack import unpack
+from mitosis.errors import CorruptData, TooLarge
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "made"
+    made.mkdir()
+    return made
+
+
+def names(archive: Path) -> list[str]:
+    with tarfile.open(archive, errors="surrogateescape") as tar:
+        return tar.getnames()
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_empty_folder_gives_no_archive(folder: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    assert pack_directory(folder, "result", archive) is None
+    assert not archive.exists()
+
+
+def test_a_folder_that_its_program_removed_gives_no_archive(tmp_path: Path) -> None:
+    assert pack_directory(tmp_path / "gone", "result", tmp_path / "a.tar.gz") is None
+
+
+def test_a_tree_comes_back_as_it_was(folder: Path, tmp_path: Path) -> None:
+    (folder / "sub" / "empty").mkdir(parents=True)
+    (folder / "sub" / "data").write_bytes(b"\0\1" * 700)
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "latest").symlink_to("sub/data")
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert packed.warnings == ()
+    assert packed.members == 5
+    assert packed.size_bytes == packed.path.stat().st_size
+    assert packed.sha256 == hashlib.sha256(packed.path.read_bytes()).hexdigest()
+    out = unpack(packed.path, tmp_path / "out")
+    assert out.skipped == ()
+    back = tmp_path / "out" / "result"
+    assert (back / "sub" / "data").read_bytes() == b"\0\1" * 700
+    assert (back / "sub" / "empty").is_dir()
+    assert (back / "run.sh").stat().st_mode & 0o777 == 0o755
+    assert (back / "latest").readlink() == Path("sub/data")
+
+
+def test_the_archive_is_readable_for_its_owner_only(folder: Path, tmp_path: Path) -> None:
+    (folder / "a").write_text("a")
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert packed.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_equal_trees_made_at_other_times_and_in_another_order_give_equal_bytes(
+    tmp_path: Path,
+) -> None:
+    archives = []
+    for turn, order in enumerate((["b", "a", "Z"], ["Z", "b", "a"])):
+        tree = tmp_path / f"tree{turn}"
+        tree.mkdir()
+        for name in order:
+            (tree / name).write_text(name * 1000)
+            os.utime(tree / name, (turn * 1e8 + 5, turn * 1e8 + 5))
+        packed = pack_directory(tree, "result", tmp_path / f"{turn}.tar.gz")
+        assert packed is not None
+        archives.append(packed.path.read_bytes())
+    assert archives[0] == archives[1]
+    assert names(tmp_path / "0.tar.gz") == ["result", "result/Z", "result/a", "result/b"]
+
+
+def test_headers_name_no_owner_and_gnu_tar_reads_the_archive_without_a_word(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / ("x" * 200)).write_text("long name")
+    (folder / "été\n").write_text("odd name")
+    (folder / os.fsdecode(b"\xff\xfe")).mkdir()
+    packed = pack_directory(folder, "exec-log", tmp_path / "a.tar.gz")
+    assert packed is not None
+    with tarfile.open(packed.path) as tar:
+        owners = {(m.uid, m.gid, m.uname, m.gname) for m in tar.getmembers()}
+    assert owners == {(0, 0, "", "")}
+    (tmp_path / "out").mkdir()
+    done = subprocess.run(
+        ["tar", "--no-same-owner", "-xzf", packed.path, "-C", tmp_path / "out"],
+        capture_output=True,
+        check=True,
+    )
+    # GNU tar 1.34 names the keyword that marks a name as no UTF-8, and does the right thing.
+    words = [line for line in done.stderr.splitlines() if b"hdrcharset" not in line]
+    assert words == []
+    assert entries(tmp_path / "out" / "exec-log") == entries(folder)
+
+
+def test_links_that_lead_out_are_stored_as_links_and_never_followed(
+    folder: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "key").write_text("do not pack")
+    (folder / "dir").symlink_to(secret)
+    (folder / "file").symlink_to(secret / "key")
+    (folder / "self").symlink_to("self")
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert b"do not pack" not in gzip.decompress(packed.path.read_bytes())
+    with tarfile.open(packed.path) as tar:
+        links = {m.name: m.linkname for m in tar.getmembers() if m.issym()}
+    assert links == {
+        "result/dir": str(secret),
+        "result/file": str(secret / "key"),
+        "result/self": "self",
+    }
+
+
+def test_pipes_sockets_and_unreadable_files_are_left_out_with_a_warning(
+    folder: Path, tmp_path: Path
+) -> None:
+    os.mkfifo(folder / "fifo")
+    listener = socket.socket(socket.AF_UNIX)
+    here = Path.cwd()
+    os.chdir(folder)  # the path of a socket has a bound
+    try:
+        listener.bind("sock")
+    finally:
+        os.chdir(here)
+    (folder / "good").write_text("good")
+    (folder / "closed").write_text("closed")
+    (folder / "closed").chmod(0)
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    listener.close()
+    assert packed is not None
+    expected = [
+        "result/fifo: left out (only files, folders and links are packed)",
+        "result/sock: left out (only files, folders and links are packed)",
+    ]
+    if os.geteuid() != 0:  # root reads everything
+        expected.insert(0, "result/closed: left out (Permission denied, errno 13)")
+    assert list(packed.warnings) == expected
+    assert "result/good" in names(packed.path)
+
+
+def test_warnings_are_bounded_and_the_rest_counted(folder: Path, tmp_path: Path) -> None:
+    for number in range(MAX_WARNINGS + 5):
+        os.mkfifo(folder / f"fifo{number:03}")
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert len(packed.warnings) == MAX_WARNINGS + 1
+    assert packed.warnings[-1] == "and 5 more warnings about packing"
+
+
+def test_a_tree_deeper_than_the_bound_is_cut_with_a_warning(folder: Path, tmp_path: Path) -> None:
+    deep = folder
+    for _ in range(MAX_DEPTH + 20):
+        deep /= "d"
+        deep.mkdir()
+    open_before = len(entries(Path("/proc/self/fd")))
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert packed.members == MAX_DEPTH - 1
+    assert packed.warnings[0].endswith(f"left out (deeper than {MAX_DEPTH} folders)")
+    assert len(entries(Path("/proc/self/fd"))) == open_before
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_filled_with_zeros(
+    folder: Path, tmp_path: Path
+) -> None:
+    victim = folder / "b"
+    victim.write_bytes(b"x" * (3 << 20))
+    asked = 0
+
+    def shrink() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 3:  # once before the member, then once a chunk of 1 MiB
+            os.truncate(victim, 1 << 20)
+        return False
+
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz", stop=shrink)
+    assert packed is not None
+    assert packed.warnings == ("result/b: shrank while it was packed: the rest is zeros",)
+    unpack(packed.path, tmp_path / "out")
+    content = (tmp_path / "out/result/b").read_bytes()
+    assert len(content) == 3 << 20
+    assert content == b"x" * (1 << 20) + bytes(2 << 20)
+
+
+def test_a_stopped_packing_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    (folder / "a").write_text("a")
+    with pytest.raises(PackingStopped):
+        pack_directory(folder, "result", tmp_path / "a.tar.gz", stop=lambda: True)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_an_archive_is_never_written_over_something(folder: Path, tmp_path: Path) -> None:
+    (folder / "a").write_text("a")
+    (tmp_path / "a.tar.gz").write_text("precious")
+    with pytest.raises(FileExistsError):
+        pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert (tmp_path / "a.tar.gz").read_text() == "precious"
+
+
+def test_a_full_disk_is_an_error_of_the_archive_and_not_of_a_member(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a").write_bytes(os.urandom(4 << 20))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_terminal_output_is_packed_even_when_it_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a\n")
+    (tmp_path / "err").write_text("")
+    packed = pack_std_log(tmp_path / "out", tmp_path / "err", tmp_path / "a.tar.gz")
+    with tarfile.open(packed.path) as tar:
+        found = [(m.name, m.size, m.mode) for m in tar.getmembers()]
+    assert found == [("std-log/stdout.log", 2, 0o664), ("std-log/stderr.log", 0, 0o664)]
+
+
+def make_archive(path: Path, *members: tuple[tarfile.TarInfo, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as tar:
+        for header, content in members:
+            header.size = len(content)
+            tar.addfile(header, io.BytesIO(content))
+    return path
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile.TarInfo, bytes]:
+    header = tarfile.TarInfo(name)
+    header.type, header.linkname = kind, target
+    return header, b""
+
+
+@pytest.mark.parametrize("name", ["/etc/owned", "../owned", "a/../../owned", "a/../b"])
+def test_a_member_whose_name_leads_out_is_refused(tmp_path: Path, name: str) -> None:
+    archive = make_archive(tmp_path / "a", (tarfile.TarInfo(name), b"x"))
+    with pytest.raises(CorruptData, match="leads out of it"):
+        unpack(archive, tmp_path / "deep" / "out")
+    assert not (tmp_path / "deep" / "owned").exists()
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("target", ["/etc", "..", "../..", "x/../../.."])
+def test_links_that_lead_out_are_not_made(tmp_path: Path, target: str) -> None:
+    archive = make_archive(tmp_path / "a", link("l", target))
+    assert unpack(archive, tmp_path / "out").skipped == ("l",)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_nothing_is_written_through_a_link_of_the_archive(tmp_path: Path) -> None:
+    archive = make_archive(
+        tmp_path / "a", link("d", "sub"), (tarfile.TarInfo("d/file"), b"through")
+    )
+    with pytest.raises(FileExistsError):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out" / "sub").exists()
+
+
+def test_hard_links_and_devices_are_skipped(tmp_path: Path) -> None:
+    archive = make_archive(
+        tmp_path / "a",
+        link("hard", "/etc/passwd", tarfile.LNKTYPE),
+        link("dev", "", tarfile.CHRTYPE),
+    )
+    assert unpack(archive, tmp_path / "out").skipped == ("hard", "dev")
+
+
+def test_more_bytes_or_members_than_allowed_are_refused(tmp_path: Path) -> None:
+    archive = make_archive(
+        tmp_path / "a", (tarfile.TarInfo("a"), bytes(1000)), (tarfile.TarInfo("b"), bytes(1000))
+    )
+    with pytest.raises(TooLarge, match="more bytes"):
+        unpack(archive, tmp_path / "one", max_bytes=1999)
+    with pytest.raises(TooLarge, match="more members"):
+        unpack(archive, tmp_path / "two", max_members=1)
+    assert unpack(archive, tmp_path / "three", max_bytes=2000, max_members=2).members == 2
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("pax")
+    header.type = tarfile.XHDTYPE
+    header.size = 64 << 20
+    with gzip.open(tmp_path / "a", "wb") as out:
+        out.write(header.tobuf(tarfile.USTAR_FORMAT))
+        out.write(bytes(64 << 20))
+    with pytest.raises(TooLarge, match="header"):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no tar" * 200)])
+def test_what_is_no_archive_is_called_so(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(CorruptData, match="damaged or no gzip tar"):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_a_truncated_archive_is_called_damaged(folder: Path, tmp_path: Path) -> None:
+    (folder / "a").write_bytes(os.urandom(100_000))
+    packed = pack_directory(folder, "result", tmp_path / "a")
+    assert packed is not None
+    (tmp_path / "cut").write_bytes(packed.path.read_bytes()[:50_000])
+    with pytest.raises(CorruptData, match="damaged"):
+        unpack(tmp_path / "cut", tmp_path / "out")
