@@ -1,0 +1,199 @@
+"""One TCP connection by nats-py, without its own reconnecting; connection.py makes it last.
+
+nats-py stays closed after some errors of the server and keeps two ways of coming back. Here a
+link lives once: whoever wants another one opens another one.
+"""
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from nats import errors
+from nats.aio.client import Client
+from nats.protocol.command import pub_cmd
+
+from mitosis.errors import (
+    Misconfigured,
+    MitosisError,
+    NoCoordinator,
+    StoreUnavailable,
+    TooLarge,
+    Unavailable,
+)
+from mitosis.nats.credentials import (
+    Credentials,
+    Guest,
+    ServiceLogin,
+    connect_options,
+    inbox_prefix,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024  # a server that reads so slowly is as good as away
+PING_SECONDS = 10  # two unanswered pings: a dead server is noticed within 30 s
+_UNSAFE = re.compile(r"[ \t\r\n]")
+_TLS_ERRORS = (ssl.SSLError, errors.SecureConnWantedError, errors.SecureConnFailedError)
+_AUTH_ERRORS = ("authorization violation", "authentication timeout", "user authentication")
+
+
+class Refused(Exception):
+    """The server does not let this identity in. What that means depends on who else gets in."""
+
+
+class Link(Client):
+    """nats-py's client with two additions: a publish that never waits, and no downgrade of TLS."""
+
+    tls_wanted = False
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self.tls_wanted and not info.get("tls_required"):
+            raise errors.SecureConnWantedError
+        await super()._process_info(info, initial_connection)
+
+    async def abandon(self) -> None:
+        """Close a link that never came to stand, at whatever point it failed."""
+        if self._flush_queue is not None:  # unset when not even the address could be read
+            await self.close()
+
+    def send(self, subject: str, data: bytes, reply: str = "") -> None:
+        """Put a message into the outgoing buffer; the flusher task writes it.
+
+        Raises:
+            Unavailable: The link is down, or the server does not read.
+            TooLarge: More than the server takes in one message.
+        """
+        if not self.is_connected or self._flush_queue is None:
+            raise Unavailable("the connection to the NATS server is down: send it again")
+        if len(data) > self._max_payload:
+            raise TooLarge(
+                f"the message has {len(data)} bytes, the NATS server takes {self._max_payload}",
+                size=len(data),
+                limit=self._max_payload,
+            )
+        if not subject or _UNSAFE.search(subject) or _UNSAFE.search(reply):
+            raise ValueError(f"malformed subject {subject!r} or reply {reply!r}")
+        if self._pending_data_size > MAX_WAITING_BYTES:
+            raise Unavailable("the NATS server does not keep up with what is sent to it")
+        command = pub_cmd(subject, reply, data)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        if self._flush_queue.empty():
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+
+async def dial(
+    server: str,
+    credentials: Credentials,
+    *,
+    name: str,
+    tls: ssl.SSLContext | None,
+    timeout_seconds: float,
+    on_closed: Callable[[Client], Awaitable[None]],
+) -> Link:
+    """Open one link to one server.
+
+    Raises:
+        Unavailable: Nobody listens there (StoreUnavailable for services, else NoCoordinator).
+        Refused: The server does not let this identity in.
+        Misconfigured: The address is malformed, or TLS cannot be agreed.
+    """
+    link = Link()
+    link.tls_wanted = tls is not None
+    seen: list[Exception] = []
+
+    async def on_error(error: Exception) -> None:
+        seen.append(error) if not opened else log_error(error, server)
+
+    async def on_close() -> None:
+        if opened:
+            await on_closed(link)
+
+    opened = False
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await link.connect(
+                servers=[server],
+                **connect_options(credentials, name),  # type: ignore[arg-type]
+                inbox_prefix=inbox_prefix(credentials),
+                tls=tls,
+                error_cb=on_error,
+                closed_cb=on_close,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # 0 would mean: for ever
+                reconnect_time_wait=0,
+                connect_timeout=timeout_seconds,  # type: ignore[arg-type]
+                ping_interval=PING_SECONDS,
+            )
+    except (TimeoutError, OSError, errors.Error, ValueError) as error:
+        await link.abandon()
+        cause = seen[0] if isinstance(error, errors.NoServersError) and seen else error
+        raise explain(cause, server, credentials) from error
+    except BaseException:
+        await link.abandon()
+        raise
+    opened = True
+    return link
+
+
+def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisError | Refused:
+    """Say what a failed attempt to connect means for this identity."""
+    text = str(cause).lower()
+    place = address(server)
+    if isinstance(cause, errors.AuthorizationError) or any(word in text for word in _AUTH_ERRORS):
+        return Refused(f"the NATS server at {place} refused {_who(credentials)}")
+    if isinstance(cause, _TLS_ERRORS):
+        return Misconfigured(
+            f"no secure connection to the NATS server at {place} ({cause}): "
+            "check nats_ca and the certificate of the server",
+            server=place,
+        )
+    if isinstance(cause, ValueError) or "connect url" in text:
+        return Misconfigured(f"{place!r} is no address of a NATS server: write nats://HOST:PORT")
+    why = _reason(cause)
+    if isinstance(credentials, ServiceLogin):
+        return StoreUnavailable(
+            f"no NATS server answers at {place} ({why}): start it, or correct nats_url",
+            server=place,
+        )
+    return NoCoordinator(
+        f"no coordinator answers at {place} ({why}): start it, or correct its address",
+        server=place,
+    )
+
+
+def address(server: str) -> str:
+    """Return the address without a user or password that somebody put into it."""
+    scheme, mark, rest = server.rpartition("://")
+    return scheme + mark + rest.rpartition("@")[2]
+
+
+def log_error(error: Exception, server: str) -> None:
+    """Write down an error of an open link. A denied subject is a mistake of ours or an attack."""
+    if "permissions violation" in str(error).lower():
+        log.warning("NATS permission denied: %s", error, extra={"server": address(server)})
+    elif isinstance(error, errors.Error | OSError):
+        log.info("NATS connection: %s", error, extra={"server": address(server)})
+    else:
+        log.error("a NATS callback failed: %s", error, exc_info=error)
+
+
+def _who(credentials: Credentials) -> str:
+    match credentials:
+        case ServiceLogin(user):
+            return f"user {user!r}: check nats_user and nats_password"
+        case Guest():
+            return "a guest"
+        case _:
+            return f"the token of {credentials.kind} {credentials.owner!r}"
+
+
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(cause, TimeoutError):
+        return "no answer in time"
+    return str(cause) or type(cause).__name__

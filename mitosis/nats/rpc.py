@@ -1,0 +1,238 @@
+"""Typed requests over a connection: `call` asks, `Endpoints` answers."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from mitosis.contract.subjects import GUEST_INBOX, USER_INBOX, WORKER_INBOX
+from mitosis.contract.wire import (
+    Reply,
+    Request,
+    decode_request,
+    encode,
+    error_reply,
+    raise_error,
+    reply_decoder,
+    request_decoder,
+)
+from mitosis.errors import InvalidInput, MitosisError, Unavailable
+from mitosis.nats.connection import Connection, Msg, Subscription
+from mitosis.nats.credentials import SERVICE_INBOX
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_decoder_of = functools.lru_cache(maxsize=512)(reply_decoder)
+_INBOX_OF = {
+    "login": GUEST_INBOX,
+    "cmd": USER_INBOX,
+    "query": USER_INBOX,
+    "worker": WORKER_INBOX,
+}
+
+
+async def call(
+    connection: Connection,
+    subject: str,
+    body: msgspec.Struct,
+    result_type: type[T],
+    *,
+    command_id: str = "",
+    timeout_seconds: float,
+) -> Reply[T]:
+    """Ask, and return the reply; `reply.result` is never None.
+
+    Args:
+        connection: Of the one who asks.
+        subject: From `contract.subjects`.
+        body: What is wanted.
+        result_type: What the answer is.
+        command_id: The same id again is the same command.
+        timeout_seconds: For everything, also waiting for a lost connection.
+
+    Raises:
+        MitosisError: The error that the other side answered, or one of `Connection.request`.
+    """
+    data = encode(Request(body, command_id))
+    answer = await connection.request(subject, data, timeout_seconds)
+    try:
+        reply: Reply[T] = _decoder_of(result_type).decode(answer)  # type: ignore[arg-type]
+    except msgspec.MsgspecError as error:
+        raise Unavailable(
+            f"the answer of {connection.address} cannot be read ({error}): "
+            "use client and coordinator of the same version"
+        ) from error
+    if reply.error is not None:
+        raise_error(reply.error)
+    if reply.result is None:
+        raise Unavailable(f"the answer of {connection.address} has neither result nor error")
+    return reply
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who asks for what.
+
+    Attributes:
+        owner: User or worker of the subject, which the server lets only its owner use; empty for
+            a guest.
+        verb: `<noun>.<verb>` or `<verb>`.
+        request_id: Id of the command; empty for a read.
+        reply: Where the answer goes; empty when none is wanted.
+    """
+
+    owner: str
+    verb: str
+    request_id: str
+    reply: str
+
+
+Handler = Callable[[Caller, Any], Any]
+
+
+class Endpoints:
+    """The verbs of one subject space, each with its body type and its handler.
+
+    A handler gets `(Caller, body)` and returns a result Struct, a `Reply` (with a position), or
+    None when it answers later itself by `respond` or `respond_error`. It may be synchronous (no
+    task is made: the hot path) or return an awaitable, of which a bounded number run at once.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        subject: str,
+        *,
+        max_running: int = 256,
+        handler_timeout_seconds: float = 60.0,
+    ) -> None:
+        """`subject` is a wildcard such as `contract.subjects.COMMANDS_ALL`."""
+        self._connection = connection
+        self._subject = subject
+        self._max_running = max_running
+        self._handler_timeout = handler_timeout_seconds
+        self._handlers: dict[str, tuple[msgspec.json.Decoder[Request[Any]], Handler]] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._subscription: Subscription | None = None
+
+    def add(
+        self,
+        verb: str,
+        body: type[T],
+        handler: Callable[[Caller, T], msgspec.Struct | None]
+        | Callable[[Caller, T], Awaitable[msgspec.Struct | None]],
+    ) -> None:
+        """Answer a verb."""
+        if verb in self._handlers:
+            raise ValueError(f"two handlers for {verb}")
+        self._handlers[verb] = (request_decoder(body), handler)
+
+    async def start(self, queue: str = "") -> None:
+        """Begin to listen; in a queue group each request reaches one of its members."""
+        self._subscription = await self._connection.subscribe(self._subject, self._receive, queue)
+
+    async def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Stop listening; running handlers have the time to finish, then they are cancelled."""
+        if self._subscription is not None:
+            await self._subscription.unsubscribe()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def respond(
+        self, reply: str, result: msgspec.Struct, position: int = 0, *, stale: bool = False
+    ) -> None:
+        """Answer a request. Never raises: the asker repeats what got no answer."""
+        try:
+            data = encode(Reply(result, position, stale))
+        except MitosisError as error:
+            self.respond_error(reply, error, position)
+        else:
+            self._send(reply, data)
+
+    def respond_error(self, reply: str, error: MitosisError, position: int = 0) -> None:
+        """Answer a request with an error. Never raises."""
+        self._send(reply, error_reply(error, position))
+
+    def _send(self, reply: str, data: bytes) -> None:
+        if not reply:
+            return
+        try:
+            self._connection.publish(reply, data)
+        except MitosisError as error:
+            log.warning("an answer could not be sent: %s", error, extra={"subject": reply})
+
+    def _receive(self, message: Msg) -> None:
+        _, kind, *rest = message.subject.split(".", 3)
+        guest = kind == "login"
+        owner = "" if guest else rest[0]
+        verb = ".".join(rest if guest else rest[1:])
+        if not _own_inbox(kind, owner, message.reply):
+            # Our rights on the answer's subject are wider than the asker's: never lend them.
+            log.warning(
+                "request on %s wants its answer on a foreign subject %s: dropped",
+                message.subject,
+                message.reply,
+            )
+            return
+        caller = Caller(owner, verb, "", message.reply)
+        try:
+            entry = self._handlers.get(verb)
+            if entry is None:
+                raise InvalidInput(
+                    f"there is no {verb!r}: known are {', '.join(sorted(self._handlers))}"
+                )
+            request = decode_request(entry[0], message.data)
+            caller = Caller(owner, verb, request.id, message.reply)
+            outcome = entry[1](caller, request.body)
+            if isinstance(outcome, Awaitable):
+                self._spawn(caller, outcome)
+            else:
+                self._answer(caller, outcome)
+        except Exception as error:  # noqa: BLE001  # the top of the loop: answered and logged
+            self._fail(caller, error)
+
+    def _spawn(self, caller: Caller, outcome: Awaitable[Any]) -> None:
+        if len(self._running) >= self._max_running:
+            if asyncio.iscoroutine(outcome):
+                outcome.close()
+            raise Unavailable(f"{self._max_running} requests are being handled: send it again")
+        task = asyncio.create_task(self._finish(caller, outcome), name=f"handle {caller.verb}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _finish(self, caller: Caller, outcome: Awaitable[Any]) -> None:
+        try:
+            async with asyncio.timeout(self._handler_timeout):
+                result = await outcome
+            self._answer(caller, result)
+        except Exception as error:  # noqa: BLE001  # the top of the task: answered and logged
+            self._fail(caller, error)
+
+    def _answer(self, caller: Caller, result: msgspec.Struct | None) -> None:
+        if isinstance(result, Reply) and result.result is not None:
+            self.respond(caller.reply, result.result, result.position, stale=result.stale)
+        elif result is not None:
+            self.respond(caller.reply, result)
+
+    def _fail(self, caller: Caller, error: Exception) -> None:
+        if isinstance(error, TimeoutError):
+            error = Unavailable(f"{caller.verb} took more than {self._handler_timeout:g} s")
+        if not isinstance(error, MitosisError):
+            log.error("handling %s of %s failed", caller.verb, caller.owner, exc_info=error)
+            error = MitosisError("internal error, see the coordinator's log")
+        self.respond_error(caller.reply, error)
+
+
+def _own_inbox(kind: str, owner: str, reply: str) -> bool:
+    if not reply or reply.startswith(f"{SERVICE_INBOX}."):
+        return True
+    root = _INBOX_OF.get(kind)
+    if root is None:
+        return False
+    return reply.startswith(f"{root}.{owner}." if owner else f"{root}.")
