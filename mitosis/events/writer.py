@@ -285,6 +285,12 @@ class PipelinedWriter:
         self._wake.set()
         return entry.last
 
+    def send_batch(
+        self, appends: Sequence[Append], on_stored: OnStored, on_failed: OnFailed | None = None
+    ) -> int:
+        """Store one commit, or several all or none; like `submit_batch`, without a future."""
+        return self._enqueue(tuple(appends), on_stored, on_failed)
+
     async def flush(self) -> None:
         """Wait until everything that was submitted is stored.
 

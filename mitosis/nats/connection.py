@@ -74,7 +74,7 @@ class Connection:
         self.name = name
         self.failure: MitosisError | None = None
         self._servers = list(servers)
-        self._tls = _tls_context(tls_ca, self._servers)
+        self._tls = tls_context(tls_ca, self._servers)
         self._reconnect = reconnect
         self._connect_timeout = connect_timeout_seconds
         self._link: Link | None = None
@@ -445,7 +445,12 @@ async def _nothing(_: Client) -> None:
     """Nobody waits for the end of a probing link."""
 
 
-def _tls_context(ca: str | None, servers: Sequence[str]) -> ssl.SSLContext | None:
+def tls_context(ca: str | None, servers: Sequence[str]) -> ssl.SSLContext | None:
+    """Return how to secure connections to these servers, or None for not at all.
+
+    Raises:
+        Misconfigured: The certificate of the authority cannot be used.
+    """
     if ca is None:
         secure = any(server.startswith("tls://") for server in servers)
         return ssl.create_default_context() if secure else None

@@ -184,9 +184,10 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
 
 
 Handler = Callable[[Caller, Any], Awaitable[None] | None]
+Guarded = Callable[[Caller, Any], Any]
 
 
-def guarded(core: Core, handler: Handler) -> Handler:
+def guarded(core: Core, handler: Handler) -> Guarded:
     """Wrap a handler: a repeated command gets its first reply, refusals wait for the disk."""
 
     def handle(caller: Caller, body: Any) -> Awaitable[None] | None:

@@ -2,6 +2,7 @@
 
 from mitosis.contract import subjects
 from mitosis.domain import task, worker
+from mitosis.domain.event import Command
 from mitosis.domain.task import TaskState
 from mitosis.services.coordinator.core import Core
 from mitosis.services.coordinator.journal import Unit
@@ -28,7 +29,7 @@ def worker_left(core: Core, unit: Unit, name: str, reason: str) -> None:
 
 
 def _depart(
-    core: Core, unit: Unit, name: str, command: worker.Command, reason: str, *, counted: bool
+    core: Core, unit: Unit, name: str, command: Command, reason: str, *, counted: bool
 ) -> None:
     held = sorted(core.world.attempts.get(name, ()), key=core.world.orders.__getitem__)
     unit.run(subjects.worker_tail(name), command)

@@ -27,7 +27,7 @@ async def read_world(reader: EventReader) -> tuple[World, int]:
     world, position, began = World(), 0, monotonic()
     gc.disable()  # a fold of much history makes no cycles; the collector only costs time here
     try:
-        async for batch in reader.history():
+        async for batch in reader.batches(follow=False):
             for position, subject, payload in batch:
                 take_in(world, position, subject, payload)
     finally:
@@ -87,4 +87,4 @@ async def read_aggregate(reader: EventReader, tail: str) -> tuple[list[Event], H
 async def find_group(reader: EventReader, task: str) -> str | None:
     """Return the group of a task of which only the UUID is known, or None."""
     found = await reader.last_message(subjects.events(subjects.task_tail("*", task)))
-    return None if found is None else subjects.tail_of(found[1]).split(".")[1]
+    return None if found is None else subjects.tail_of(found.subject).split(".")[1]

@@ -11,6 +11,7 @@ read anew: an answer never stands on something that does not exist.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from mitosis.contract import subjects
@@ -207,7 +208,7 @@ class Journal:
         while backlog and self._writer.room >= len(backlog[0].appends):
             entry = backlog.popleft()
             self._backlog_size -= len(entry.appends)
-            self._writer.send_batch(entry.appends, lambda at, e=entry: self._stored(e, at))
+            self._writer.send_batch(entry.appends, partial(self._stored, entry))
 
     def _stored(self, entry: "_Entry", position: int) -> None:
         self._stored_up_to = position

@@ -4,22 +4,24 @@ import asyncio
 import logging
 import signal
 import socket
+import ssl
+from collections.abc import Awaitable
 
 from prometheus_client import CollectorRegistry
 
 from mitosis._version import __version__
-from mitosis.artifacts.s3 import S3Store
+from mitosis.artifacts.s3 import S3Settings, S3Store
 from mitosis.config.coordinator import CoordinatorConfig
-from mitosis.errors import Fenced, MitosisError, StoreUnavailable
-from mitosis.events.reader import EventReader
-from mitosis.events.streams import ensure_stream
-from mitosis.nats.connection import Connection
+from mitosis.errors import Fenced, StoreUnavailable
+from mitosis.events.streams import StreamDefinition, ensure_stream
+from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
-from mitosis.nats.discovery import register_service
+from mitosis.nats.discovery import Discovery
+from mitosis.nats.store_client import open_store_client
 from mitosis.runtime import RandomIds, SystemClock
-from mitosis.services.auth.passwords import PasswordHasher
+from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.probe import refuse_open_server
-from mitosis.services.auth.service import AuthService
+from mitosis.services.auth.service import Authentication
 from mitosis.services.auth.tokens import load_keys
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
@@ -28,6 +30,7 @@ from mitosis.services.coordinator.term import Parts, Term
 
 log = logging.getLogger(__name__)
 
+NAME = "mito-coordinator"
 PAUSE_BETWEEN_TERMS_SECONDS = 1.0
 
 
@@ -38,6 +41,7 @@ class Coordinator:
         self._config = config
         self._term: Term | None = None
         self._stopping = asyncio.Event()
+        self._tls: ssl.SSLContext | None = None
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM.
@@ -48,36 +52,45 @@ class Coordinator:
         config = self._config
         keys = load_keys(config.access_token_private_path, config.access_token_public_path)
         listener = listen(config.bind)
+        ca = str(config.nats_ca) if config.nats_ca else None
+        self._tls = tls_context(ca, [config.nats_url])
+        login = ServiceLogin(config.nats_user, config.nats_password)
+        system = ServiceLogin(config.nats_system_user, config.nats_system_password)
+        objects = S3Store(settings_of(config))
+        passwords = Passwords()
         try:
             self._stop_on_signals()
-            connection = await self._connect(ServiceLogin(config.nats_user, config.nats_password))
-            async with connection:
-                await refuse_open_server([config.nats_url], tls_ca=self._ca)
-                await ensure_stream(connection, replicas=config.replicas)
-                store = S3Store.from_config(config)
-                await store.check()
-                parts = Parts(
-                    config=config,
-                    connection=connection,
-                    store=store,
-                    hasher=PasswordHasher(),
-                    keys=keys,
-                    clock=SystemClock(),
-                    ids=RandomIds(),
-                    name=f"{socket.gethostname()}-{config.bind}",
+            async with await Connection.open(
+                [config.nats_url], login, name=NAME, tls_ca=ca
+            ) as connection:
+                await refuse_open_server(config.nats_url, tls=self._tls)
+                store_client = await open_store_client(
+                    [config.nats_url], login, name=f"{NAME}-store", tls=self._tls
                 )
-                await self._serve(parts, listener)
+                try:
+                    await ensure_stream(store_client, StreamDefinition(replicas=config.replicas))
+                    await objects.check()
+                    parts = Parts(
+                        config=config,
+                        connection=connection,
+                        store_client=store_client,
+                        objects=objects,
+                        passwords=passwords,
+                        keys=keys,
+                        clock=SystemClock(),
+                        ids=RandomIds(),
+                        name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
+                    )
+                    async with await Connection.open(
+                        [config.nats_url], system, name=f"{NAME}-system", tls_ca=ca
+                    ) as system_connection:
+                        await self._serve(parts, system_connection, listener)
+                finally:
+                    await store_client.close()
         finally:
             listener.close()
-
-    @property
-    def _ca(self) -> str | None:
-        return str(self._config.nats_ca) if self._config.nats_ca else None
-
-    async def _connect(self, credentials: ServiceLogin) -> Connection:
-        return await Connection.open(
-            [self._config.nats_url], credentials, name="mito-coordinator", tls_ca=self._ca
-        )
+            passwords.close()
+            await objects.close()
 
     def _stop_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -86,80 +99,76 @@ class Coordinator:
 
     def _status(self) -> Status:
         term = self._term
-        world = term.core.world if term else None
         return Status(
             version=__version__,
             nats_url=self._config.nats_public_url or self._config.nats_url,
             active=term is not None,
-            term=world.platform.term if world else 0,
-            workers=len(world.workers) if world else 0,
+            term=term.core.world.platform.term if term else 0,
+            workers=len(term.core.world.workers) if term else 0,
             ready_tasks=len(term.core.dispatcher) if term else 0,
             position=term.core.journal.position if term else 0,
         )
 
-    async def _serve(self, parts: Parts, listener: socket.socket) -> None:
+    async def _serve(self, parts: Parts, system: Connection, listener: socket.socket) -> None:
         http = HttpEndpoint(listener, self._status, CollectorRegistry())
         serving = asyncio.create_task(http.serve(), name="http")
-        discovery = await register_service(parts.connection, "mito-coordinator", __version__)
+        discovery = Discovery(
+            parts.connection, NAME, __version__, "decides commands, dispatches tasks", self._status
+        )
+        await discovery.start()
         try:
             while not self._stopping.is_set():
-                await self._one_term(parts)
+                await self._one_term(parts, system)
         finally:
             await discovery.stop()
             http.stop()
             await serving
 
-    async def _one_term(self, parts: Parts) -> None:
+    async def _one_term(self, parts: Parts, system: Connection) -> None:
         if not await self._unless_stopped(wait_for_office(parts.connection)):
             return
-        reader = EventReader(parts.connection)
         try:
-            term = await Term.open(parts, reader)
+            term = await Term.open(parts)
         except (Fenced, StoreUnavailable) as error:
             log.warning("no term could be opened: %s", error)
             await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
             return
-        auth = AuthService(
-            connection=parts.connection,
-            system=ServiceLogin(self._config.nats_system_user, self._config.nats_system_password),
-            accounts=CoordinatorAccounts(term.core),
-            keys=parts.keys,
-            hasher=parts.hasher,
-            clock=parts.clock,
-            term=term.core.world.platform.term,
-            session_lifetime=self._config.access_token_expires_in,
-            on_worker_disconnected=term.worker_disconnected,
+        number = term.core.world.platform.term
+        authentication = Authentication(
+            CoordinatorAccounts(term.core),
+            parts.keys,
+            parts.connection,
+            system,
+            server=self._config.nats_url,
+            term=lambda: number,
+            session_seconds=self._config.access_token_expires_in.total_seconds(),
+            on_worker_gone=term.worker_disconnected,
+            tls=self._tls,
         )
         try:
             await term.serve()
-            await auth.start()
+            await authentication.start()
             self._term = term
-            log.info("term %d: serving on %s", term.core.world.platform.term, self._config.bind)
+            log.info("term %d: serving", number)
             await self._until_ended(term)
         finally:
             self._term = None
-            await auth.stop()
+            await authentication.stop()
             await term.close()
 
     async def _until_ended(self, term: Term) -> None:
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({stopping, term.ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-        if term.ended.done():
-            error = term.ended.result()
-            log.warning("the term has ended: %s", error)
+        if await self._unless_stopped(asyncio.shield(term.ended)):
+            log.warning("the term has ended: %s", term.ended.result())
             await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
 
-    async def _unless_stopped(self, work: "asyncio.Future[None] | object") -> bool:
-        """Await something unless the process is told to stop; return whether it was awaited."""
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    async def _unless_stopped(self, work: Awaitable[object]) -> bool:
+        """Await something unless the process is told to stop; return whether it ended."""
+        task = asyncio.ensure_future(work)
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
-                await task
+                task.result()
                 return True
             return False
         finally:
@@ -168,4 +177,14 @@ class Coordinator:
             await asyncio.gather(task, stopping, return_exceptions=True)
 
 
-_ = MitosisError
+def settings_of(config: CoordinatorConfig) -> S3Settings:
+    """Return the settings of the S3 store."""
+    return S3Settings(
+        url=config.s3_url,
+        access_key=config.s3_access_key,
+        secret_key=config.s3_secret_key,
+        public_url=config.s3_public_url or "",
+        region=config.s3_region,
+        artifacts_bucket=config.artifacts_bucket,
+        attachments_bucket=config.attachments_bucket,
+    )

@@ -9,22 +9,23 @@ next one reads history again. Nothing survives from term to term but the store.
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 
 import msgspec
+from nats.aio.client import Client
 
 from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.contract import commands, subjects, wire, work
-from mitosis.domain import platform
 from mitosis.errors import MitosisError, StoreUnavailable
 from mitosis.events.reader import EventReader
 from mitosis.events.writer import PipelinedWriter
 from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import Endpoints
 from mitosis.runtime import Clock, Ids
-from mitosis.services.auth.passwords import PasswordHasher
-from mitosis.services.auth.tokens import TokenKeys, WorkerTokens
+from mitosis.services.auth.passwords import Passwords
+from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
 from mitosis.services.coordinator.core import Answered, Core, Handler, guarded
 from mitosis.services.coordinator.departures import lose_worker
@@ -35,11 +36,13 @@ from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
 LEASE_CHECK_SECONDS = 0.5
+FLUSH_SECONDS = 10.0
 
 
 class Parts(msgspec.Struct):
@@ -47,8 +50,9 @@ class Parts(msgspec.Struct):
 
     config: CoordinatorConfig
     connection: Connection
-    store: S3Store
-    hasher: PasswordHasher
+    store_client: Client
+    objects: S3Store
+    passwords: Passwords
     keys: TokenKeys
     clock: Clock
     ids: Ids
@@ -68,39 +72,52 @@ class Term:
         self.ended: asyncio.Future[MitosisError] = asyncio.get_running_loop().create_future()
 
     @classmethod
-    async def open(cls, parts: Parts, reader: EventReader) -> "Term":
+    async def open(cls, parts: Parts) -> "Term":
         """Read history and become the one writer.
 
         Raises:
             MitosisError: The store does not answer, is damaged, or somebody else came first.
         """
+        reader = EventReader(parts.store_client)
         world, position = await history.read_world(reader)
-        writer = PipelinedWriter(parts.connection, position)
-        await writer.start()
-        journal = Journal(world, writer, parts.clock, parts.ids)
-        core = Core(
-            world=world,
-            journal=journal,
-            dispatcher=Dispatcher(world, _pusher(parts.connection)),
-            leases=Leases(parts.clock),
-            uploads=Uploads(parts.clock),
-            clock=parts.clock,
-            ids=parts.ids,
-            publish=_pusher(parts.connection),
-            read_aggregate=lambda tail: history.read_aggregate(reader, tail),
-            find_group=lambda task: history.find_group(reader, task),
-            answered=Answered(),
+        terms: list[Term] = []
+
+        def closed(error: MitosisError) -> None:
+            for term in terms:
+                term.end(error)
+
+        writer = await PipelinedWriter.open(
+            parts.store_client,
+            subjects.EVENTS_STREAM,
+            position,
+            on_closed=closed,
         )
-        term = cls(parts, core, writer)
-        writer.on_closed = term._end
-        await term._take_office()
+        try:
+            await take_over(world, writer, parts.clock, parts.ids, parts.name)
+            push = _pusher(parts.connection)
+            core = Core(
+                world=world,
+                journal=Journal(world, writer, parts.clock, parts.ids),
+                dispatcher=Dispatcher(world, push),
+                leases=Leases(parts.clock),
+                uploads=Uploads(parts.clock),
+                clock=parts.clock,
+                ids=parts.ids,
+                publish=push,
+                read_aggregate=lambda tail: history.read_aggregate(reader, tail),
+                find_group=lambda task: history.find_group(reader, task),
+                answered=Answered(),
+            )
+            term = cls(parts, core, writer)
+            terms.append(term)
+            await term._take_office()
+        except BaseException:
+            await writer.close()
+            raise
         return term
 
     async def _take_office(self) -> None:
         core = self.core
-        unit = core.journal.unit("system:coordinator")
-        unit.run(subjects.PLATFORM_TAIL, platform.StartTerm(self._parts.name, __version__))
-        await core.stored(unit)
         await self._ensure_admin()
         core.dispatcher.restore()
         for name in core.world.workers:
@@ -112,7 +129,7 @@ class Term:
         name, core = self._parts.config.admin_user, self.core
         if name in core.world.users:
             return
-        password_hash = await self._parts.hasher.hash(self._parts.config.admin_password)
+        password_hash = await self._parts.passwords.hash(self._parts.config.admin_password)
         unit = core.journal.unit("system:coordinator")
         add_user(core, unit, name, password_hash, admin=True)
         await core.stored(unit)
@@ -122,14 +139,10 @@ class Term:
         """Begin to answer users and workers."""
         core, parts = self.core, self._parts
         tasks = TaskHandlers(core)
-        users = UserHandlers(core, parts.hasher)
+        users = UserHandlers(core, parts.passwords)
         lease_seconds = parts.config.heartbeat_timeout.total_seconds()
-        tokens = WorkerTokens(parts.keys, parts.config.access_token_expires_in, parts.clock)
-        workers = WorkerHandlers(core, tokens, lease_seconds)
-        reports = ReportHandlers(
-            core,
-            artifacts=parts.store.artifacts,
-        )
+        workers = WorkerHandlers(core, self._worker_token, lease_seconds)
+        reports = ReportHandlers(core, parts.objects.artifacts)
         table: list[tuple[Endpoints, str, type[msgspec.Struct], Handler]] = [
             (self._commands, "task.submit", commands.SubmitTask, tasks.submit),
             (self._commands, "task.submit_many", commands.SubmitMany, tasks.submit_many),
@@ -158,21 +171,27 @@ class Term:
         if name in self.core.world.workers:
             self.core.dispatcher.unreachable.add(name)
 
+    def _worker_token(self, name: str, lifetime_seconds: float | None) -> str:
+        default: timedelta = self._parts.config.access_token_expires_in
+        seconds = lifetime_seconds or default.total_seconds()
+        now = self._parts.clock.now().timestamp()
+        return self._parts.keys.issue("worker", name, issued_at=now, exp=now + seconds)
+
     async def _watch_leases(self) -> None:
-        while True:
+        core = self.core
+        while not self.ended.done():
             await asyncio.sleep(LEASE_CHECK_SECONDS)
-            core = self.core
             leases = {n: w.lease_seconds for n, w in core.world.workers.items()}
             for name in core.leases.expired(leases):
                 silent = core.leases.silent_seconds(name)
                 log.warning("worker %s is lost: silent for %.1f s", name, silent)
                 unit = core.journal.unit("system:coordinator")
-                lose_worker(
-                    core, unit, name, f"not heard for {leases[name]:g} s, its lease is over"
-                )
+                proof = f"not heard for {leases[name]:g} s, its lease is over"
+                lose_worker(core, unit, name, proof)
                 unit.close()
 
-    def _end(self, error: MitosisError) -> None:
+    def end(self, error: MitosisError) -> None:
+        """The store is closed for this term: tell everybody who waits, and let it be left."""
         self.core.journal.fail(error)
         if not self.ended.done():
             self.ended.set_result(error)
@@ -186,6 +205,12 @@ class Term:
         await self._reports.stop()
         if self.core.background:
             await asyncio.wait(self.core.background, timeout=5)
+        if not self.ended.done():
+            try:
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await self.core.journal.flush()
+            except (TimeoutError, MitosisError) as error:
+                log.warning("not everything could be stored at the end: %s", error)
         await self._writer.close()
         self.core.journal.fail(StoreUnavailable("the coordinator is stopping: try again"))
 

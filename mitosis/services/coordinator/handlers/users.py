@@ -5,7 +5,7 @@ from mitosis.domain import group, user
 from mitosis.domain.access import need_admin
 from mitosis.errors import AlreadyExists, LimitReached
 from mitosis.nats.rpc import Caller
-from mitosis.services.auth.passwords import PasswordHasher
+from mitosis.services.auth.passwords import Passwords
 from mitosis.services.coordinator.core import Core
 from mitosis.services.coordinator.journal import Unit
 
@@ -28,14 +28,14 @@ def add_user(core: Core, unit: Unit, name: str, password_hash: str, *, admin: bo
 class UserHandlers:
     """Handlers of `user.*` and `group.*`."""
 
-    def __init__(self, core: Core, hasher: PasswordHasher) -> None:
+    def __init__(self, core: Core, passwords: Passwords) -> None:
         self._core = core
-        self._hasher = hasher
+        self._passwords = passwords
 
     async def create_user(self, caller: Caller, body: commands.CreateUser) -> None:
         """`user.create`: needs a platform administrator."""
         need_admin(self._core.user(caller.owner), "creating users")
-        password_hash = await self._hasher.hash(body.password)
+        password_hash = await self._passwords.hash(body.password)
         unit = self._core.begin(f"user:{caller.owner}", caller)
         add_user(self._core, unit, body.username, password_hash, admin=body.admin)
         self._core.answer(unit, caller, commands.Done())

@@ -1,5 +1,7 @@
 """Commands of users about workers."""
 
+from collections.abc import Callable
+
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain import worker
 from mitosis.domain.access import need_role, need_worker_role
@@ -7,18 +9,20 @@ from mitosis.domain.names import check_uuid
 from mitosis.domain.roles import Role
 from mitosis.errors import NotAllowed
 from mitosis.nats.rpc import Caller
-from mitosis.services.auth.tokens import WorkerTokens
 from mitosis.services.coordinator.core import Core
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.journal import Unit
 
 
+IssueToken = Callable[[str, float | None], str]
+
+
 class WorkerHandlers:
     """Handlers of `worker.*` on the user's side."""
 
-    def __init__(self, core: Core, tokens: WorkerTokens, lease_seconds: float) -> None:
+    def __init__(self, core: Core, issue_token: IssueToken, lease_seconds: float) -> None:
         self._core = core
-        self._tokens = tokens
+        self._issue_token = issue_token
         self._lease_seconds = lease_seconds
 
     def register(self, caller: Caller, body: commands.RegisterWorker) -> None:
@@ -57,7 +61,7 @@ class WorkerHandlers:
         core.leases.heard(name)
         # It gets work as soon as it asks for the first time, when its subscriptions are there.
         core.dispatcher.unreachable.add(name)
-        token = self._tokens.issue(name, user.name, body.lifetime_seconds)
+        token = self._issue_token(name, body.lifetime_seconds)
         renew_seconds = self._lease_seconds / 4
         core.answer(
             unit,

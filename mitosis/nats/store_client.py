@@ -1,0 +1,65 @@
+"""A connection of its own for the event store, by nats-py with its own reconnecting.
+
+Appends and reads do not share a buffer with requests and pushes; and the store settles what was on
+its way by itself after a loss (events/writer.py), so that nats-py's way of coming back fits here.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from mitosis.errors import StoreUnavailable
+from mitosis.nats.credentials import ServiceLogin, connect_options, inbox_prefix
+from mitosis.nats.link import address
+
+log = logging.getLogger(__name__)
+
+PING_SECONDS = 10
+RECONNECT_PAUSE_SECONDS = 0.25
+
+
+async def open_store_client(
+    servers: Sequence[str],
+    login: ServiceLogin,
+    *,
+    name: str,
+    tls: ssl.SSLContext | None = None,
+    timeout_seconds: float = 5.0,
+) -> Client:
+    """Connect as a service; the client comes back for ever after a loss.
+
+    Raises:
+        StoreUnavailable: No server answers, or it refuses the login.
+    """
+    seen: list[Exception] = []
+
+    async def on_error(error: Exception) -> None:
+        seen.append(error)
+        log.info("event store connection: %s", error or type(error).__name__)
+
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await nats.connect(
+                servers=list(servers),
+                **connect_options(login, name),  # type: ignore[arg-type]
+                inbox_prefix=inbox_prefix(login).encode(),
+                tls=tls,
+                error_cb=on_error,
+                allow_reconnect=True,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,  # type: ignore[arg-type]
+                ping_interval=PING_SECONDS,
+            )
+    except (TimeoutError, OSError, NatsError) as error:
+        cause = seen[-1] if seen else error
+        places = ", ".join(address(server) for server in servers)
+        raise StoreUnavailable(
+            f"no NATS server answers at {places} ({cause or type(cause).__name__}): start it, or "
+            "correct nats_url, nats_user and nats_password",
+            server=places,
+        ) from error
