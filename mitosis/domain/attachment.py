@@ -7,7 +7,7 @@ from mitosis.domain.event import Command, Event
 from mitosis.domain.limits import MAX_SIZE_BYTES, check_number, check_text
 from mitosis.errors import InvalidInput, NotFound
 
-MAX_KEY_BYTES = 1_023  # S3 object names, with the group before it (parity V-027)
+MAX_KEY_BYTES = 1_023  # S3 object names, with the group before it
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 

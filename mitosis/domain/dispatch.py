@@ -1,4 +1,4 @@
-"""Which worker runs which task: data in, choices out (design, Scheduling).
+"""Which worker runs which task: data in, choices out (docs/architecture.md, Scheduling).
 
 A worker may run a task when its role map gives the task's group Write or Admin, and its tags are
 empty or a subset of the task's tags. Higher priority goes first, first submitted first inside a

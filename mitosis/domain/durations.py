@@ -4,7 +4,7 @@ import re
 
 from mitosis.errors import InvalidInput
 
-# The units that the seed's documents use (parity S-057); a month is 30.44 days, a year 365.25,
+# The units that the original's documents use; a month is 30.44 days, a year 365.25,
 # as in the original's parser.
 _SECONDS = {
     **dict.fromkeys(("ms", "msec", "millis"), 0.001),

@@ -1,6 +1,6 @@
 """Execution states: the finer steps of a running task, with the names that users know.
 
-The names are the original's, in its exact spelling (upstream §4.2). `--watch` accepts them, they
+The names are the original's, in its exact spelling. `--watch` accepts them, they
 are recorded with their own time, and they are shown live.
 """
 

@@ -21,8 +21,8 @@ MAX_SLOTS = 4_096
 MAX_BATCH = 1_000  # submits in one request
 MAX_PAGE = 10_000
 MAX_SIZE_BYTES = 2**63 - 1
-DEFAULT_GROUP_QUOTA = 8  # parity V-030; the own group counts as one
-DEFAULT_STORAGE_QUOTA_BYTES = 16 * 1000**3  # parity V-029
+DEFAULT_GROUP_QUOTA = 8  # as in the original; the own group counts as one
+DEFAULT_STORAGE_QUOTA_BYTES = 16 * 1000**3  # as in the original
 DEFAULT_MAX_LOSSES = 3
 
 

@@ -6,7 +6,7 @@ import uuid
 
 from mitosis.errors import InvalidInput
 
-# The rule of the original (parity V-028); it also makes every name one safe subject token.
+# The rule of the original; it also makes every name one safe subject token.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -46,7 +46,7 @@ def task_uuid(group: str, user: str, key: str) -> str:
     """Derive the UUID of a task from who submits it where with which idempotency key.
 
     A UUIDv8 over SHA-256: the same submit is the same task in the store itself, nobody can
-    choose a UUID, and short prefixes are spread evenly (design, Identity).
+    choose a UUID, and short prefixes are spread evenly.
 
     Args:
         group: Group of the task.

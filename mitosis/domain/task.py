@@ -39,7 +39,7 @@ from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, 
 
 MAX_WARNINGS = 20
 MAX_TAIL_BYTES = 4_096
-DEFAULT_TIMEOUT_SECONDS = 600.0  # the seed's default, 10min
+DEFAULT_TIMEOUT_SECONDS = 600.0  # as in the original: 10min
 
 
 class TaskState(StrEnum):
@@ -69,7 +69,7 @@ class Outcome(StrEnum):
 
     @property
     def state(self) -> TaskState:
-        """The terminal state that this outcome leads to (design, States)."""
+        """The terminal state that this outcome leads to."""
         ran = self in {Outcome.SUCCEEDED, Outcome.FAILED}
         return TaskState.FINISHED if ran else TaskState.CANCELLED
 
@@ -83,7 +83,7 @@ class ArtifactKind(StrEnum):
 
     @property
     def filename(self) -> str:
-        """The name that users see (upstream §4.5)."""
+        """The name that users see."""
         return f"{self.value}.tar.gz"
 
 
@@ -643,7 +643,7 @@ def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
     """Say how a task ended, from how its program ended.
 
     A program that ends by itself keeps its own outcome, even when a cancel was on its way. A
-    timeout is a timeout although the program, asked to stop, ended with code 0 (report R-01).
+    timeout is a timeout although the program, asked to stop, ended with code 0.
     """
     if end.kind is ExitKind.NOT_STARTED:
         return Outcome.ERROR, end.reason or "the program could not be started"

@@ -42,7 +42,7 @@ class WorkerRegistered(Event, frozen=True):
 
     `machine` and `boot` identify where it runs; `folder` is its locked work folder. A successor
     with the same machine and folder, or another boot of the same machine, proves that this one
-    is dead (design, Time, leases and leadership).
+    is dead (docs/architecture.md, Time and leases).
     """
 
     TOPIC: ClassVar[str] = "worker.registered@1"

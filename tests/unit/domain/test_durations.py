@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them (parity S-057)."""
+"""Durations and sizes as people write them."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Roles, and the grants of the option `--groups` (parity S-107, S-109)."""
+"""Roles, and the grants of the option `--groups`."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_another_role_is_refused_with_the_choices(text: str) -> None:
         parse_role(text)
 
 
-def test_grants_are_read_as_the_seed_shows_them() -> None:
+def test_grants_are_read_as_the_original_shows_them() -> None:
     grants = parse_grants(["group1", "group2:write", "group3:read", "group4:admin"])
     assert grants == {
         "group1": Role.WRITE,

@@ -1,0 +1,196 @@
+"""Reference pages made from the code: `python -m mitosis.testing.reference [--check] [FOLDER]`.
+
+A page is written by hand, with blocks between `<!-- made from ...: NAME -->` and `<!-- end -->`
+that are filled in from here. A test fails when a page is stale; `just docs` brings it up to date.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import inspect
+
+from mitosis.contract import subjects
+from mitosis.domain.event import Event
+from mitosis.errors import MitosisError
+from mitosis.events import catalogue
+
+SUBJECTS = {
+    "user": subjects.user_tail("<name>"),
+    "group": subjects.group_tail("<name>"),
+    "attachment": subjects.attachment_tail("<group>", "") + "<token of key>",
+    "worker": subjects.worker_tail("<uuid>"),
+    "task": subjects.task_tail("<group>", "<uuid>"),
+    "platform": subjects.PLATFORM_TAIL,
+}
+_BLOCK = re.compile(r"(<!-- made from [^:]+: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(page: str) -> str:
+    """Return a page with all its made blocks as the code is now.
+
+    Raises:
+        KeyError: A block has a name that nothing here makes.
+    """
+    return _BLOCK.sub(lambda match: f"{match[1]}\n{BLOCKS[match[2]]()}\n\n{match[3]}", page)
+
+
+def events_block() -> str:
+    """Every event: stored name, meaning and fields, by aggregate."""
+    parts: list[str] = []
+    for aggregate in catalogue.AGGREGATES:
+        parts += [f"### {aggregate.title()}: `{subjects.events(SUBJECTS[aggregate])}`", ""]
+        parts += ["| stored name | meaning | fields |", "|---|---|---|"]
+        parts += [
+            f"| `{topic}`<br>{cls.__name__} | {_prose(cls)} | {'<br>'.join(_fields(cls)) or '-'} |"
+            for topic, cls in catalogue.EVENTS.items()
+            if topic.startswith(f"{aggregate}.")
+        ]
+        parts.append("")
+    return "\n".join(parts).rstrip()
+
+
+def shapes_block() -> str:
+    """Every struct and enumeration that a field of an event has, in the order of use."""
+    rows = ["| type | values or fields |", "|---|---|"]
+    for shape in _shapes(catalogue.EVENTS.values()):
+        if issubclass(shape, Enum):
+            values = ", ".join(f"`{m.value}` {m.name.title()}" if isinstance(m.value, int)
+                               else f"`{m.value}`" for m in shape)  # fmt: skip
+            rows.append(f"| {shape.__name__} | {values} |")
+        else:
+            fields = "<br>".join(_fields(shape))
+            as_list = " as a list, in this order" if shape.__struct_config__.array_like else ""
+            rows.append(f"| {shape.__name__}{as_list} | {fields} |")
+    return "\n".join(rows)
+
+
+def subjects_block() -> str:
+    """Every subject, as its module draws them."""
+    _, _, drawing = (subjects.__doc__ or "").partition("\n\n")
+    return f"```\n{drawing.strip()}\n```"
+
+
+def errors_block() -> str:
+    """Every error: code, class and meaning, children below their parent."""
+    rows = ["| code | in the SDK | meaning |", "|---|---|---|"]
+    rows += [f"| `{cls.code}` | {cls.__name__} | {_prose(cls)} |" for cls in _family(MitosisError)]
+    return "\n".join(rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "events": events_block,
+    "shapes": shapes_block,
+    "subjects": subjects_block,
+    "errors": errors_block,
+}
+
+
+def _prose(cls: type) -> str:
+    prose = re.split(r"\n\s*(?:Args|Attributes):\n", cls.__doc__ or "")[0]
+    text = " ".join(prose.split())
+    return text.replace("|", "\\|")
+
+
+def _fields(cls: type[msgspec.Struct]) -> Iterator[str]:
+    for field in inspect_fields(cls):
+        default = ""
+        if not field.required:
+            value = field.default
+            if value is msgspec.NODEFAULT:
+                value = field.default_factory()
+            default = f" = {_value(value)}"
+        yield f"`{field.encode_name}`: {_type(field.type)}{default}"
+
+
+def inspect_fields(cls: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    """Return the fields of a struct with their types."""
+    info = inspect.type_info(cls)
+    if not isinstance(info, inspect.StructType):
+        raise TypeError(f"{cls.__name__} is no struct")
+    return info.fields
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, msgspec.Struct):
+        return f"{type(value).__name__}()"
+    return f"`{msgspec.json.encode(value).decode()}`"
+
+
+def _type(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.StrType():
+            return "text"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType():
+            return "whole number"
+        case inspect.FloatType():
+            return "number"
+        case inspect.DateTimeType():
+            return "time (RFC 3339, UTC)"
+        case inspect.NoneType():
+            return "nothing"
+        case inspect.EnumType(cls) | inspect.StructType(cls):
+            return cls.__name__
+        case inspect.UnionType(types):
+            return " or ".join(map(_type, types))
+        case inspect.VarTupleType(item) | inspect.ListType(item):
+            return f"list of {_type(item)}"
+        case inspect.DictType(key, value):
+            return f"map from {_type(key)} to {_type(value)}"
+    raise TypeError(f"no words for {kind}: add them")
+
+
+def _shapes(structs: Iterable[type[Event]]) -> list[Any]:
+    found: list[Any] = []
+    pending = [field.type for cls in structs for field in inspect_fields(cls)]
+    while pending:
+        kind = pending.pop(0)
+        match kind:
+            case inspect.EnumType(cls) if cls not in found:
+                found.append(cls)
+            case inspect.StructType(cls, fields) if cls not in found:
+                found.append(cls)
+                pending = [field.type for field in fields] + pending
+            case inspect.VarTupleType(item) | inspect.ListType(item):
+                pending.insert(0, item)
+            case inspect.DictType(key, value):
+                pending[:0] = [key, value]
+            case inspect.UnionType(types):
+                pending[:0] = types
+            case _:
+                pass
+    return found
+
+
+def _family(cls: type[MitosisError]) -> Iterator[type[MitosisError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        if child.__module__ == MitosisError.__module__:
+            yield from _family(child)
+
+
+def main(arguments: list[str]) -> int:
+    """Bring all pages of a folder up to date; with `--check` only say which are stale."""
+    check = "--check" in arguments
+    folder = Path(next((text for text in arguments if text != "--check"), "docs"))
+    stale = []
+    for path in sorted(folder.rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        filled = fill(page)
+        if filled != page:
+            stale.append(path)
+            if not check:
+                path.write_text(filled, encoding="utf-8")
+    for path in stale:
+        sys.stdout.write(f"{path} {'is stale: run just docs' if check else 'brought up to date'}\n")
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
