@@ -1,0 +1,336 @@
+"""Reading the stream: replay, live following, one aggregate, the head.
+
+A pull consumer without acknowledgements, asked by an own loop: the outstanding requests are counted
+exactly (asking for too much makes the server drop the connection), the consumer's own sequence must
+have no gap, and after a gap, a reconnection or silence a new consumer starts behind the last
+message that was delivered. The place that a reader has reached is its owner's to keep.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from mitosis.contract import subjects
+from mitosis.errors import CorruptData, StoreUnavailable
+from mitosis.events.envelope import digest
+from mitosis.events.messages import (
+    StoredMessage,
+    get_message,
+    last_message,
+    request,
+    stream_state,
+    subject_messages,
+)
+
+BATCH = 500
+BUDGET_SECONDS = 30.0
+_AHEAD = 2000  # messages asked for and not yet delivered, at most
+_PULL_SECONDS = 10
+_BEAT_SECONDS = 2
+_SILENCE_SECONDS = 5  # more than two heartbeats
+_TICK_SECONDS = 0.25
+_PAUSE_SECONDS = 0.1
+_NANOSECONDS = 1_000_000_000
+
+
+class EventReader:
+    """Reads one stream of commits.
+
+    Args:
+        nc: An open connection.
+        stream: Name of the stream.
+        prefix: Subject before the tail of an aggregate.
+        budget_seconds: How long to try to reach the stream before giving up.
+    """
+
+    def __init__(
+        self,
+        nc: Client,
+        stream: str = subjects.EVENTS_STREAM,
+        prefix: str = subjects.EVENTS,
+        *,
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> None:
+        self._nc = nc
+        self._stream = stream
+        self._prefix = prefix
+        self._budget = budget_seconds
+        self.caught_up = asyncio.Event()
+        """Set when `batches` has yielded everything that was stored when it started."""
+
+    async def head(self) -> tuple[int, str]:
+        """Return the last sequence and the digest of its message; `(0, "")` if there is none."""
+        last = (await stream_state(self._nc, self._stream)).last_seq
+        if last == 0:
+            return 0, ""
+        found = await get_message(self._nc, self._stream, last)
+        if found is None:
+            raise _lost(self._stream, last)
+        return last, digest(found.subject, found.payload)
+
+    async def last_message(self, subject: str) -> StoredMessage | None:
+        """Return the last message on a subject, wildcards allowed, or None."""
+        return await last_message(self._nc, self._stream, subject)
+
+    async def read_aggregate(self, tail: str, upto: int | None = None) -> list[StoredMessage]:
+        """Return every commit of an aggregate in order, up to a position if one is given.
+
+        Raises:
+            StoreUnavailable: The stream cannot be read now.
+        """
+        found: list[StoredMessage] = []
+        async for message in subject_messages(self._nc, self._stream, f"{self._prefix}.{tail}"):
+            if upto is not None and message.position > upto:
+                break
+            found.append(message)
+        return found
+
+    async def batches(
+        self,
+        start: int = 1,
+        *,
+        filters: Sequence[str] = (),
+        limit: int = BATCH,
+        follow: bool = True,
+    ) -> AsyncIterator[list[StoredMessage]]:
+        """Yield lists of messages, oldest first, each list with 1 to `limit` of them.
+
+        Args:
+            start: First position.
+            filters: Subjects to read, wildcards allowed; the whole stream if empty.
+            limit: The longest list.
+            follow: Go on with what is stored later; else end when caught up.
+
+        Raises:
+            CorruptData: The stream has lost messages, or ends before `start - 1`.
+            StoreUnavailable: The stream could not be reached within the budget.
+        """
+        self.caught_up.clear()
+        start = max(start, 1)
+        target = await self._end(start - 1)
+        pull = _Pull(self._nc, self._stream, start, filters, self._budget)
+        try:
+            if pull.last >= target:
+                self.caught_up.set()
+            while follow or not self.caught_up.is_set():
+                batch = await pull.next(limit)
+                if batch:
+                    yield batch
+                if pull.last >= target or pull.drained:
+                    self.caught_up.set()
+        finally:
+            await pull.close()
+
+    async def _end(self, known: int) -> int:
+        last = (await stream_state(self._nc, self._stream)).last_seq
+        if last < known:
+            raise _shorter(self._stream, last, known)
+        return last
+
+
+class _Pull:
+    """One consumer after another over the same stream, without gap or repetition."""
+
+    def __init__(
+        self, nc: Client, stream: str, start: int, filters: Sequence[str], budget: float
+    ) -> None:
+        self._nc = nc
+        self._stream = stream
+        self._filters = list(filters)
+        self._budget = budget
+        self._arrived: deque[Msg] = deque()
+        self._wake = asyncio.Event()
+        self._subscription: Subscription | None = None
+        self._consumer = ""
+        self._inbox = ""
+        self._delivered = 0  # sequence of the consumer
+        self._outstanding = 0
+        self._reconnects = 0
+        self.last = start - 1
+        self.drained = False  # the consumer has said that nothing more matches now
+
+    async def next(self, limit: int) -> list[StoredMessage]:
+        """Return what has arrived, waiting if there is nothing; empty after a lost consumer."""
+        if not self._consumer:
+            await self._create_within_budget()
+            if self.drained:
+                return []
+        try:
+            await self._ask()
+            if not self._arrived and not await self._wait():
+                await self._abandon()
+                return []
+        except (NatsError, OSError):
+            await self._abandon()
+            return []
+        return await self._take(limit)
+
+    async def close(self) -> None:
+        """Let the server forget the consumer."""
+        if self._nc.is_closed or not self._nc.is_connected:
+            return
+        consumer = self._consumer
+        await self._abandon()
+        if consumer:
+            await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{consumer}")
+
+    async def _create_within_budget(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._budget
+        while True:
+            try:
+                await self._create()
+            except (StoreUnavailable, NatsError, OSError) as error:
+                await self._abandon()
+                if loop.time() >= deadline:
+                    msg = f"{self._stream} could not be read for {self._budget:g} s: {error}"
+                    raise StoreUnavailable(msg, stream=self._stream) from error
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _create(self) -> None:
+        if not self._nc.is_connected:
+            msg = "the connection to NATS is down"
+            raise StoreUnavailable(msg)
+        self._reconnects = self._nc.stats["reconnects"]
+        state = await stream_state(self._nc, self._stream)
+        if state.last_seq < self.last:
+            raise _shorter(self._stream, state.last_seq, self.last)
+        self._inbox = self._nc.new_inbox()
+        self._subscription = await self._nc.subscribe(
+            self._inbox, cb=self._keep, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+        name = self._inbox.rpartition(".")[2]
+        config: dict[str, Any] = {
+            "name": name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self.last + 1,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": 60 * _NANOSECONDS,
+        }
+        if self._filters:
+            config["filter_subjects"] = self._filters
+        answer = await request(
+            self._nc,
+            f"$JS.API.CONSUMER.CREATE.{self._stream}.{name}",
+            {"stream_name": self._stream, "config": config, "action": "create"},
+        )
+        self._delivered = 0
+        self._outstanding = 0
+        self._consumer = name
+        self.drained = answer.get("num_pending", 0) == 0
+
+    async def _abandon(self) -> None:
+        """Forget the consumer; the server removes it when nobody asks any more."""
+        self._consumer = ""
+        self._arrived.clear()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and self._nc.is_connected:
+            await subscription.unsubscribe()
+
+    async def _keep(self, message: Msg) -> None:
+        if message.reply:
+            self._outstanding -= 1
+        else:
+            self._status(message)
+        self._arrived.append(message)
+        self._wake.set()
+
+    def _status(self, message: Msg) -> None:
+        """Take back what a request will not deliver any more (408: its time is over)."""
+        headers = message.headers or {}
+        left = headers.get("Nats-Pending-Messages")
+        if left is not None:
+            self._outstanding -= int(left)
+
+    async def _ask(self) -> None:
+        if self._outstanding > _AHEAD // 2 or len(self._arrived) > _AHEAD:
+            return
+        count = _AHEAD - max(self._outstanding, 0)
+        self._outstanding += count
+        await self._nc.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+            b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
+            % (count, _PULL_SECONDS * _NANOSECONDS, _BEAT_SECONDS * _NANOSECONDS),
+            self._inbox,
+        )
+
+    async def _wait(self) -> bool:
+        """Wait for anything; False when the consumer must be taken for lost."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _SILENCE_SECONDS
+        while not self._arrived:
+            if not self._nc.is_connected or self._nc.stats["reconnects"] != self._reconnects:
+                return False
+            if loop.time() >= deadline:
+                return False
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+        return True
+
+    async def _take(self, limit: int) -> list[StoredMessage]:
+        batch: list[StoredMessage] = []
+        while self._arrived and len(batch) < limit:
+            message = self._arrived.popleft()
+            if not message.reply:
+                if not _harmless(message):
+                    await self._abandon()
+                    break
+                continue
+            position, delivered, left = _sequences(message.reply)
+            if delivered != self._delivered + 1:
+                await self._abandon()
+                break
+            if not self._filters and position != self.last + 1:
+                raise _lost(self._stream, self.last + 1)
+            self._delivered = delivered
+            self.last = position
+            self.drained = left == 0
+            batch.append(StoredMessage(position, message.subject, message.data))
+        return batch
+
+
+def _harmless(message: Msg) -> bool:
+    """Whether a status only ends a request (404, 408) or beats (100), the consumer living on."""
+    return (message.headers or {}).get("Status") in {"100", "404", "408"}
+
+
+def _sequences(reply: str) -> tuple[int, int, int]:
+    """Return position, sequence of the consumer, and how many messages are left behind it.
+
+    `$JS.ACK.<stream>.<consumer>.<deliveries>.<position>.<sequence>.<time>.<left>`; with a domain
+    two more tokens stand behind `$JS.ACK`.
+    """
+    tokens = reply.split(".")
+    shift = 0 if len(tokens) == 9 else 2
+    return int(tokens[5 + shift]), int(tokens[6 + shift]), int(tokens[8 + shift])
+
+
+def _lost(stream: str, position: int) -> CorruptData:
+    msg = (
+        f"position {position} of the stream {stream} is missing, although nothing may be deleted. "
+        "Run `mito events verify`, then `mito events repair` from the archive."
+    )
+    return CorruptData(msg, stream=stream, position=position)
+
+
+def _shorter(stream: str, last: int, known: int) -> CorruptData:
+    msg = (
+        f"the stream {stream} ends at {last}, but position {known} has been read from it: it has "
+        "lost commits. Run `mito events repair` from the archive."
+    )
+    return CorruptData(msg, stream=stream, position=last, known=known)
