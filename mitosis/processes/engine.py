@@ -165,6 +165,7 @@ class Engine:
             EngineError: no slot is free.
             ValueError: the spec is out of bounds.
         """
+        spec.check()
         return self._take().start(spec, on_started, on_ended)
 
     def reserve(self) -> Reservation:

@@ -1,6 +1,7 @@
 """Start of the guardian process, and the worker's own part as its last line of defence."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -84,7 +85,7 @@ def sweep_adopted(keep: frozenset[int]) -> bool:
     for pid in linux.children_of(os.getpid()):
         if pid in keep:
             continue
-        linux.kill_child(pid)
+        linux.kill_process(pid, signal.SIGKILL)
         try:
             clean = os.waitpid(pid, os.WNOHANG)[0] == pid and clean
         except ChildProcessError:

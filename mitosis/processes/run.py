@@ -79,13 +79,18 @@ class Run:
 
     async def tail(self, stream: StreamName, count: int) -> bytes:
         """The last bytes of a stream while it runs, or of the kept tail afterwards."""
-        if self.outcome is not None:
-            kept = self.outcome.stdout if stream == "stdout" else self.outcome.stderr
-            return kept.tail[-count:] if count > 0 else b""
-        answer = await self._slot.ask_tail(self.number, 0 if stream == "stdout" else 1, count)
-        if self.outcome is not None:
-            return await self.tail(stream, count)
-        return answer
+        answer = b""
+        if self.outcome is None:
+            answer = await self._slot.ask_tail(self.number, 0 if stream == "stdout" else 1, count)
+        kept = self._kept_tail(stream)
+        if kept is None:
+            return answer
+        return kept[-count:] if count > 0 else b""
+
+    def _kept_tail(self, stream: StreamName) -> bytes | None:
+        if self.outcome is None:
+            return None
+        return (self.outcome.stdout if stream == "stdout" else self.outcome.stderr).tail
 
     def release(self, *, wipe: bool = False) -> None:
         """Say that the folder is not needed any more; it is emptied and the slot becomes free.

@@ -14,9 +14,9 @@ from mitosis.processes.guard import frames, linux
 from mitosis.processes.guard.frames import Channel, Closed, Message
 from mitosis.processes.run import Run
 from mitosis.processes.runs import (
+    MAX_TAIL_BYTES,
     Cause,
     Exited,
-    MAX_TAIL_BYTES,
     Lost,
     Outcome,
     RunResult,
@@ -169,7 +169,6 @@ class Slot:
 
     def start(self, spec: RunSpec, on_started: OnStarted | None, on_ended: OnEnded | None) -> Run:
         """Start a run on this slot, which must be free or reserved."""
-        spec.check()
         self._runs += 1
         run = self.run = Run(self, self._runs, on_started, on_ended)
         self._run_generation = self.generation
@@ -246,7 +245,8 @@ class Slot:
             return b""
         self._requests += 1
         request = self._requests
-        answer = self._tails[request] = self._loop.create_future()
+        answer: asyncio.Future[bytes] = self._loop.create_future()
+        self._tails[request] = answer
         self.send((frames.TAIL, request, run, stream, min(count, MAX_TAIL_BYTES)))
         try:
             return await answer
@@ -370,7 +370,9 @@ class Reservation:
 
         Raises:
             RuntimeError: the reservation was used or given back.
+            ValueError: the spec is out of bounds.
         """
+        spec.check()
         self._use()
         if self._slot.generation != self._generation or not self._slot.connected:
             return self._slot.start_lost(self.folder, on_ended)

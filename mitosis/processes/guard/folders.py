@@ -56,7 +56,7 @@ class SlotFolder:
             FileExistsError: take another name.
             OSError: what the file system says.
         """
-        os.mkdir(self.path, _MODE)  # noqa: PTH102 - bytes, and no pathlib in the helpers
+        os.mkdir(self.path, _MODE)
         self._open()
         self._complete()
 
@@ -65,11 +65,11 @@ class SlotFolder:
         try:
             if _identity(os.lstat(self.path)) != self._self:
                 return False
-            if len(os.listdir(self._fd)) != len(PARTS):  # noqa: PTH208
+            if len(os.listdir(self._fd)) != len(PARTS):
                 return False
             for name, (fd, identity) in self._parts.items():
                 info = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-                if _identity(info) != identity or os.listdir(fd):  # noqa: PTH208
+                if _identity(info) != identity or os.listdir(fd):
                     return False
         except OSError:
             return False
@@ -174,10 +174,10 @@ class Removal:
 
     def _remove(self, parent: int, name: str, is_directory: bool, depth: int) -> None:
         if not is_directory:
-            os.unlink(name, dir_fd=parent)  # noqa: PTH108
+            os.unlink(name, dir_fd=parent)
             return
         try:
-            os.rmdir(name, dir_fd=parent)  # noqa: PTH106
+            os.rmdir(name, dir_fd=parent)
         except OSError as problem:
             if problem.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
                 raise
@@ -188,14 +188,12 @@ class Removal:
             if depth >= _MAX_DEPTH:
                 # Deeper would need ever more descriptors: lift the rest to the top instead.
                 _make_usable(fd)
-                os.rename(  # noqa: PTH104
-                    name, f".{os.urandom(8).hex()}", src_dir_fd=parent, dst_dir_fd=self._top
-                )
+                os.rename(name, f".{os.urandom(8).hex()}", src_dir_fd=parent, dst_dir_fd=self._top)
                 return
             self._empty(fd, depth + 1)
         finally:
             os.close(fd)
-        os.rmdir(name, dir_fd=parent)  # noqa: PTH106
+        os.rmdir(name, dir_fd=parent)
 
 
 def remove_folder(path: bytes) -> None:
@@ -212,7 +210,7 @@ def remove_folder(path: bytes) -> None:
         Removal(fd).empty_all_but(set())
     finally:
         os.close(fd)
-    os.rmdir(path)  # noqa: PTH106
+    os.rmdir(path)
 
 
 def next_folder(root: bytes, slot: int, first: int) -> tuple[SlotFolder, int]:
@@ -235,17 +233,17 @@ def next_folder(root: bytes, slot: int, first: int) -> tuple[SlotFolder, int]:
 def remains(root: bytes, slot: int, slots: int) -> list[bytes]:
     """Folders of earlier workers in `root` which this slot has to remove."""
     found = []
-    for name in os.listdir(root):  # noqa: PTH208
+    for name in os.listdir(root):
         pieces = name.split(b"-")
-        if len(pieces) == 3 and pieces[0] == b"slot" and pieces[1].isdigit():
-            if int(pieces[1]) % slots == slot:
-                found.append(root + b"/" + name)
+        ours = len(pieces) == 3 and pieces[0] == b"slot" and pieces[1].isdigit()
+        if ours and int(pieces[1]) % slots == slot:
+            found.append(root + b"/" + name)
     return found
 
 
 def mounted_below(path: bytes) -> bool:
     """Whether a file system is mounted at or below a path. A bind mount has no other device."""
-    with open("/proc/self/mountinfo", "rb") as table:  # noqa: PTH123
+    with open("/proc/self/mountinfo", "rb") as table:
         for line in table:
             point = _unescape(line.split(b" ", 5)[4])
             if point == path or point.startswith(path + b"/"):
@@ -266,9 +264,9 @@ def _open_directory(parent: int, name: str) -> int:
         return os.open(name, _OPEN, dir_fd=parent)
     except PermissionError:
         # A descriptor that only names the directory can be had without rights on it.
-        held = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)  # fmt: skip
+        held = os.open(name, _OPEN | os.O_PATH, dir_fd=parent)
         try:
-            os.chmod(f"/proc/self/fd/{held}", _MODE)  # noqa: PTH101
+            os.chmod(f"/proc/self/fd/{held}", _MODE)
         finally:
             os.close(held)
         return os.open(name, _OPEN, dir_fd=parent)

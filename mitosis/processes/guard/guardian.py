@@ -100,7 +100,7 @@ class Guardian:
         elif kind == frames.KILL:
             for pid, slot in self._runners.items():
                 if slot == message[1]:
-                    linux.kill_child(pid)
+                    linux.kill_process(pid, signal.SIGKILL)
         elif kind == frames.EPITAPH:
             self._epitaph = (message[1], message[2])
         elif kind == frames.QUIT:
@@ -188,7 +188,7 @@ def main(control_fd: int, worker_pid: int) -> int:
     """Life of the guardian; its exit status."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+    for name in os.listdir("/proc/self/fd"):
         # Locks of the worker are held by being open here; no task may get them.
         if int(name) > 2:
             _close_on_exec(int(name))

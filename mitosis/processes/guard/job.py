@@ -94,12 +94,14 @@ class Job:
                     Stream(path if self._to_file else None, self._cap, self._tail_bytes)
                 )
         except OSError as problem:
-            raise SpawnError("output", problem.errno or 0, f"output of the task: {problem.strerror}") from problem  # fmt: skip
+            text = f"output of the task: {problem.strerror}"
+            raise SpawnError("output", problem.errno or 0, text) from problem
 
     def close(self) -> None:
         """Close what the job holds open."""
         for stream in self.streams:
             stream.close()
+        self.streams.clear()
 
     def refusal(self, problem: SpawnError, untouched: bool) -> Message:
         """What is said of a task that was not started."""

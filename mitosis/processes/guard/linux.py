@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name
@@ -31,7 +32,7 @@ def machine_clock() -> float:
 def has_children_file() -> bool:
     """Whether the kernel lists the children of a thread (CONFIG_PROC_CHILDREN)."""
     pid = os.getpid()
-    return os.path.exists(f"/proc/{pid}/task/{pid}/children")  # noqa: PTH110 - no pathlib here
+    return os.path.exists(f"/proc/{pid}/task/{pid}/children")
 
 
 def has_pidfd() -> bool:
@@ -46,7 +47,7 @@ def has_pidfd() -> bool:
 def parent_of(pid: int) -> int | None:
     """Parent of a process, None when the process is gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read()
     except OSError:
         return None
@@ -56,7 +57,7 @@ def parent_of(pid: int) -> int | None:
 
 def _children_by_scan(pids: set[int]) -> dict[int, list[int]]:
     found: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208
+    for name in os.listdir("/proc"):
         if name.isdigit():
             parent = parent_of(int(name))
             if parent is not None and (not pids or parent in pids):
@@ -70,13 +71,13 @@ def children_of(pid: int) -> list[int]:
     Exact for the calling process if it has one thread: entries leave only when it waits.
     """
     try:
-        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         return []
     found: list[int] = []
     for thread in threads:
         try:
-            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:  # noqa: PTH123
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
                 found.extend(map(int, file.read().split()))
         except FileNotFoundError:
             if not has_children_file():
@@ -86,21 +87,21 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def descendants(keep: frozenset[int] = frozenset()) -> list[int]:
-    """Every process below this one, parents first, leaving out `keep` and what is below it."""
+def descendants(keep: frozenset[int] = frozenset()) -> Iterator[int]:
+    """Every process below this one, parents first, leaving out `keep` and what is below it.
+
+    The children of a process are read after it was given out, so a caller can stop it before.
+    """
     table = None if has_children_file() else _children_by_scan(set())
-    found: list[int] = []
     seen = set(keep)
     waiting = [os.getpid()]
     while waiting:
         parent = waiting.pop()
-        below = children_of(parent) if table is None else table.get(parent, [])
-        for pid in below:
+        for pid in children_of(parent) if table is None else table.get(parent, []):
             if pid not in seen:
                 seen.add(pid)
-                found.append(pid)
+                yield pid
                 waiting.append(pid)
-    return found
 
 
 def signal_descendant(pid: int, number: int, tree: set[int]) -> bool:
@@ -115,7 +116,7 @@ def signal_descendant(pid: int, number: int, tree: set[int]) -> bool:
         return False
     except OSError:
         # No pidfd, or no descriptor left: the check of the parent narrows the race, no more.
-        return parent_of(pid) in tree and _kill(pid, number)
+        return parent_of(pid) in tree and kill_process(pid, number)
     try:
         if parent_of(pid) not in tree:
             return False
@@ -127,14 +128,10 @@ def signal_descendant(pid: int, number: int, tree: set[int]) -> bool:
     return True
 
 
-def _kill(pid: int, number: int) -> bool:
+def kill_process(pid: int, number: int) -> bool:
+    """Signal a process by its number; whether it was there and may be signalled."""
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def kill_child(pid: int) -> bool:
-    """SIGKILL for an own child that was not waited for: its number cannot be reused."""
-    return _kill(pid, signal.SIGKILL)

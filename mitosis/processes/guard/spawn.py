@@ -43,7 +43,8 @@ def spawn(
     try:
         os.chdir(folder)
     except OSError as problem:
-        raise SpawnError("folder", problem.errno or 0, f"{os.fsdecode(folder)}: {problem.strerror}") from problem  # fmt: skip
+        text = f"{os.fsdecode(folder)}: {problem.strerror}"
+        raise SpawnError("folder", problem.errno or 0, text) from problem
     try:
         program = _resolve(argv[0], env.get("PATH", os.defpath))
         return os.posix_spawn(
@@ -93,7 +94,7 @@ def _resolve(name: str, path: str) -> str:
     for folder in path.split(":"):
         candidate = f"{folder or '.'}/{name}"
         try:
-            mode = os.stat(candidate).st_mode  # noqa: PTH116 - no pathlib in the helpers
+            mode = os.stat(candidate).st_mode
         except OSError as problem:
             refused = refused or problem.errno == errno.EACCES
             continue
@@ -110,7 +111,7 @@ def _describe(name: str, number: int) -> str:
     hint = ""
     if number == errno.ENOEXEC:
         hint = " (neither a binary of this machine nor a script with a #! line)"
-    elif number == errno.ENOENT and os.path.exists(name):  # noqa: PTH110
+    elif number == errno.ENOENT and os.path.exists(name):
         hint = " (it exists, so the interpreter of its #! line or its loader does not)"
     elif number == errno.E2BIG:
         return f"{os.strerror(number)}: arguments and environment of {name}"

@@ -1,0 +1,133 @@
+"""Folders of a slot: emptied whatever a task leaves, and never a thing outside of them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mitosis.processes.engine import Engine
+from mitosis.processes.runs import Exited
+
+from .conftest import Bench, names, tool, until
+
+PARTS = ["exec", "output", "resource", "result", "work"]
+
+NASTY = [
+    "touch file; mkdir -p a/b/c; touch a/b/c/f ../result/out ../exec/x ../output/y",
+    "mkdir m; touch m/f; chmod 0 m; mkdir -p n/o; touch n/o/p; chmod 555 n n/o; chmod 0 .",
+    "mkfifo fifo; ln fifo fifo2; ln -s /no/where dangling; ln -s . loop",
+    "cd ..; rm -rf work result; ln -s /etc work; echo > result",
+    "cd ..; rm -rf *; rmdir $PWD 2>/dev/null; true",
+    "cd ..; mkdir extra; touch extra/f .hidden -n; chmod 000 extra; chmod 000 .",
+    "cd ..; mv work moved; mkdir work; touch work/f moved/f",
+    "mkdir -- -rf; touch \"$(printf 'new\\nline')\" \"$(printf '\\377\\376')\" \"$(printf '%0255d' 0)\"",
+    "d=d; for i in $(seq 150); do mkdir $d && cd $d; done; touch leaf",
+    "for i in $(seq 2500); do : > f$i; done",
+    "cd ../..; mv slot-0-* /tmp/exec-moved-$MARK; rm -rf /tmp/exec-moved-$MARK",
+]
+
+
+@pytest.mark.parametrize("script", NASTY, ids=range(len(NASTY)))
+async def test_the_next_task_finds_nothing_of_the_one_before(bench: Bench, script: str) -> None:
+    outside = bench.root / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("x")
+    result = await bench.finish(bench.shell(f"ln -s {outside} out; {script}"))
+    assert result.outcome == Exited(0)
+    after = await bench.finish(bench.shell("ls -lA . ../*; pwd -P; stat -c %a . .. ../result"))
+    listing = after.stdout.tail.decode()
+    folder = after.folder
+    assert listing.splitlines()[-4:] == [f"{folder}/work", "700", "700", "700"]
+    assert [line for line in listing.splitlines() if line.startswith(("-", "d", "l", "p"))] == []
+    assert names(folder) == PARTS
+    assert (outside / "precious").read_text() == "x"
+    assert len(names(bench.root / "root")) == 1, "nothing is left behind"
+
+
+async def test_a_folder_stays_until_its_release_and_is_then_used_again(bench: Bench) -> None:
+    run = bench.shell("echo result > ../result/file")
+    result = await run.result()
+    assert bench.engine.free_slots == 0
+    assert (result.folder / "result" / "file").read_text() == "result\n"
+    run.release()
+    run.release()
+    await until(lambda: bench.engine.free_slots == 1)
+    assert names(result.folder) == PARTS
+    assert names(result.folder / "result") == []
+    assert (await bench.finish(bench.start("true"))).folder == result.folder
+
+
+async def test_what_the_worker_put_there_after_the_end_is_wiped_when_it_says_so(
+    bench: Bench,
+) -> None:
+    run = bench.start("true")
+    result = await run.result()
+    (result.folder / "result" / "late").write_text("x")
+    run.release(wipe=True)
+    await until(lambda: bench.engine.free_slots)
+    assert names(result.folder / "result") == []
+
+
+async def test_a_mounted_file_system_is_left_alone_with_its_folder(bench: Bench) -> None:
+    precious = bench.root / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("x")
+    run = bench.shell(f"mkdir mnt; mount --bind {precious} mnt")
+    result = await run.result()
+    if result.outcome != Exited(0):
+        await bench.finish(run)
+        pytest.skip("mounting is not allowed here")
+    mounted = result.folder / "work" / "mnt"
+    try:
+        run.release()
+        await until(lambda: bench.engine.free_slots)
+        assert (precious / "file").read_text() == "x"
+        assert bench.engine.folders_set_aside == [result.folder]
+        after = await bench.finish(bench.start("true"))
+        assert after.folder != result.folder
+    finally:
+        tool("umount", str(mounted))
+        tool("rm", "-rf", str(result.folder))
+
+
+async def test_an_immutable_file_costs_its_folder_and_not_the_slot(bench: Bench) -> None:
+    run = bench.shell("touch held && chattr +i held")
+    result = await run.result()
+    if result.outcome != Exited(0):
+        await bench.finish(run)
+        pytest.skip("this file system has no immutable files, or chattr may not set them")
+    try:
+        run.release()
+        await until(lambda: bench.engine.free_slots)
+        assert bench.engine.folders_set_aside == [result.folder]
+        assert (await bench.finish(bench.start("true"))).folder != result.folder
+    finally:
+        tool("chattr", "-i", str(result.folder / "work" / "held"))
+        tool("rm", "-rf", str(result.folder))
+
+
+async def test_the_start_removes_what_an_earlier_worker_left_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    for name in ("slot-0-0", "slot-1-7", "slot-9-1", "mine", "slot-x-1", "slot-1"):
+        (root / name / "work" / "deep").mkdir(parents=True)
+    engine = Engine(2, root)
+    await engine.start()
+    assert engine.free_slots == 2
+    assert names(root) == ["mine", "slot-0-0", "slot-1", "slot-1-0", "slot-x-1"]
+    assert not (root / "slot-0-0" / "work" / "deep").exists()
+    await engine.close(0.0)
+    assert names(root) == ["mine", "slot-1", "slot-x-1"]
+
+
+async def test_tasks_at_the_same_time_share_no_folder(tmp_path: Path) -> None:
+    from mitosis.processes.runs import RunSpec
+
+    engine = Engine(3, tmp_path / "root")
+    await engine.start()
+    spec = RunSpec(argv=["pwd"], env={"PATH": "/usr/bin:/bin"})
+    runs = [engine.start_task(spec) for _ in range(3)]
+    folders = {(await run.result()).stdout.tail for run in runs}
+    assert len(folders) == 3
+    await engine.close(0.0)
