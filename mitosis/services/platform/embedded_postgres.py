@@ -130,17 +130,15 @@ class EmbeddedPostgres(EmbeddedServer):
         hand_over(unfinished, identity)
         # Never the locale of the caller: it may not exist here, and C means SQL_ASCII for initdb.
         options = ["-U", USER, "-A", "trust", "--encoding=UTF8", "--no-locale"]
+        if not self._durable:
+            options.append("--no-sync")
         await self._run([programs / "initdb", "-D", unfinished, *options], identity)
-        single: list[Path | str] = [
-            programs / "postgres",
-            "--single",
-            "-D",
-            unfinished,
-            "-c",
-            "log_statement=none",
-        ]
+        single: list[Path | str] = [programs / "postgres", "--single", "-D", unfinished]
+        sync = "on" if self._durable else "off"
         output = await self._run(
-            [*single, "postgres"], identity, f"CREATE DATABASE {DATABASE} OWNER {USER};\n"
+            [*single, "-c", f"fsync={sync}", "postgres"],
+            identity,
+            f"CREATE DATABASE {DATABASE} OWNER {USER};\n",
         )
         if "ERROR" in output:
             raise ServerFailed(f"the database {DATABASE} could not be made: {output.strip()}")

@@ -42,12 +42,15 @@ class Keeper:
         self.name = name
         self.failures = 0
         """Ends in a row, each after a run that was too short to be forgotten."""
+        self.is_up = False
+        """True while what it keeps runs and has finished its start."""
         self._start = start
         self._back_off = back_off or BackOff()
         self._task: asyncio.Task[None] | None = None
 
     def keep(self, process: ChildProcess) -> None:
         """Begins to watch what was started the first time."""
+        self.is_up = True
         self._task = asyncio.create_task(self._watch(process), name=f"keep {self.name}")
 
     async def release(self) -> None:
@@ -61,6 +64,7 @@ class Keeper:
         while True:
             started_at = time.monotonic()
             status = await process.wait()
+            self.is_up = False
             ran_seconds = time.monotonic() - started_at
             long_enough = ran_seconds >= self._back_off.forgotten_after_seconds
             self.failures = 1 if long_enough else self.failures + 1
@@ -68,6 +72,7 @@ class Keeper:
                 "%s ended with status %s: %s", self.name, status, process.log.tail(1) or "no output"
             )
             process = await self._restart()
+            self.is_up = True
 
     async def _restart(self) -> ChildProcess:
         while True:

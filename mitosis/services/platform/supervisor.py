@@ -60,7 +60,8 @@ class Platform:
         self._keepers: list[Keeper] = []
         self._duties: list[asyncio.Task[None]] = []
         self._hurry = asyncio.Event()
-        self.notice: ReadyNotice | None = None
+        self.running: RunningPlatform | None = None
+        """Addresses and credentials, once the servers run."""
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -85,6 +86,11 @@ class Platform:
             await self.stop()
             raise
 
+    @property
+    def is_complete(self) -> bool:
+        """True while every server serves and every child runs."""
+        return bool(self._keepers) and all(keeper.is_up for keeper in self._keepers)
+
     def hurry(self) -> None:
         """Makes the stop, now or later, a fast one: SIGKILL instead of waiting."""
         self._hurry.set()
@@ -100,12 +106,14 @@ class Platform:
         addresses = Addresses(
             nats=nats.url, http=f"http://{HOST}:{port}", database=postgres.url, s3=s3.url
         )
-        running = RunningPlatform(folder=self._folder, addresses=addresses, credentials=credentials)
+        self.running = running = RunningPlatform(
+            folder=self._folder, addresses=addresses, credentials=credentials
+        )
         for child in (self._options.children or self._own_children)(running):
             await self._start_child(child)
         self._duties.append(asyncio.create_task(self._bound_logs(), name="bound logs"))
         await self._until_ready(running)
-        self.notice = self._announce(running)
+        self._announce(running)
         _LOG.info("the platform serves after %.1f s", time.monotonic() - started_at)
 
     def _make_servers(
@@ -203,7 +211,7 @@ class Platform:
                 f"{log.tail() or 'it said nothing'} (log: {log.path})"
             )
 
-    def _announce(self, running: RunningPlatform) -> ReadyNotice:
+    def _announce(self, running: RunningPlatform) -> None:
         notice = ReadyNotice(
             nats=running.addresses.nats,
             http=running.addresses.http,
@@ -215,7 +223,6 @@ class Platform:
             write_private(self._options.ready_file, msgspec.json.encode(notice).decode() + "\n")
         if self._options.on_ready is not None:
             self._options.on_ready(notice)
-        return notice
 
     def _remove_ready_file(self) -> None:
         # Whoever waits for the file must not take that of an earlier run for this one's.
