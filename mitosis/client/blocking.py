@@ -17,7 +17,7 @@ T = TypeVar("T")
 def _blocking(
     method: Callable[Concatenate[MitoClient, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate["SyncMitoClient", P], T]:
-    def call(self: "SyncMitoClient", *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self: "SyncMitoClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(method(self._client, *args, **kwargs))
 
     functools.update_wrapper(call, method)
@@ -27,7 +27,7 @@ def _blocking(
 def _iterating(
     method: Callable[Concatenate[MitoClient, P], AsyncIterator[T]],
 ) -> Callable[Concatenate["SyncMitoClient", P], Iterator[T]]:
-    def call(self: "SyncMitoClient", *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
+    def call(self: "SyncMitoClient", /, *args: P.args, **kwargs: P.kwargs) -> Iterator[T]:
         items = method(self._client, *args, **kwargs)
         try:
             while True:

@@ -1,1 +1,1 @@
-"""How results are shown: tables for people, JSON for programs."""
+"""How results look: one JSON value, plain text, or tables on a terminal."""

@@ -1,0 +1,157 @@
+"""The command line: from arguments to an exit status.
+
+Nothing that a user can cause ends in a traceback: usage, rejections, services that are away,
+interruption, a reader that has gone.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError
+
+from mitosis.cli import client
+from mitosis.cli.apps import JSON_NOTE, add, make_app
+from mitosis.cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, exit_status
+from mitosis.cli.invocation import ClientFlags, Invocation, UsageError, current
+from mitosis.cli.output.screen import abandon_stdout, complain, flush, open_missing_streams, write
+from mitosis.cli.output.values import error_json, of_error
+from mitosis.errors import MitosisError
+
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as the shell would say
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: Arguments without the name of the program; None: those of the process.
+
+    Returns:
+        The exit status (design, Command line).
+    """
+    open_missing_streams()
+    tokens, as_json = take_json(list(sys.argv[1:] if argv is None else argv))
+    current.set(Invocation(json=as_json))
+    logging.basicConfig(level=logging.WARNING, format="mito: %(message)s", stream=sys.stderr)
+    try:
+        status = guarded(tokens)
+        flush()
+    except BrokenPipeError:
+        abandon_stdout()
+        return PIPE_CLOSED
+    except OSError as error:
+        complain(f"the output cannot be written: {error.strerror or error}")
+        abandon_stdout()
+        return FAILED
+    return status
+
+
+def take_json(tokens: list[str]) -> tuple[list[str], bool]:
+    """Take `--json` out of what is before `--`; it is valid with every command."""
+    end = tokens.index("--") if "--" in tokens else len(tokens)
+    kept = [token for token in tokens[:end] if token != "--json"]  # noqa: S105  an option
+    return kept + tokens[end:], len(kept) < end
+
+
+def root_app() -> App:
+    """Return `mito` with all its commands, none of them imported yet."""
+    app = make_app("mito", "Run campaigns of commands over many machines")
+    app.help_epilogue = JSON_NOTE
+    add(app, "coordinator", "services:coordinator", "Run the mitosis coordinator")
+    add(app, "projector", "services:projector", "Build the read models and answer queries")
+    add(app, "worker", "services:worker", "Run a mitosis worker")
+    app.command(client.client_app())
+    add(app, "up", "platform:up", "Run a whole platform on this machine")
+    add(app, "demo", "platform:demo", "Run a platform with a small real campaign, and check it")
+    add(app, "nats-config", "nats_config:nats_config", "Write the configuration for nats-server")
+    return app
+
+
+def guarded(tokens: list[str]) -> int:
+    """Run, and turn every error that a user can cause into a line and an exit status."""
+    try:
+        return dispatch(tokens)
+    except (CycloptsError, UsageError) as error:
+        return _usage(str(error))
+    except MitosisError as error:
+        if current.get().json:
+            write(of_error(error))
+        else:
+            complain(error.message)
+        return exit_status(error)
+    except KeyboardInterrupt:
+        if current.get().json:
+            write(error_json("interrupted", "interrupted", {}))
+        else:
+            complain("interrupted")
+        return INTERRUPTED
+
+
+def dispatch(tokens: list[str]) -> int:
+    """Parse and run; return the exit status of the command."""
+    app = root_app()
+    if tokens[:1] == ["client"]:
+        options, command = client.split_options(tokens[1:])
+        if not command:
+            return _client_alone(app, options)
+        current.set(Invocation(json=current.get().json, client=_flags(options)))
+        tokens = ["client", *client.verb_first(command)]
+    if _names_no_command(app, tokens):
+        return _missing_command(app, tokens)
+    status = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
+    return status if isinstance(status, int) else DONE
+
+
+def _client_alone(app: App, options: list[str]) -> int:
+    app["client"].default(client.client_flags)  # shows the options in the help
+    flags = app(
+        ["client", *options], result_action="return_value", exit_on_error=False, print_error=False
+    )
+    if not isinstance(flags, ClientFlags):  # help or version was wanted
+        return DONE
+    if not flags.interactive:
+        return _missing_command(app, ["client"])
+    from mitosis.cli.interactive import interact
+
+    kept = [option for option in options if option not in {"-i", "--interactive"}]
+    as_json = current.get().json
+
+    def run(tokens: list[str]) -> int:
+        line, line_json = take_json(tokens)
+        current.set(Invocation(json=as_json or line_json))
+        return guarded(["client", *kept, *line])
+
+    return interact(run)
+
+
+def _flags(options: list[str]) -> ClientFlags:
+    app = make_app("client", "Run a mitosis client")
+    app.default(client.client_flags)
+    flags: Any = app(options, result_action="return_value", exit_on_error=False, print_error=False)
+    return flags if isinstance(flags, ClientFlags) else ClientFlags()
+
+
+def _names_no_command(app: App, tokens: list[str]) -> bool:
+    """Whether the tokens name a group only, such as `mito client get`."""
+    _, apps, unused = app.parse_commands(tokens)
+    return not unused and apps[-1].default_command is None
+
+
+def _missing_command(app: App, tokens: list[str]) -> int:
+    if current.get().json:
+        return _usage("a command is missing")
+    from rich.console import Console
+
+    app.help_print(tokens, console=Console(stderr=True))
+    return USAGE
+
+
+def _usage(message: str) -> int:
+    text = " ".join(message.split())
+    if current.get().json:
+        write(error_json("usage", text, {}))
+    else:
+        complain(f"{text} (see --help)")
+    return USAGE

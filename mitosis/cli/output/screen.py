@@ -1,0 +1,71 @@
+"""The two streams: results on standard output, everything else on standard error."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from mitosis.cli.invocation import current
+from mitosis.cli.output.values import to_json
+
+
+def show(value: Any, lines: Callable[[], Iterable[str]]) -> None:
+    """Print a result: the value as JSON if that is wanted, else the lines for a person."""
+    if current.get().json:
+        write(to_json(value))
+        return
+    for line in lines():
+        write(line)
+
+
+def write(line: str) -> None:
+    """Print one line of a result."""
+    # A lone surrogate (a file name that is no UTF-8) must not break the output.
+    sys.stdout.buffer.write(line.encode(errors="backslashreplace") + b"\n")
+
+
+def note(text: str) -> None:
+    """Say something beside the result."""
+    sys.stderr.write(f"{printable(text)}\n")
+
+
+def complain(text: str) -> None:
+    """Say in one line what is wrong."""
+    note(f"mito: {text}")
+
+
+def on_terminal() -> bool:
+    """Whether the result goes to a person at a terminal."""
+    return sys.stdout.isatty() and not current.get().json
+
+
+def can_ask() -> bool:
+    """Whether there is a person who can be asked something."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters escaped, so that it cannot drive the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def flush() -> None:
+    """Send out what is buffered; an error shows here and not at the end of the interpreter."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def abandon_stdout() -> None:
+    """Point standard output nowhere, after its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_missing_streams() -> None:
+    """Give a process that was started with closed streams something to write to."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  kept to the end

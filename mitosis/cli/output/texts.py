@@ -1,0 +1,133 @@
+"""Views as lines of text, with the labels of the original (parity V-040 to V-049)."""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from mitosis.cli.output.screen import printable
+from mitosis.contract.queries import ArtifactView, GroupView, TaskView, WorkerView
+from mitosis.domain.durations import format_duration, format_size
+from mitosis.domain.roles import Role
+from mitosis.domain.task import Exit, ExitKind
+
+
+def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
+    """Return everything about a task."""
+    spec = task.spec
+    ended = f" ({task.outcome.value})" if task.outcome else ""
+    lines = [
+        f"Task UUID: {task.uuid}",
+        f"State: {task.state.value}{ended}",
+        f"Created by {task.creator} as #{task.number} in group {task.group}",
+        f"Tags: {listed(spec.tags)}",
+        f"Labels: {listed(task.labels)}",
+        f"Timeout: {format_duration(spec.timeout_seconds)}, Priority: {spec.priority}",
+        f"Created: {moment(task.created_at)}, Updated: {moment(task.updated_at)}",
+        f"Task Spec: {command_line(spec.argv)}",
+    ]
+    if spec.env:
+        pairs = (shlex.quote(f"{name}={value}") for name, value in sorted(spec.env.items()))
+        lines.append(f"Environment: {printable(' '.join(pairs))}")
+    lines += ["Terminal: collected"] if spec.terminal else []
+    lines += [f"Reason: {printable(task.reason)}"] if task.reason else []
+    lines += [f"Attempt: {task.attempt}"] if task.attempt else []
+    lines += [f"Worker: {task.worker}"] if task.worker else []
+    lines += [f"Warning: {printable(text)}" for text in task.warnings]
+    lines.append(f"Task Result: {exit_line(task.exit)}")
+    if artifacts:
+        lines += [artifact_line(a) for a in task.artifacts] or ["Artifacts: None"]
+    return lines
+
+
+def exit_line(ended: Exit | None) -> str:
+    """Say how a program ended."""
+    if ended is None:
+        return "None"
+    match ended.kind:
+        case ExitKind.CODE:
+            how = f"exit code {ended.number}"
+        case ExitKind.SIGNAL:
+            how = f"killed by signal {ended.number}"
+        case _:
+            how = f"not started (errno {ended.number})"
+    why = f", {printable(ended.reason)}" if ended.reason else ""
+    return f"{how} after {ended.usage.wall_seconds:.3g} s{why}"
+
+
+def artifact_line(artifact: ArtifactView) -> str:
+    """Return the line of one stored output."""
+    return (
+        f"Artifacts: {artifact.kind.filename}, {artifact.size_bytes} B, "
+        f"Created: {moment(artifact.created_at)}, Updated: {moment(artifact.updated_at)}"
+    )
+
+
+def worker_lines(worker: WorkerView) -> list[str]:
+    """Return everything about a worker."""
+    reason = f" ({printable(worker.reason)})" if worker.reason else ""
+    return [
+        f"Worker UUID: {worker.uuid}",
+        f"Tags: {listed(worker.tags)}",
+        f"Labels: {listed(worker.labels)}",
+        f"State: {worker.state}{reason}",
+        f"Accessible Groups: {roles_text(worker.roles)}",
+        f"Created by {worker.owner}",
+        f"Host: {printable(worker.host) or 'None'}, Slots: {worker.slots}",
+        f"Created: {moment(worker.created_at)}, Updated: {moment(worker.updated_at)}",
+        f"Assigned Task: {listed(worker.tasks)}",
+    ]
+
+
+def group_lines(group: GroupView) -> list[str]:
+    """Return everything about a group; its members only for its Admins."""
+    used, quota = format_size(group.storage_used_bytes), format_size(group.storage_quota_bytes)
+    lines = [
+        f"Group Name: {group.name}",
+        f"Created by {group.creator}",
+        f"Created: {moment(group.created_at)}, Updated: {moment(group.updated_at)}",
+        f"State: {group.state}",
+        f"Task Count: {group.task_count}",
+        f"Storage (used/total): {used} / {quota}",
+        f"Worker Count: {group.worker_count}",
+        f"Your Role: {group.role.label}",
+    ]
+    if group.members is not None:
+        lines += ["Members:"]
+        lines += [f" > {name} = {role.label}" for name, role in sorted(group.members.items())]
+    return lines
+
+
+def roles_text(roles: Mapping[str, Role]) -> str:
+    """Return `g1 = Write, g2 = Admin`."""
+    return listed([f"{name} = {role.label}" for name, role in sorted(roles.items())])
+
+
+def command_line(argv: Iterable[str]) -> str:
+    """Return a command as one would type it."""
+    return printable(shlex.join(argv))
+
+
+def listed(items: Iterable[str]) -> str:
+    """Return items with commas, or None."""
+    return printable(", ".join(items)) or "None"
+
+
+def moment(at: datetime) -> str:
+    """Return a time in UTC to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def age(at: datetime, now: datetime) -> str:
+    """Return how long ago something was, in its largest unit."""
+    seconds = max(0, int((now - at).total_seconds()))
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds // size}{unit} ago"
+    return f"{seconds}s ago"
+
+
+def counts_text(total: int, shown: int, counts: Mapping[str, int]) -> str:
+    """Return `12 tasks (10 shown): 2 ready, 10 finished`."""
+    parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    some = f" ({shown} shown)" if shown != total else ""
+    return f"{total} task{'' if total == 1 else 's'}{some}" + (f": {parts}" if parts else "")

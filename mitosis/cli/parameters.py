@@ -1,0 +1,130 @@
+"""Types of options and arguments that several commands share, in the seed's spelling."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter, Token
+
+from mitosis.cli.invocation import UsageError
+from mitosis.config.values import split_list
+from mitosis.domain.durations import format_duration, parse_duration
+from mitosis.domain.roles import parse_grants
+from mitosis.domain.task import ArtifactKind
+from mitosis.errors import InvalidInput
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
+
+
+def converter(read: Callable[[list[str]], T]) -> Callable[[Any, Sequence[Token]], T]:
+    """Return a cyclopts converter which reads all texts of an option at once."""
+
+    def convert(_: Any, tokens: Sequence[Token]) -> T:
+        try:
+            return read([token.value for token in tokens])
+        except InvalidInput as error:
+            raise UsageError(error.message) from None
+
+    return convert
+
+
+def read_list(texts: list[str]) -> tuple[str, ...]:
+    """Read `a,b` and `a b` into one list."""
+    return tuple(item for text in texts for item in split_list(text))
+
+
+def read_pairs(texts: list[str]) -> tuple[str, ...]:
+    """Read `K=V,K2=V2` into its checked parts.
+
+    Raises:
+        InvalidInput: A part without `=`, or without a name.
+    """
+    pairs = tuple(item for text in texts for item in text.split(",") if item)
+    for pair in pairs:
+        if pair.find("=") < 1:
+            raise InvalidInput(f"{pair!r} is no NAME=VALUE (a comma separates variables)")
+    return pairs
+
+
+def read_grants(texts: list[str]) -> tuple[str, ...]:
+    """Read `g1,g2:write,g3:read` into its checked parts; without a role it is write.
+
+    Raises:
+        InvalidInput: An unknown role or a name given twice.
+    """
+    grants = read_list(texts)
+    parse_grants(grants)
+    return grants
+
+
+def read_duration(texts: list[str]) -> timedelta:
+    """Read the last duration given.
+
+    Raises:
+        InvalidInput: Not a duration.
+    """
+    return timedelta(seconds=parse_duration(texts[-1]))
+
+
+def read_outputs(texts: list[str]) -> ArtifactKind:
+    """Read the name of a kind of output.
+
+    Raises:
+        InvalidInput: No such kind.
+    """
+    try:
+        return ArtifactKind(texts[-1])
+    except ValueError:
+        names = ", ".join(kind.value for kind in ArtifactKind)
+        raise InvalidInput(f"{texts[-1]!r} is no type of output: use one of {names}") from None
+
+
+def choices(kind: type[E]) -> Callable[[list[str]], tuple[E, ...]]:
+    """Return a reader of comma separated members of an enumeration, by value.
+
+    The reader raises InvalidInput for anything else.
+    """
+
+    def read(texts: list[str]) -> tuple[E, ...]:
+        try:
+            return tuple(kind(item.lower()) for item in read_list(texts))
+        except ValueError as error:
+            names = ", ".join(str(member.value) for member in kind)
+            raise InvalidInput(f"{error}: use one of {names}") from None
+
+    return read
+
+
+def show_duration(value: timedelta) -> str:
+    """Write a default shortly."""
+    return format_duration(value.total_seconds())
+
+
+def several(*names: str, read: Callable[[list[str]], Any] = read_list) -> Parameter:
+    """Return the description of an option that takes zero or more values, as in the seed."""
+    return Parameter(
+        name=list(names), converter=converter(read), negative=(), consume_multiple=True, n_tokens=1
+    )
+
+
+Group = Annotated[str, Parameter(name=["--group", "-g"])]
+Tags = Annotated[tuple[str, ...], several("--tags", "-t")]
+Labels = Annotated[tuple[str, ...], several("--labels", "-l")]
+Envs = Annotated[tuple[str, ...], several("--envs", "-e", read=read_pairs)]
+Grants = Annotated[tuple[str, ...], several("--groups", "-g", read=read_grants)]
+Duration = Annotated[
+    timedelta,
+    Parameter(converter=converter(read_duration), n_tokens=1, show_default=show_duration),
+]
+OptionalDuration = Annotated[
+    timedelta | None, Parameter(converter=converter(read_duration), n_tokens=1)
+]
+Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
+Flag = Annotated[bool, Parameter(negative=())]
+ConfigPath = Annotated[Path | None, Parameter(name="--config")]
+Coordinator = Annotated[str | None, Parameter(name=["--coordinator", "-c"])]
+User = Annotated[str | None, Parameter(name=["--user", "-u"])]
+Password = Annotated[str | None, Parameter(name=["--password", "-p"])]

@@ -1,0 +1,194 @@
+"""`mito coordinator`, `mito projector`, `mito worker`: settings in, service started."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from mitosis.cli.output.screen import complain
+from mitosis.cli.parameters import (
+    ConfigPath,
+    Coordinator,
+    Grants,
+    Labels,
+    OptionalDuration,
+    Password,
+    Tags,
+    User,
+)
+from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.config.loader import load
+from mitosis.config.worker import WorkerConfig
+from mitosis.domain.roles import parse_grants
+
+SWITCH = Parameter(negative=())
+
+
+def coordinator(
+    *,
+    bind: Annotated[str | None, Parameter(name=["--bind", "-b"])] = None,
+    config: ConfigPath = None,
+    db_url: Annotated[str | None, Parameter(name="--db")] = None,
+    s3_url: Annotated[str | None, Parameter(name="--s3")] = None,
+    s3_access_key: str | None = None,
+    s3_secret_key: str | None = None,
+    s3_public_url: str | None = None,
+    s3_region: str | None = None,
+    artifacts_bucket: str | None = None,
+    attachments_bucket: str | None = None,
+    nats_url: Annotated[str | None, Parameter(name="--nats")] = None,
+    nats_public_url: str | None = None,
+    nats_user: str | None = None,
+    nats_password: str | None = None,
+    nats_system_user: str | None = None,
+    nats_system_password: str | None = None,
+    nats_ca: Path | None = None,
+    replicas: int | None = None,
+    redis_url: Annotated[str | None, Parameter(name="--redis")] = None,
+    redis_worker_password: str | None = None,
+    redis_client_password: str | None = None,
+    admin_user: str | None = None,
+    admin_password: str | None = None,
+    access_token_private_path: Path | None = None,
+    access_token_public_path: Path | None = None,
+    access_token_expires_in: OptionalDuration = None,
+    heartbeat_timeout: OptionalDuration = None,
+    projector: bool | None = None,
+    log_path: Path | None = None,
+    log_level: str | None = None,
+    file_log: Annotated[bool | None, SWITCH] = None,
+) -> int:
+    """Run the mitosis coordinator.
+
+    Args:
+        bind: The address to bind to.
+        config: The path of the config file.
+        db_url: The database URL.
+        s3_url: The S3 URL.
+        s3_access_key: The S3 access key.
+        s3_secret_key: The S3 secret key; better given by MITO_S3_SECRET_KEY.
+        s3_public_url: The S3 URL as clients and workers reach it.
+        s3_region: The S3 region with which requests are signed.
+        artifacts_bucket: The S3 bucket of artifacts.
+        attachments_bucket: The S3 bucket of attachments.
+        nats_url: The NATS URL.
+        nats_public_url: The NATS URL as clients and workers reach it.
+        nats_user: The services' user of the NATS server.
+        nats_password: Its password; better given by MITO_NATS_PASSWORD.
+        nats_system_user: The system account's user of the NATS server.
+        nats_system_password: Its password; better given by MITO_NATS_SYSTEM_PASSWORD.
+        nats_ca: The certificate of the authority that signed the NATS server's.
+        replicas: Copies of the event stream in the NATS cluster.
+        redis_url: Accepted and not used: live states travel on NATS.
+        redis_worker_password: Accepted and not used.
+        redis_client_password: Accepted and not used.
+        admin_user: The admin username.
+        admin_password: The admin password; better given by MITO_ADMIN_PASSWORD.
+        access_token_private_path: The path to the private key, default to `private.pem`.
+        access_token_public_path: The path to the public key, default to `public.pem`.
+        access_token_expires_in: The access token expiration time, default to 7 days.
+        heartbeat_timeout: The heartbeat timeout, default to 600 seconds.
+        projector: Run the projector as a child process, which is the default.
+        log_path: The log file path. If not specified, then the default rolling log file path
+            would be used. If specified, then the log file would be exactly at the path specified.
+        log_level: The least level that is logged, default to info.
+        file_log: Enable logging to file.
+    """
+    from mitosis.bootstrap import run_coordinator
+
+    return run_coordinator(_coordinator_config(config, _given(locals())))
+
+
+def projector(
+    *,
+    config: ConfigPath = None,
+    db_url: Annotated[str | None, Parameter(name="--db")] = None,
+    nats_url: Annotated[str | None, Parameter(name="--nats")] = None,
+    nats_user: str | None = None,
+    nats_password: str | None = None,
+    nats_ca: Path | None = None,
+    log_path: Path | None = None,
+    log_level: str | None = None,
+    file_log: Annotated[bool | None, SWITCH] = None,
+) -> int:
+    """Build the Postgres read models and answer queries, without a coordinator.
+
+    Args:
+        config: The path of the config file; the section is [coordinator].
+        db_url: The database URL.
+        nats_url: The NATS URL.
+        nats_user: The services' user of the NATS server.
+        nats_password: Its password; better given by MITO_NATS_PASSWORD.
+        nats_ca: The certificate of the authority that signed the NATS server's.
+        log_path: The exact log file.
+        log_level: The least level that is logged, default to info.
+        file_log: Enable logging to file.
+    """
+    from mitosis.bootstrap import run_projector
+
+    return run_projector(_coordinator_config(config, _given(locals())))
+
+
+def worker(
+    *,
+    config: ConfigPath = None,
+    coordinator_addr: Coordinator = None,
+    polling_interval: OptionalDuration = None,
+    heartbeat_interval: OptionalDuration = None,
+    credential_path: Path | None = None,
+    user: User = None,
+    password: Password = None,
+    groups: Grants = (),
+    tags: Tags = (),
+    labels: Annotated[Labels, Parameter(name="--labels")] = (),
+    slots: int | None = None,
+    work_dir: Path | None = None,
+    nats_ca: Path | None = None,
+    log_path: Path | None = None,
+    log_level: str | None = None,
+    file_log: Annotated[bool | None, SWITCH] = None,
+    lifetime: OptionalDuration = None,
+) -> int:
+    """Run a mitosis worker.
+
+    Args:
+        config: The path of the config file.
+        coordinator_addr: The address of the coordinator.
+        polling_interval: The interval to ask whether something was missed; work is pushed.
+        heartbeat_interval: The interval to send heartbeat.
+        credential_path: The path of the user credential file.
+        user: The username of the user.
+        password: The password of the user; better given by MITO_PASSWORD.
+        groups: The groups allowed to submit tasks to this worker, as NAME or NAME:ROLE.
+        tags: The tags of this worker.
+        labels: The labels of this worker, used for querying workers.
+        slots: How many tasks to run at once, default to 1.
+        work_dir: The folder of the tasks' private folders.
+        nats_ca: The certificate of the authority that signed the NATS server's.
+        log_path: The log file path. If not specified, then the default rolling log file path
+            would be used. If specified, then the log file would be exactly at the path specified.
+        log_level: The least level that is logged, default to info.
+        file_log: Enable logging to file.
+        lifetime: The lifetime of the worker to alive (e.g., 7d, 1year).
+    """
+    from mitosis.bootstrap import run_worker
+
+    flags = _given(locals())
+    flags |= {"groups": parse_grants(groups)} if groups else {}
+    return run_worker(load(WorkerConfig, config=config, flags=flags).config)
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that were given: those that are neither None nor an empty list."""
+    return {
+        key: value
+        for key, value in values.items()
+        if key != "config" and not callable(value) and value is not None and value != ()
+    }
+
+
+def _coordinator_config(config: Path | None, flags: dict[str, Any]) -> CoordinatorConfig:
+    settings = load(CoordinatorConfig, config=config, flags=flags).config
+    for warning in settings.redis_warnings():
+        complain(warning)
+    return settings
