@@ -1,0 +1,241 @@
+"""A coordinator without a network: a store that keeps commits until the test lets them through."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import msgspec
+import pytest
+
+from mitosis.contract import commands, subjects, wire, work
+from mitosis.domain.roles import Role
+from mitosis.domain.task import Exit, ExitKind
+from mitosis.errors import MitosisError
+from mitosis.events.envelope import Commit, decode_commit
+from mitosis.events.writer import Append
+from mitosis.nats.rpc import Caller
+from mitosis.services.coordinator.core import Answered, Core, guarded
+from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.handlers.reports import ReportHandlers
+from mitosis.services.coordinator.handlers.tasks import TaskHandlers
+from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
+from mitosis.services.coordinator.handlers.workers import WorkerHandlers
+from mitosis.services.coordinator.history import take_in
+from mitosis.services.coordinator.journal import Journal
+from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.world import World
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+class Ids:
+    def __init__(self) -> None:
+        self._numbers = count(1)
+
+    def commit_id(self) -> str:
+        return f"{next(self._numbers):032x}"
+
+    def uuid(self) -> str:
+        return f"00000000-0000-4000-8000-{next(self._numbers):012x}"
+
+
+class Store:
+    """Keeps what is handed in; `let_through` makes it stored."""
+
+    def __init__(self) -> None:
+        self.next_position = 1
+        self.room = 500
+        self.stored: list[tuple[int, str, bytes]] = []
+        self.batches: list[int] = []
+        self._waiting: deque[tuple[Sequence[Append], int, Callable[[int], None]]] = deque()
+
+    def send_batch(
+        self,
+        appends: Sequence[Append],
+        on_stored: Callable[[int], None],
+        on_failed: Callable[[MitosisError], None] | None = None,
+    ) -> int:
+        first = self.next_position
+        self.next_position += len(appends)
+        self._waiting.append((appends, first, on_stored))
+        self.batches.append(len(appends))
+        return self.next_position - 1
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def let_through(self) -> None:
+        while self._waiting:
+            appends, first, on_stored = self._waiting.popleft()
+            for offset, append in enumerate(appends):
+                self.stored.append((first + offset, append.subject, append.payload))
+            on_stored(first + len(appends) - 1)
+
+    def commits(self) -> list[tuple[str, Commit]]:
+        return [(subject, decode_commit(subject, data)) for _, subject, data in self.stored]
+
+    def topics(self) -> list[list[str]]:
+        """Topics of each commit, oldest first, without aggregate and version."""
+        return [
+            [topic.partition("@")[0] for topic, _ in commit.events] for _, commit in self.commits()
+        ]
+
+
+class Objects:
+    """The store of artifacts: sizes by name."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+        self.deleted: list[str] = []
+
+    async def size_of(self, object_name: str) -> int | None:
+        return self.sizes.get(object_name)
+
+    def presign_put(self, object_name: str) -> str:
+        return f"put:{object_name}"
+
+    async def delete(self, object_names: Any) -> None:
+        self.deleted += object_names
+
+
+class Coordinator:
+    """A term over a fake store, with what it sent."""
+
+    def __init__(self) -> None:
+        self.clock, self.ids, self.store, self.objects = Clock(), Ids(), Store(), Objects()
+        self.world = World()
+        self.sent: list[tuple[str, bytes]] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin a term over `self.world`."""
+        push = lambda subject, data: self.sent.append((subject, data))  # noqa: E731
+        self.core = Core(
+            world=self.world,
+            journal=Journal(self.world, self.store, self.clock, self.ids),  # type: ignore[arg-type]
+            dispatcher=Dispatcher(self.world, push),
+            leases=Leases(self.clock),
+            uploads=Uploads(self.clock),
+            clock=self.clock,
+            ids=self.ids,
+            publish=push,
+            read_aggregate=self._read,
+            find_group=self._find,
+            answered=Answered(),
+        )
+        self.tasks = TaskHandlers(self.core)
+        self.reports = ReportHandlers(self.core, self.objects)
+        self.users = UserHandlers(self.core, None)  # type: ignore[arg-type]
+        self.workers = WorkerHandlers(self.core, lambda name, _: f"token of {name}", 600.0)
+
+    async def _read(self, tail: str) -> Any:
+        from mitosis.events.envelope import digest
+        from mitosis.services.coordinator.history import events_of
+        from mitosis.services.coordinator.world import Head
+
+        events, head = [], None
+        for position, subject, data in self.store.stored:
+            if subject == subjects.events(tail):
+                commit = decode_commit(subject, data)
+                events += events_of(commit)
+                head = Head(commit.last_version, position, digest(subject, data))
+        return (events, head) if head else None
+
+    async def _find(self, task: str) -> str | None:
+        for _, subject, _data in self.store.stored:
+            if subject.endswith(f".{task}"):
+                return subject.split(".")[3]
+        return None
+
+    # --- what tests do --------------------------------------------------------------------------
+
+    def replayed(self) -> World:
+        """Fold what is stored into a new world, as a start does."""
+        world = World()
+        for position, subject, data in self.store.stored:
+            take_in(world, position, subject, data)
+        return world
+
+    def add_user(self, name: str, *, admin: bool = False) -> None:
+        unit = self.core.journal.unit("system:coordinator")
+        add_user(self.core, unit, name, "hash", admin=admin)
+        unit.close()
+        self.store.let_through()
+
+    async def ask(
+        self, owner: str, handler: Any, body: msgspec.Struct, request_id: str = ""
+    ) -> str:
+        """Send a request; return the subject of its reply."""
+        reply = f"reply.{next(_replies)}"
+        outcome = guarded(self.core, handler)(Caller(owner, "", request_id, reply), body)
+        if outcome is not None:
+            await outcome
+        return reply
+
+    def answer(self, reply: str, result: type[Any] = wire.Nothing) -> Any:
+        """Return the reply that was sent, or None when there is none yet."""
+        found = [data for subject, data in self.sent if subject == reply]
+        return wire.reply_decoder(result).decode(found[0]) if found else None
+
+    def pushed(self) -> list[work.Assignment]:
+        decode = msgspec.json.Decoder(work.Assignment).decode
+        return [decode(data) for subject, data in self.sent if subject.startswith("mito.work.")]
+
+    async def register(self, owner: str = "alice", **options: Any) -> str:
+        """Register a worker and let it ask for the first time."""
+        body = commands.RegisterWorker(**options)
+        reply = await self.ask(owner, self.workers.register, body)
+        self.store.let_through()
+        name: str = self.answer(reply, commands.Registered).result.worker
+        await self.ask(name, self.reports.renew, work.Renew())
+        self.store.let_through()
+        return name
+
+    async def submit(self, owner: str = "alice", key: str = "", **options: Any) -> str:
+        options.setdefault("argv", ("true",))
+        body = commands.SubmitTask(key=key or f"key-{next(_replies)}", **options)
+        reply = await self.ask(owner, self.tasks.submit, body)
+        self.store.let_through()
+        answer = self.answer(reply, commands.Submitted)
+        assert answer.error is None, answer.error
+        task: str = answer.result.task
+        return task
+
+    async def report(self, worker: str, *reports: work.TaskReport) -> list[str]:
+        reply = await self.ask(worker, self.reports.report, work.Reports(list(reports)))
+        self.store.let_through()
+        codes: list[str] = self.answer(reply, work.Verdicts).result.codes
+        return codes
+
+    def ended(self, task: str, attempt: int = 1, number: int = 0, group: str = "alice"):
+        return work.TaskReport(
+            task, group, attempt, started=True, exit=Exit(ExitKind.CODE, number), committed=True
+        )
+
+
+_replies = count(1)
+
+
+@pytest.fixture
+def coordinator() -> Coordinator:
+    """A coordinator with the users alice and root (an administrator)."""
+    made = Coordinator()
+    made.add_user("alice")
+    made.add_user("root", admin=True)
+    return made
+
+
+__all__ = ["Coordinator", "Role"]

@@ -1,0 +1,260 @@
+"""The coordinator as a reactor: what is stored, what is sent, and that nothing else is."""
+
+from mitosis.contract import commands, work
+from mitosis.domain.roles import Role
+from mitosis.domain.task import ArtifactKind, TaskState
+from mitosis.errors import StoreUnavailable
+
+
+async def test_a_submit_to_an_idle_worker_is_one_commit_and_pushed_only_when_stored(coordinator):
+    await coordinator.register()
+    before = len(coordinator.store.topics())
+    body = commands.SubmitTask(("true",), "k")
+    reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    assert coordinator.store.waiting == 1
+    assert coordinator.answer(reply) is None
+    assert coordinator.pushed() == []
+    coordinator.store.let_through()
+    assert coordinator.store.topics()[before:] == [
+        ["task.submitted", "task.ready", "task.assigned"]
+    ]
+    answer = coordinator.answer(reply, commands.Submitted)
+    assert answer.position == coordinator.store.stored[-1][0]
+    assert [a.task for a in coordinator.pushed()] == [answer.result.task]
+
+
+async def test_a_task_without_outputs_costs_three_commits(coordinator):
+    worker = await coordinator.register()
+    before = len(coordinator.store.topics())
+    task = await coordinator.submit()
+    await coordinator.report(worker, work.TaskReport(task, "alice", 1, started=True))
+    await coordinator.report(worker, coordinator.ended(task))
+    assert len(coordinator.store.topics()) - before == 3
+    assert task not in coordinator.world.tasks
+    assert coordinator.world.has_ended(task)
+
+
+async def test_waiting_tasks_run_by_priority_then_in_the_order_of_submission(coordinator):
+    tasks = [await coordinator.submit(priority=p) for p in (0, 5, 0, -1, 5)]
+    worker = await coordinator.register(slots=1)
+    order = []
+    for _ in tasks:
+        running = coordinator.pushed()[-1].task
+        order.append(tasks.index(running))
+        await coordinator.report(worker, coordinator.ended(running))
+    assert order == [1, 4, 0, 2, 3]
+
+
+async def test_the_end_of_a_task_and_the_next_assignment_are_stored_in_one_go(coordinator):
+    worker = await coordinator.register(slots=1)
+    first = await coordinator.submit()
+    second = await coordinator.submit()
+    before = len(coordinator.store.topics())
+    await coordinator.report(worker, coordinator.ended(first))
+    assert coordinator.store.topics()[before:] == [
+        ["task.started", "task.exited", "task.committed"],
+        ["task.assigned"],
+    ]
+    assert coordinator.pushed()[-1].task == second
+
+
+async def test_the_same_key_is_the_same_task_also_after_it_has_ended(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit(key="one")
+    stored = len(coordinator.store.stored)
+    assert await coordinator.submit(key="one") == task
+    assert len(coordinator.store.stored) == stored
+    await coordinator.report(worker, coordinator.ended(task))
+    assert await coordinator.submit(key="one") == task
+    body = commands.SubmitTask(("false",), "one")
+    reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    assert coordinator.answer(reply).error.code == "conflict.exists"
+    assert task not in coordinator.world.tasks
+
+
+async def test_a_report_of_an_old_attempt_is_refused(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    assert await coordinator.report(worker, coordinator.ended(task, attempt=2)) == [
+        "conflict.stale_attempt"
+    ]
+    assert await coordinator.report(worker, coordinator.ended(task)) == [""]
+    assert await coordinator.report(worker, coordinator.ended(task)) == ["conflict.stale_attempt"]
+
+
+async def test_a_worker_that_leaves_gives_its_task_back_without_a_counted_loss(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    await coordinator.ask(worker, coordinator.reports.leave, work.Leave("stopped"))
+    coordinator.store.let_through()
+    state = coordinator.world.tasks[task]
+    assert (state.state, state.losses, state.attempt) == (TaskState.READY, 0, 1)
+    successor = await coordinator.register()
+    assert coordinator.pushed()[-1].attempt == 2
+    assert coordinator.world.tasks[task].worker == successor
+
+
+async def test_a_successor_on_the_same_folder_proves_its_predecessor_dead(coordinator):
+    await coordinator.register(machine="m", folder="/w", boot="b")
+    task = await coordinator.submit()
+    await coordinator.register(machine="m", folder="/w", boot="b")
+    state = coordinator.world.tasks[task]
+    assert (state.attempt, state.losses) == (2, 1)
+    assert len(coordinator.world.workers) == 1
+
+
+async def test_a_task_that_loses_three_workers_ends_as_lost(coordinator):
+    task = await coordinator.submit()
+    for _ in range(4):
+        await coordinator.register(machine="m", folder="/w")
+    assert task not in coordinator.world.tasks
+    assert coordinator.store.topics().count(["task.requeued", "task.cancelled"]) == 1
+
+
+async def test_a_foreign_user_cannot_declare_a_worker_dead(coordinator):
+    await coordinator.register(machine="m", folder="/w")
+    await coordinator.register("root", machine="m", folder="/w")
+    assert len(coordinator.world.workers) == 2
+
+
+async def test_submitting_to_a_group_needs_write_in_it(coordinator):
+    body = commands.SubmitTask(("true",), "k", group="root")
+    reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    assert coordinator.answer(reply).error.code == "not_allowed"
+    body = commands.SubmitTask(("true",), "k", group="nobody")
+    reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    assert coordinator.answer(reply).error.code == "not_found"
+
+
+async def test_serving_a_group_needs_write_in_it(coordinator):
+    body = commands.RegisterWorker(groups={"root": Role.WRITE})
+    reply = await coordinator.ask("alice", coordinator.workers.register, body)
+    assert coordinator.answer(reply).error.code == "not_allowed"
+    assert coordinator.world.workers == {}
+
+
+async def test_a_refusal_waits_until_what_it_stands_on_is_stored(coordinator):
+    first = commands.CreateGroup("lab")
+    await coordinator.ask("alice", coordinator.users.create_group, first)
+    reply = await coordinator.ask("alice", coordinator.users.create_group, first)
+    assert coordinator.answer(reply) is None
+    coordinator.store.let_through()
+    assert coordinator.answer(reply).error.code == "conflict.exists"
+
+
+async def test_a_repeated_command_gets_its_first_reply_and_has_no_second_effect(coordinator):
+    body = commands.CreateGroup("lab")
+    first = await coordinator.ask("alice", coordinator.users.create_group, body, "id-1")
+    coordinator.store.let_through()
+    again = await coordinator.ask("alice", coordinator.users.create_group, body, "id-1")
+    coordinator.store.let_through()
+    assert coordinator.answer(again, commands.Done) == coordinator.answer(first, commands.Done)
+
+
+async def test_when_the_store_fails_everybody_who_waits_is_told_and_nothing_is_pushed(coordinator):
+    await coordinator.register()
+    body = commands.SubmitTask(("true",), "k")
+    reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    coordinator.core.journal.fail(StoreUnavailable("gone"))
+    assert coordinator.answer(reply).error.code == "unavailable.store"
+    assert coordinator.pushed() == []
+    later = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    assert coordinator.answer(later).error.code == "unavailable.store"
+
+
+async def test_cancelling_a_waiting_task_ends_it_and_a_running_one_is_asked_to_stop(coordinator):
+    waiting = await coordinator.submit()
+    reply = await coordinator.ask(
+        "alice", coordinator.tasks.cancel, commands.CancelTask(waiting, "no")
+    )
+    coordinator.store.let_through()
+    assert coordinator.answer(reply, commands.Cancelled).result.ended is True
+    worker = await coordinator.register()
+    assert coordinator.pushed() == []
+    running = await coordinator.submit()
+    await coordinator.ask("alice", coordinator.tasks.cancel, commands.CancelTask(running))
+    coordinator.store.let_through()
+    assert coordinator.sent[-2][0] == f"mito.control.{worker}"
+    reply = await coordinator.ask("alice", coordinator.tasks.cancel, commands.CancelTask(waiting))
+    coordinator.store.let_through()
+    assert coordinator.answer(reply).error.code == "conflict.state"
+    assert waiting not in coordinator.world.tasks
+
+
+async def test_an_upload_over_the_quota_is_refused_and_one_that_is_larger_than_declared_deleted(
+    coordinator,
+):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 17 * 1000**3)
+    reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+    coordinator.store.let_through()
+    assert coordinator.answer(reply).error.code == "limit_reached"
+    wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 10)
+    reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+    coordinator.store.let_through()
+    granted = coordinator.answer(reply, work.UploadGranted).result
+    coordinator.objects.sizes[granted.object_name] = 11
+    stored = work.StoredArtifact(ArtifactKind.RESULT, granted.object_name, 10, "0" * 64)
+    report = work.TaskReport(task, "alice", 1, artifacts=[stored])
+    assert await coordinator.report(worker, report) == [""]
+    assert coordinator.store.topics()[-1] == ["task.warned"]
+    for background in list(coordinator.core.background):
+        await background
+    assert coordinator.objects.deleted == [granted.object_name]
+    assert coordinator.world.used_bytes.get("alice", 0) == 0
+
+
+async def test_a_renewal_pushes_again_what_the_worker_does_not_hold_and_names_what_is_foreign(
+    coordinator,
+):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    stranger = work.Held("0-0", "alice", 1)
+    reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew([stranger]))
+    coordinator.store.let_through()
+    assert [a.task for a in coordinator.pushed()] == [task, task]
+    assert coordinator.answer(reply, work.Renewed).result.foreign == [stranger]
+
+
+async def test_a_lease_that_is_over_makes_a_worker_lost_and_not_a_moment_before(coordinator):
+    worker = await coordinator.register()
+    leases = {worker: 600.0}
+    coordinator.clock.seconds += 601.9
+    assert coordinator.core.leases.expired(leases) == []
+    coordinator.clock.seconds += 0.2
+    assert coordinator.core.leases.expired(leases) == [worker]
+
+
+async def test_the_world_is_a_fold_of_what_is_stored(coordinator):
+    worker = await coordinator.register(slots=2)
+    tasks = [await coordinator.submit(priority=p) for p in (0, 1, 2, 3)]
+    await coordinator.report(worker, coordinator.ended(tasks[0], number=3))
+    await coordinator.ask("alice", coordinator.tasks.cancel, commands.CancelTask(tasks[3]))
+    coordinator.store.let_through()
+    world, replayed = coordinator.world, coordinator.replayed()
+    for name in vars(world):
+        if name == "attempts":
+            continue  # a worker without attempts may have an empty set or none
+        assert getattr(replayed, name) == getattr(world, name), name
+    assert {w: a for w, a in replayed.attempts.items() if a} == {
+        w: a for w, a in world.attempts.items() if a
+    }
+
+
+async def test_more_commits_than_the_writer_takes_wait_in_order(coordinator):
+    coordinator.store.room = 0
+    body = commands.SubmitMany([commands.SubmitTask(("true",), str(n)) for n in range(3)])
+    reply = await coordinator.ask("alice", coordinator.tasks.submit_many, body)
+    assert coordinator.store.waiting == 0
+    coordinator.store.room = 500
+    await coordinator.submit(key="last")
+    numbers = [
+        msg.result.number
+        for msg in [coordinator.answer(reply, commands.SubmittedMany)]
+        for msg in [type("R", (), {"result": r.submitted}) for r in msg.result.results]
+    ]
+    assert numbers == [1, 2, 3]
+    assert [position for position, _, _ in coordinator.store.stored] == list(
+        range(1, len(coordinator.store.stored) + 1)
+    )
