@@ -79,7 +79,7 @@ def shapes_block(_: Path) -> str:
 
 def subjects_block(_: Path) -> str:
     """Every subject, as its module draws them."""
-    _, _, drawing = (subjects.__doc__ or "").partition("\n\n")
+    drawing = (subjects.__doc__ or "").partition("\n\n")[2]
     return f"```\n{drawing.strip()}\n```"
 
 
