@@ -30,16 +30,24 @@ SUBJECTS = {
 _BLOCK = re.compile(r"(<!-- made from [^:]+: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def fill(page: str) -> str:
+def fill(page: str, folder: Path) -> str:
     """Return a page with all its made blocks as the code is now.
+
+    Args:
+        page: The text of the page.
+        folder: Where the page lies.
 
     Raises:
         KeyError: A block has a name that nothing here makes.
     """
-    return _BLOCK.sub(lambda match: f"{match[1]}\n{BLOCKS[match[2]]()}\n\n{match[3]}", page)
+
+    def made(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{BLOCKS[match[2]](folder)}\n\n{match[3]}"
+
+    return _BLOCK.sub(made, page)
 
 
-def events_block() -> str:
+def events_block(_: Path) -> str:
     """Every event: stored name, meaning and fields, by aggregate."""
     parts: list[str] = []
     for aggregate in catalogue.AGGREGATES:
@@ -54,7 +62,7 @@ def events_block() -> str:
     return "\n".join(parts).rstrip()
 
 
-def shapes_block() -> str:
+def shapes_block(_: Path) -> str:
     """Every struct and enumeration that a field of an event has, in the order of use."""
     rows = ["| type | values or fields |", "|---|---|"]
     for shape in _shapes(catalogue.EVENTS.values()):
@@ -69,24 +77,34 @@ def shapes_block() -> str:
     return "\n".join(rows)
 
 
-def subjects_block() -> str:
+def subjects_block(_: Path) -> str:
     """Every subject, as its module draws them."""
-    _, _, drawing = (subjects.__doc__ or "").partition("\n\n")
+    drawing = (subjects.__doc__ or "").partition("\n\n")[2]
     return f"```\n{drawing.strip()}\n```"
 
 
-def errors_block() -> str:
+def errors_block(_: Path) -> str:
     """Every error: code, class and meaning, children below their parent."""
     rows = ["| code | in the SDK | meaning |", "|---|---|---|"]
     rows += [f"| `{cls.code}` | {cls.__name__} | {_prose(cls)} |" for cls in _family(MitosisError)]
     return "\n".join(rows)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
+def decisions_block(folder: Path) -> str:
+    """Every record in the folder, by its first line."""
+    rows = ["| record |", "|---|"]
+    for path in sorted(folder.glob("[0-9]*.md")):
+        title = path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        rows.append(f"| [{title}]({path.name}) |")
+    return "\n".join(rows)
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {
     "events": events_block,
     "shapes": shapes_block,
     "subjects": subjects_block,
     "errors": errors_block,
+    "decisions": decisions_block,
 }
 
 
@@ -182,7 +200,7 @@ def main(arguments: list[str]) -> int:
     stale = []
     for path in sorted(folder.rglob("*.md")):
         page = path.read_text(encoding="utf-8")
-        filled = fill(page)
+        filled = fill(page, path.parent)
         if filled != page:
             stale.append(path)
             if not check:

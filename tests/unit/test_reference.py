@@ -10,7 +10,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.name)
 def test_a_page_says_what_the_code_says(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert reference.fill(text) == text, "stale: run `just docs`"
+    assert reference.fill(text, page.parent) == text, "stale: run `just docs`"
 
 
 def test_every_block_stands_on_a_page() -> None:
@@ -32,6 +32,6 @@ def test_a_stale_page_is_found_and_brought_up_to_date(tmp_path: Path) -> None:
     assert reference.main(["--check", str(tmp_path)]) == 0
 
 
-def test_a_block_that_nothing_makes_is_a_mistake() -> None:
+def test_a_block_that_nothing_makes_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
-        reference.fill("<!-- made from x: weather -->\n<!-- end -->")
+        reference.fill("<!-- made from x: weather -->\n<!-- end -->", tmp_path)

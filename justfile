@@ -1,0 +1,51 @@
+# Recipes for people who work on Mitosis; `just` comes with the extra `test`.
+
+bin := if env("VIRTUAL_ENV", "") != "" { env("VIRTUAL_ENV") / "bin" } else { justfile_directory() / ".venv/bin" }
+
+[private]
+default:
+    @just --list --unsorted
+
+# Make .venv with everything, so that changes are seen at once
+setup:
+    python3 -m venv .venv
+    .venv/bin/pip install --editable '.[test]'
+
+# Run the whole platform in a scratch folder with a small campaign
+demo *args:
+    {{ bin }}/mito demo {{ args }}
+
+# Keep a platform running on this machine
+up *args:
+    {{ bin }}/mito up {{ args }}
+
+# The quick tests: rules and properties, no services
+test *args:
+    {{ bin }}/pytest tests/unit tests/properties {{ args }}
+
+# All tests, the long ones at full size
+test-all *args:
+    {{ bin }}/pytest --full {{ args }}
+
+# Lint, format and import directions
+lint:
+    {{ bin }}/ruff check .
+    {{ bin }}/ruff format --check .
+    {{ bin }}/lint-imports --no-cache
+
+# Bring the format in order
+fmt:
+    {{ bin }}/ruff check --fix .
+    {{ bin }}/ruff format .
+
+# Types, strictly
+types:
+    {{ bin }}/mypy
+
+# Measure: tasks per second and round trips (--quick for the short form)
+bench *args:
+    {{ bin }}/python -m bench {{ args }}
+
+# Bring the generated parts of docs/ up to date
+docs:
+    {{ bin }}/python -m mitosis.testing.reference docs
