@@ -135,6 +135,11 @@ async def last_message(nc: Client, stream: str, subject: str) -> StoredMessage |
     return await _get(nc, stream, {"last_by_subj": subject})
 
 
+async def next_message(nc: Client, stream: str, subject: str, start: int) -> StoredMessage | None:
+    """Return the first message on a subject from a position on, as the leader has it, or None."""
+    return await _get(nc, stream, {"seq": start, "next_by_subj": subject})
+
+
 async def _get(nc: Client, stream: str, body: dict[str, Any]) -> StoredMessage | None:
     try:
         answer = await request(nc, f"$JS.API.STREAM.MSG.GET.{stream}", body)
