@@ -49,14 +49,14 @@ _MAX_DESCRIPTORS = 16
 _HEADER = 4
 
 
-class Closed(Exception):  # noqa: N818 - an event, not a mistake
+class Closed(Exception):
     """The other end is gone. Any error of the socket means this.
 
     A peer that dies with messages unread resets the connection instead of ending it.
     """
 
 
-class Overflow(Exception):  # noqa: N818 - the peer's fault, not ours
+class Overflow(Exception):
     """The other end has not read for so long that the queue is full."""
 
 
@@ -167,7 +167,9 @@ class Channel:
     def receive_with_descriptors(self) -> list[Message]:
         """As `receive`, also collecting descriptors sent along."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self.sock, _RECEIVE_BYTES, _MAX_DESCRIPTORS)
+            data, descriptors, _, _ = socket.recv_fds(
+                self.sock, _RECEIVE_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as problem:
