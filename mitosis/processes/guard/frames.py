@@ -6,6 +6,7 @@ never block; what the socket refuses waits in a bounded queue.
 """
 
 import marshal
+import os
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -167,14 +168,15 @@ class Channel:
     def receive_with_descriptors(self) -> list[Message]:
         """As `receive`, also collecting descriptors sent along."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(
-                self.sock, _RECEIVE_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            data, descriptors, _, _ = socket.recv_fds(self.sock, _RECEIVE_BYTES, _MAX_DESCRIPTORS)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as problem:
             raise Closed(str(problem)) from problem
-        self.descriptors.extend(descriptors)
+        for descriptor in descriptors:
+            # recv_fds of Python 3.11 drops its flags, so not by MSG_CMSG_CLOEXEC.
+            os.set_inheritable(descriptor, False)
+            self.descriptors.append(descriptor)
         return self._take(data)
 
     def _take(self, data: bytes) -> list[Message]:
