@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mitosis.errors import WorkerFault
 from mitosis.processes.guard import frames
 from mitosis.processes.guard.frames import Closed, Message
 from mitosis.processes.guard.linux import machine_clock
@@ -32,10 +33,6 @@ _MAX_FAILED_STARTS = 5
 _SWEEP_SECONDS = 0.005
 _UNANSWERED_PINGS = 3
 _KEPT_ASIDE = 1000
-
-
-class EngineError(RuntimeError):
-    """The engine cannot do what was asked: not started, no free slot, helpers do not come up."""
 
 
 class Engine:
@@ -94,7 +91,7 @@ class Engine:
         """Start the helpers; returns when every slot is free.
 
         Raises:
-            EngineError: they do not come up within 30 s.
+            WorkerFault: they do not come up within 30 s.
             OSError: the root folder cannot be made, or no process can be had.
         """
         self._loop = asyncio.get_running_loop()
@@ -112,7 +109,7 @@ class Engine:
                 await self._ready.wait()
         except TimeoutError as problem:
             await self.close(0.0)
-            raise EngineError(f"the runners are not ready after {_START_SECONDS} s") from problem
+            raise WorkerFault(f"the runners are not ready after {_START_SECONDS} s") from problem
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
 
     @property
@@ -120,10 +117,10 @@ class Engine:
         """What this machine can guarantee, as probed by the guardian.
 
         Raises:
-            EngineError: the engine is not started.
+            WorkerFault: the engine is not started.
         """
         if self._abilities is None or not self._abilities.done():
-            raise EngineError("the engine is not started")
+            raise WorkerFault("the engine is not started")
         return self._abilities.result()
 
     @property
@@ -162,7 +159,7 @@ class Engine:
                 when it has taken what it needs from the folder.
 
         Raises:
-            EngineError: no slot is free.
+            WorkerFault: no slot is free.
             ValueError: the spec is out of bounds.
         """
         spec.check()
@@ -172,7 +169,7 @@ class Engine:
         """Take a free slot whose folder is to be filled before the start.
 
         Raises:
-            EngineError: no slot is free.
+            WorkerFault: no slot is free.
         """
         slot = self._take()
         slot.state = SlotState.RESERVED
@@ -195,7 +192,7 @@ class Engine:
         """Stop all runs (cause `shutdown`), deliver their results, end the helpers.
 
         Raises:
-            EngineError: a helper did not end in time: something of a task is still alive.
+            WorkerFault: a helper did not end in time: something of a task is still alive.
         """
         self._closing = True
         running = [run for run in self.runs if run.outcome is None]
@@ -214,7 +211,7 @@ class Engine:
 
     def _take(self) -> Slot:
         if self.free_slots == 0:
-            raise EngineError("the engine is closing" if self._closing else "no slot is free")
+            raise WorkerFault("the engine is closing" if self._closing else "no slot is free")
         return self._free.popleft()
 
     def _launch_guardian(self) -> None:
@@ -361,7 +358,7 @@ class Engine:
                 async with asyncio.timeout(_QUIT_SECONDS):
                     await self._guardian_gone.wait()
             except TimeoutError as problem:
-                raise EngineError(f"helpers are alive {_QUIT_SECONDS} s after the end") from problem
+                raise WorkerFault(f"helpers are alive {_QUIT_SECONDS} s after the end") from problem
         for slot in self._slots:
             slot.detach()
         if self._reapers:

@@ -6,6 +6,7 @@ never block; what the socket refuses waits in a bounded queue.
 """
 
 import marshal
+import os
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -49,14 +50,14 @@ _MAX_DESCRIPTORS = 16
 _HEADER = 4
 
 
-class Closed(Exception):  # noqa: N818 - an event, not a mistake
+class Closed(Exception):
     """The other end is gone. Any error of the socket means this.
 
     A peer that dies with messages unread resets the connection instead of ending it.
     """
 
 
-class Overflow(Exception):  # noqa: N818 - the peer's fault, not ours
+class Overflow(Exception):
     """The other end has not read for so long that the queue is full."""
 
 
@@ -172,7 +173,10 @@ class Channel:
             return []
         except OSError as problem:
             raise Closed(str(problem)) from problem
-        self.descriptors.extend(descriptors)
+        for descriptor in descriptors:
+            # recv_fds of Python 3.11 drops its flags, so not by MSG_CMSG_CLOEXEC.
+            os.set_inheritable(descriptor, False)
+            self.descriptors.append(descriptor)
         return self._take(data)
 
     def _take(self, data: bytes) -> list[Message]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mitosis.processes.engine import EngineError
+from mitosis.errors import WorkerFault
 from mitosis.processes.runs import Exited, RunResult, RunSpec, Signaled, SpawnFailed
 
 from .conftest import PATH, Bench, names, tool, until
@@ -166,7 +166,7 @@ async def test_callbacks_and_futures_tell_the_same(bench: Bench) -> None:
 
     spec = RunSpec(argv=["sh", "-c", "exit 5"], env={"PATH": PATH})
     run = bench.engine.start_task(spec, on_started=lambda r: told.append(r.pid), on_ended=ended)
-    with pytest.raises(EngineError, match="no slot is free"):
+    with pytest.raises(WorkerFault, match="no slot is free"):
         bench.engine.start_task(spec)
     with pytest.raises(RuntimeError, match="after its end"):
         run.release()

@@ -1,0 +1,218 @@
+"""What a worker ran dies with it, however it and its helpers die."""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import marked, wait_until
+
+PROGRAM = Path(__file__).with_name("worker_program.py")
+REPOSITORY = Path(__file__).parents[3]
+#: Five processes that resist: a child, a daemon, and a daemon's daemon, none of which heeds TERM.
+NASTY = """
+import os, signal, time
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+limit = time.monotonic() + 30
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.setsid()
+        os.fork()
+elif os.fork() != 0:
+    time.sleep(0.1)
+    print("ready", flush=True)
+while time.monotonic() < limit:
+    time.sleep(0.2)
+"""
+
+
+class Worker:
+    """A running worker program and those that it started."""
+
+    def __init__(self, folder: Path, **wanted: Any) -> None:
+        self.mark = f"mark-{uuid.uuid4()}"
+        self.lock = folder / "lock"
+        wanted = {"root": str(folder / "root"), "lock": str(self.lock), "mark": self.mark,
+                  "slots": 2, "python": NASTY, **wanted}  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), json.dumps(wanted).replace("{mark}", self.mark)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        said = self.read()
+        self.guardian: int = said["guardian"]
+        self.runners: list[int] = said["runners"]
+
+    def read(self) -> Any:
+        """The next line that it says."""
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], 20)[0], "the worker says nothing"
+        return json.loads(self.process.stdout.readline())
+
+    def kill(self, *pids: int) -> None:
+        """Kill at once: nobody of them sees another one die."""
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+    def all_dead(self) -> bool:
+        """Whether nothing of the tasks is alive."""
+        return not marked(self.mark)
+
+    def helpers_dead(self) -> bool:
+        """Whether guardian and runners are gone, by the lock that they all hold."""
+        with self.lock.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    def end(self) -> None:
+        """Nothing survives a test."""
+        for pid in (self.process.pid, self.guardian, *self.runners, *marked(self.mark)):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait(20)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def begin(**wanted: Any) -> Worker:
+        workers.append(Worker(tmp_path, **wanted))
+        assert len(marked(workers[-1].mark)) == 5 * wanted.get("slots", 2)
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        worker.end()
+
+
+KILLED: dict[str, Callable[[Worker], list[int]]] = {
+    "worker": lambda w: [w.process.pid],
+    "worker and runners": lambda w: [w.process.pid, *w.runners],
+    "worker and guardian": lambda w: [w.process.pid, w.guardian],
+    "worker and one runner": lambda w: [w.process.pid, w.runners[0]],
+}
+
+
+@pytest.mark.parametrize("who", KILLED)
+def test_nothing_of_a_killed_worker_survives(start: Callable[..., Worker], who: str) -> None:
+    worker = start()
+    assert not worker.helpers_dead()
+    worker.kill(*KILLED[who](worker))
+    wait_until(worker.all_dead, 10)
+    wait_until(worker.helpers_dead, 10)
+
+
+def test_a_lock_says_when_everything_is_dead(start: Callable[..., Worker]) -> None:
+    worker = start()
+    worker.kill(worker.process.pid)
+    wait_until(worker.helpers_dead, 10)
+    assert worker.all_dead(), "the helpers hold the lock until the tasks are dead"
+
+
+def test_guardian_and_runners_killed_together_are_swept_by_a_worker_that_is_a_subreaper(
+    start: Callable[..., Worker],
+) -> None:
+    worker = start(subreaper=True)
+    worker.kill(worker.guardian, *worker.runners)
+    wait_until(worker.all_dead, 10)
+    assert worker.read() == ["own", "own"]
+    assert worker.process.wait(20) == 0
+
+
+def test_messages_that_the_worker_had_not_read_save_nothing(start: Callable[..., Worker]) -> None:
+    worker = start(unread=True)
+    worker.kill(worker.process.pid)
+    wait_until(worker.all_dead, 10)
+    wait_until(worker.helpers_dead, 10)
+
+
+def test_a_forked_copy_of_the_worker_keeps_no_task_alive(start: Callable[..., Worker]) -> None:
+    worker = start(copy=True)
+    worker.kill(worker.process.pid)
+    wait_until(worker.all_dead, 10)
+    [copy] = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and worker.mark.encode() in _command(entry)
+    ]
+    os.kill(copy, signal.SIGKILL)
+    wait_until(worker.helpers_dead, 10)
+
+
+def test_a_frozen_worker_loses_its_tasks_at_the_end_of_the_lease(
+    start: Callable[..., Worker],
+) -> None:
+    worker = start(lease=2.0)
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    begin = time.monotonic()
+    wait_until(worker.all_dead, 10)
+    assert time.monotonic() - begin < 4
+    os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.read() == ["lease", "lease"]
+    assert worker.process.wait(20) == 0
+
+
+def test_the_epitaph_is_spoken_when_everything_is_dead(
+    start: Callable[..., Worker], tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    script = f"grep -lz MARK={{mark}} /proc/[0-9]*/environ > {said}.new; mv {said}.new {said}"
+    worker = start(epitaph=["sh", "-c", script])
+    worker.kill(worker.process.pid)
+    wait_until(said.exists, 10)
+    assert said.read_text() == ""
+    wait_until(worker.helpers_dead, 10)
+
+
+def test_a_worker_that_ends_in_order_leaves_no_epitaph(
+    start: Callable[..., Worker], tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    worker = start(epitaph=["touch", str(said)], lease=0.5)
+    assert worker.read() == ["lease", "lease"]
+    assert worker.process.wait(20) == 0
+    wait_until(worker.helpers_dead, 10)
+    assert not said.exists()
+
+
+def test_signals_of_a_terminal_and_of_a_service_stop_do_not_reach_the_helpers(
+    start: Callable[..., Worker],
+) -> None:
+    worker = start()
+    for pid in (worker.guardian, *worker.runners):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(pid, number)
+        os.kill(pid, 0)
+        assert os.getsid(pid) == worker.guardian
+    assert not worker.helpers_dead()
+    assert len(marked(worker.mark)) == 10
+
+
+def _command(process: Path) -> bytes:
+    try:
+        return (process / "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,73 @@
+"""A worker to be killed: runs one script in each slot, says who its helpers are, and waits.
+
+Its arguments are one JSON object: root, slots, python (script), mark, and options of the engine.
+"""
+
+import asyncio
+import fcntl
+import json
+import multiprocessing
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mitosis.processes.engine import Engine
+from mitosis.processes.guard import frames
+from mitosis.processes.launch import become_subreaper
+from mitosis.processes.runs import RunSpec
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def stand_still() -> None:
+    time.sleep(20)
+
+
+async def main(wanted: dict[str, Any]) -> None:
+    if wanted.get("subreaper"):
+        become_subreaper()
+    lock = os.open(wanted["lock"], os.O_WRONLY | os.O_CREAT)  # held until death
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    engine = Engine(
+        wanted["slots"],
+        Path(wanted["root"]),
+        lock_fds=[lock],
+        epitaph=wanted.get("epitaph", ()),
+        epitaph_env={"PATH": os.defpath},
+        adopts_orphans=bool(wanted.get("subreaper")),
+    )
+    await engine.start()
+    if "lease" in wanted:
+        engine.renew(wanted["lease"])
+    env = {"PATH": os.environ["PATH"], "MARK": wanted["mark"]}
+    spec = RunSpec(argv=[sys.executable, "-S", "-E", "-c", wanted["python"]], env=env)
+    runs = [engine.start_task(spec) for _ in range(wanted["slots"])]
+    for run in runs:
+        while b"ready" not in await run.tail("stdout", 100):
+            assert run.outcome is None
+    if wanted.get("copy"):
+        multiprocessing.get_context("fork").Process(target=stand_still, daemon=True).start()
+    said = {"guardian": engine.guardian_pid, "runners": children(engine.guardian_pid)}
+    say(said)
+    if wanted.get("unread"):
+        # Questions whose answers nobody reads: the loop stands still with a full socket.
+        for run in runs:
+            for _ in range(50):
+                run._slot.send((frames.PING, 1))
+        stand_still()
+    results = [await run.result() for run in runs]
+    say([result.cause for result in results])
+    await engine.close(0.0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))
