@@ -129,7 +129,7 @@ class Platform:
             sync_always=self._options.sync_always,
             log_folder=folder.logs,
         )
-        postgres = EmbeddedPostgres(folder.postgres, log_folder=folder.logs)
+        postgres = EmbeddedPostgres(folder.postgres, log_folder=folder.logs, passage=folder.path)
         s3 = EmbeddedS3(folder.s3, keys=credentials.s3, log_folder=folder.logs)
         return nats, postgres, s3
 
