@@ -76,7 +76,7 @@ def hand_over(folder: Path, identity: Identity) -> None:
 
 
 def open_passage(passage: Path | None, identity: Identity) -> None:
-    """Lets other users through a folder of ours (not see what it holds) when the identity needs it."""
+    """Lets other users pass a folder of ours, not see what it holds, if the identity needs it."""
     if passage is not None and identity.owner is not None:
         passage.chmod(0o711)
 
