@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from mitosis.services.platform.binaries import postgres_folder
 from mitosis.services.platform.failures import FolderInUse, FolderRefused, ServerFailed
-from mitosis.services.platform.identity import Identity, candidates, choose, hand_over
+from mitosis.services.platform.identity import Identity, candidates, choose, hand_over, open_passage
 from mitosis.services.platform.process import (
     ChildProcess,
     StopStep,
@@ -59,6 +59,7 @@ class EmbeddedPostgres(EmbeddedServer):
         folder: Holds the cluster.
         log_folder: Default: the folder itself.
         identities: As whom to run, first that works; default by `identity.candidates`.
+        passage: A parent folder of ours that other users may be let through, if need be.
         durable: False skips syncs to disk; for tests only.
     """
 
@@ -71,12 +72,14 @@ class EmbeddedPostgres(EmbeddedServer):
         *,
         log_folder: Path | None = None,
         identities: list[Identity] | None = None,
+        passage: Path | None = None,
         durable: bool = True,
     ) -> None:
         super().__init__(folder, log_folder)
         self._cluster = self.folder / "cluster"
         self._identities = identities
         self._sockets = SocketFolder(self.folder / "run")
+        self._passage = passage
         self._durable = durable
 
     @property
@@ -91,7 +94,8 @@ class EmbeddedPostgres(EmbeddedServer):
     async def _serve(self) -> ChildProcess:
         programs = postgres_folder()
         tries = self._identities if self._identities is not None else candidates()
-        identity, version = await choose(programs / "postgres", self._cluster, tries)
+        identity, version = await choose(programs / "postgres", self.folder, tries, self._passage)
+        open_passage(self._passage, identity)
         if not self._cluster.exists():
             await self._initialise(programs, identity)
         self._require_version(version)

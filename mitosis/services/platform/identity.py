@@ -40,15 +40,23 @@ def candidates() -> list[Identity]:
     return inside + outside
 
 
-async def choose(program: Path, folder: Path, tries: list[Identity]) -> tuple[Identity, str]:
+async def choose(
+    program: Path, folder: Path, tries: list[Identity], passage: Path | None = None
+) -> tuple[Identity, str]:
     """Returns the first identity under which the program runs, and the program's version line.
+
+    Args:
+        program: What is to run.
+        folder: Its folder, which may be handed over; other users must be able to reach it.
+        tries: The identities, best first.
+        passage: A parent folder of ours that may be opened for passing through (0711).
 
     Raises:
         ServerFailed: none works; the message says why for each and what to do.
     """
     reasons = []
     for identity in tries:
-        reason = _unreachable(folder, identity)
+        reason = _unreachable(folder, identity, passage)
         if reason is None:
             status, text = await _probe(program, folder, identity)
             if status == 0:
@@ -67,6 +75,12 @@ def hand_over(folder: Path, identity: Identity) -> None:
         os.chown(folder, *identity.owner)
 
 
+def open_passage(passage: Path | None, identity: Identity) -> None:
+    """Lets other users pass a folder of ours, not see what it holds, if the identity needs it."""
+    if passage is not None and identity.owner is not None:
+        passage.chmod(0o711)
+
+
 def _user(name: str) -> pwd.struct_passwd | None:
     try:
         return pwd.getpwnam(name)
@@ -74,12 +88,14 @@ def _user(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _unreachable(folder: Path, identity: Identity) -> str | None:
-    """Names the parent folder that the other user may not pass; it is never opened for them."""
+def _unreachable(folder: Path, identity: Identity, passage: Path | None) -> str | None:
+    """Names the parent folder that the other user may not pass; only `passage` may be opened."""
     if identity.owner is None:
         return None
     uid, gid = identity.owner
     for parent in folder.resolve().parents:
+        if passage is not None and parent == passage.resolve():
+            continue
         info = parent.stat()
         bit = 0o100 if info.st_uid == uid else 0o010 if info.st_gid == gid else 0o001
         if not info.st_mode & bit:

@@ -132,7 +132,8 @@ def launch_line(
 ) -> list[str]:
     """Returns the arguments that run a command through the launcher, as a child of this process."""
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER)]
-    life = [str(os.getpid()), str(int(death_signal)), identity]
+    guard = "kernel" if sys.platform == "linux" else "watcher"
+    life = [str(os.getpid()), str(int(death_signal)), guard, identity]
     return [*launcher, *life, *(str(part) for part in command)]
 
 

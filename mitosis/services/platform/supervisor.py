@@ -11,6 +11,7 @@ from typing import Self
 
 import msgspec
 
+from mitosis.errors import Misconfigured
 from mitosis.nats.nkeys import issuer_account
 from mitosis.nats.server_config import CalloutConfig, write_private
 from mitosis.services.platform.credentials import ADMIN_USER, Credentials
@@ -129,7 +130,7 @@ class Platform:
             sync_always=self._options.sync_always,
             log_folder=folder.logs,
         )
-        postgres = EmbeddedPostgres(folder.postgres, log_folder=folder.logs)
+        postgres = EmbeddedPostgres(folder.postgres, log_folder=folder.logs, passage=folder.path)
         s3 = EmbeddedS3(folder.s3, keys=credentials.s3, log_folder=folder.logs)
         return nats, postgres, s3
 
@@ -226,8 +227,12 @@ class Platform:
 
     def _remove_ready_file(self) -> None:
         # Whoever waits for the file must not take that of an earlier run for this one's.
-        if self._options.ready_file is not None:
-            self._options.ready_file.unlink(missing_ok=True)
+        path = self._options.ready_file
+        if path is None:
+            return
+        if not path.absolute().parent.is_dir() or path.is_dir():
+            raise Misconfigured(f"the ready file {path} cannot be written: give a file in a folder")
+        path.unlink(missing_ok=True)
 
     async def _bound_logs(self) -> None:
         while True:
@@ -237,7 +242,8 @@ class Platform:
 
     async def stop(self) -> None:
         """Stops everything in order, with bounds, and lets go of the folder."""
-        self._remove_ready_file()
+        if self._options.ready_file is not None:
+            self._options.ready_file.unlink(missing_ok=True)
         for duty in self._duties:
             duty.cancel()
         await asyncio.gather(*(keeper.release() for keeper in self._keepers))
@@ -245,8 +251,13 @@ class Platform:
         await asyncio.gather(*(self._end(child, run) for child, run in coordinator_last[:-1]))
         for child, run in coordinator_last[-1:]:
             await self._end(child, run)
-        await asyncio.gather(*(self._stop_server(server) for server in self._servers))
+        outcomes = await asyncio.gather(
+            *(self._stop_server(server) for server in self._servers), return_exceptions=True
+        )
         self._folder.close()
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def _end(self, child: Child, current: list[ChildProcess]) -> None:
         gently = [StopStep(signal.SIGTERM, child.stop_seconds)]

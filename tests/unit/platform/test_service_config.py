@@ -2,8 +2,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mitosis.errors import Misconfigured
 from mitosis.services.platform.binaries import nats_server, postgres_folder, weed
@@ -23,8 +21,24 @@ ADDRESSES = Addresses(
 )
 
 
-@given(st.dictionaries(st.sampled_from("abc"), st.text() | st.integers(-9, 9) | st.booleans()))
-def test_what_is_written_is_read_back(values: dict[str, str | int]) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "plain",
+        'a"b',
+        "a\\b",
+        "\x00\x1f\x7f",
+        "tab\tline\nend\r",
+        "é 日本 🧬",
+        "#'",
+        -3,
+        0.5,
+        True,
+    ],
+)
+def test_what_is_written_is_read_back(value: str | float) -> None:
+    values = {"first": value, "last": "unharmed"}
     assert tomllib.loads(toml_text(values)) == values
 
 
