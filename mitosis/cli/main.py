@@ -4,7 +4,6 @@ Nothing that a user can cause ends in a traceback: usage, rejections, services t
 interruption, a reader that has gone.
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +33,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing_streams()
     tokens, as_json = take_json(list(sys.argv[1:] if argv is None else argv))
     current.set(Invocation(json=as_json))
-    logging.basicConfig(level=logging.WARNING, format="mito: %(message)s", stream=sys.stderr)
     try:
         status = guarded(tokens)
         flush()

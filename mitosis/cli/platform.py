@@ -1,13 +1,20 @@
 """`mito up`, `mito demo`: a whole platform on this machine."""
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from mitosis.cli.exit_codes import DONE, FAILED
 from mitosis.cli.invocation import UsageError, current
+from mitosis.cli.output.screen import flush, show, write
+from mitosis.cli.output.values import to_json
 from mitosis.cli.parameters import Flag
 from mitosis.config.platform import DemoOptions, PlatformOptions
+
+if TYPE_CHECKING:
+    from mitosis.services.platform import ReadyNotice
 
 
 def up(
@@ -31,20 +38,19 @@ def up(
         nats_port: The port of NATS; default: 4222 if free, else a free one.
         log_level: The least level that is logged.
     """
+    _check_counts(workers, 0, slots)
     from mitosis.bootstrap import run_platform
 
-    _check_counts(workers, slots)
-    return run_platform(
-        PlatformOptions(
-            data=data,
-            workers=workers,
-            slots=slots,
-            ready_file=ready_file,
-            bind=bind,
-            nats_port=nats_port,
-            log_level=log_level,
-        )
+    options = PlatformOptions(
+        data=data,
+        workers=workers,
+        slots=slots,
+        ready_file=ready_file,
+        bind=bind,
+        nats_port=nats_port,
+        log_level=log_level,
     )
+    return run_platform(options, _announce)
 
 
 def demo(
@@ -58,14 +64,38 @@ def demo(
         workers: How many workers to run.
         keep: Keep the scratch folder and say where it is.
     """
+    # One cell of the campaign is run on two different workers.
+    _check_counts(workers, 2, 1)
     from mitosis.bootstrap import run_demo
+    from mitosis.cli.output.demo import DemoScreen, print_report
 
-    _check_counts(workers, 1)
-    return run_demo(DemoOptions(workers=workers, keep=keep, json=current.get().json))
+    as_json = current.get().json
+    report = run_demo(DemoOptions(workers=workers, keep=keep, json=as_json), DemoScreen())
+    if as_json:
+        write(to_json(report))
+    else:
+        print_report(report)
+    return FAILED if report.problems else DONE
 
 
-def _check_counts(workers: int, slots: int) -> None:
-    if workers < 0:
-        raise UsageError(f"--workers is {workers}: it must be 0 or more")
+def _announce(notice: "ReadyNotice") -> None:
+    client = f"mito client -c {shlex.quote(notice.http)}"
+    password = f'"$(cat {shlex.quote(notice.admin_password_file)})"'
+    show(
+        notice,
+        lambda: [
+            f"The platform is running; its data is in {notice.data}. Ctrl-C stops it.",
+            "Log in from another terminal:",
+            f"  {client} auth {notice.admin_user} {password}",
+            "Then, for example:",
+            f"  {client} submit -- echo hello",
+        ],
+    )
+    flush()
+
+
+def _check_counts(workers: int, fewest: int, slots: int) -> None:
+    if workers < fewest:
+        raise UsageError(f"--workers is {workers}: it must be {fewest} or more")
     if slots < 1:
         raise UsageError(f"--slots is {slots}: it must be 1 or more")

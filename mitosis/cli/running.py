@@ -1,6 +1,5 @@
 """Running one action of the client, with its log-in."""
 
-import asyncio
 import getpass
 import sys
 from collections.abc import Awaitable, Callable
@@ -46,9 +45,13 @@ def with_client(action: Callable[["MitoClient"], Awaitable[T]], *, log_in: bool 
     Raises:
         MitosisError: Of the client.
     """
+    config = client_config()
+    import asyncio
+    import logging
+
     from mitosis.client.client import MitoClient
 
-    config = client_config()
+    logging.basicConfig(level=logging.WARNING, format="mito: %(message)s", stream=sys.stderr)
 
     async def run() -> T:
         client = MitoClient(config)

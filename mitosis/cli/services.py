@@ -94,9 +94,10 @@ def coordinator(
         log_level: The least level that is logged, default to info.
         file_log: Enable logging to file.
     """
+    settings = _coordinator_config(config, _given(locals()))
     from mitosis.bootstrap import run_coordinator
 
-    return run_coordinator(_coordinator_config(config, _given(locals())))
+    return run_coordinator(settings)
 
 
 def projector(
@@ -124,9 +125,10 @@ def projector(
         log_level: The least level that is logged, default to info.
         file_log: Enable logging to file.
     """
+    settings = _coordinator_config(config, _given(locals()))
     from mitosis.bootstrap import run_projector
 
-    return run_projector(_coordinator_config(config, _given(locals())))
+    return run_projector(settings)
 
 
 def worker(
@@ -171,11 +173,12 @@ def worker(
         file_log: Enable logging to file.
         lifetime: The lifetime of the worker to alive (e.g., 7d, 1year).
     """
-    from mitosis.bootstrap import run_worker
-
     flags = _given(locals())
     flags |= {"groups": parse_grants(groups)} if groups else {}
-    return run_worker(load(WorkerConfig, config=config, flags=flags).config)
+    settings = load(WorkerConfig, config=config, flags=flags).config
+    from mitosis.bootstrap import run_worker
+
+    return run_worker(settings)
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in values.items()
-        if key != "config" and not callable(value) and value is not None and value != ()
+        if key != "config" and value is not None and value != ()
     }
 
 

@@ -1,0 +1,222 @@
+"""The seed's examples, parsed by the real apps: which function is called with which values."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclopts import CycloptsError
+
+from mitosis.cli import client
+from mitosis.cli.main import root_app, take_json
+from mitosis.domain.task import ArtifactKind, Outcome, TaskState
+
+UUID = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
+
+
+def parse(line: list[str]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    tokens = line
+    if line[:1] == ["client"]:
+        _, command = client.split_options(line[1:])
+        tokens = ["client", *client.verb_first(command)]
+    command_function, bound, _ = root_app().parse_args(
+        tokens, exit_on_error=False, print_error=False
+    )
+    return command_function.__name__, bound.args, bound.kwargs
+
+
+EXAMPLES = [
+    (
+        "client submit -- echo hello",
+        ("submit", ("echo", "hello"), {}),
+    ),
+    (
+        "client submit -g test_group -t wireless,4g -l mobile,video -e TEST_KEY=1,TEST_VAL=2 "
+        "-- echo hello",
+        (
+            "submit",
+            ("echo", "hello"),
+            {
+                "group": "test_group",
+                "tags": ("wireless", "4g"),
+                "labels": ("mobile", "video"),
+                "envs": ("TEST_KEY=1", "TEST_VAL=2"),
+            },
+        ),
+    ),
+    (
+        "client submit -p -3 --timeout 1h30m --terminal -- python3 -c x -v -- --json",
+        (
+            "submit",
+            ("python3", "-c", "x", "-v", "--", "--json"),
+            {"priority": -3, "timeout": timedelta(minutes=90), "terminal": True},
+        ),
+    ),
+    (
+        "client submit -e A=1 -e B=x=y C= -t a b -t c -l -- env",
+        (
+            "submit",
+            ("env",),
+            {"envs": ("A=1", "B=x=y", "C="), "tags": ("a", "b", "c"), "labels": ()},
+        ),
+    ),
+    (
+        "client create user -u test_user_name -p test_user_password",
+        ("create_user", (), {"username": "test_user_name", "password": "test_user_password"}),
+    ),
+    (
+        "client create user --username a --password b --admin",
+        ("create_user", (), {"username": "a", "password": "b", "admin": True}),
+    ),
+    ("client create group test_group", ("create_group", ("test_group",), {})),
+    (f"client get task {UUID}", ("get_task", (UUID,), {})),
+    ("client get task lab#12", ("get_task", ("lab#12",), {})),
+    ("client get tasks -l mobile", ("get_tasks", (), {"labels": ("mobile",)})),
+    (
+        "client get tasks -c bob -g lab -t a,b -s finished,CANCELLED --outcome lost --limit 5 "
+        "--offset 2 -v",
+        (
+            "get_tasks",
+            (),
+            {
+                "creator": "bob",
+                "group": "lab",
+                "tags": ("a", "b"),
+                "state": (TaskState.FINISHED, TaskState.CANCELLED),
+                "outcome": (Outcome.LOST,),
+                "limit": 5,
+                "offset": 2,
+                "verbose": True,
+            },
+        ),
+    ),
+    (f"client get artifact {UUID} result", ("get_artifact", (UUID, ArtifactKind.RESULT), {})),
+    (
+        f"client get artifact {UUID} std-log -o out",
+        ("get_artifact", (UUID, ArtifactKind.STD_LOG), {"output": Path("out")}),
+    ),
+    (f"client get worker {UUID}", ("get_worker", (UUID,), {})),
+    ("client get workers -t wired", ("get_workers", (), {"tags": ("wired",)})),
+    ("client get group lab", ("get_group", ("lab",), {})),
+    ("client get groups", ("get_groups", (), {})),
+    (f"client manage task {UUID} cancel", ("cancel_task", (UUID,), {})),
+    (f"client manage task cancel {UUID}", ("cancel_task", (UUID,), {})),
+    (f"client manage worker {UUID} cancel -f", ("cancel_worker", (UUID,), {"force": True})),
+    ("client auth u p", ("auth", ("u", "p"), {})),
+    ("client -u me -p pw get task last", ("get_task", ("last",), {})),
+    (
+        "worker --config w.toml --groups group1,group2:write,group3:read,group4:admin -t a b",
+        (
+            "worker",
+            (),
+            {
+                "config": Path("w.toml"),
+                "groups": ("group1", "group2:write", "group3:read", "group4:admin"),
+                "tags": ("a", "b"),
+            },
+        ),
+    ),
+    (
+        "worker -c http://h:1 -u u -p p --polling-interval 5m --heartbeat-interval 30s "
+        "--lifetime 1year --file-log --log-path l --credential-path c",
+        (
+            "worker",
+            (),
+            {
+                "coordinator_addr": "http://h:1",
+                "user": "u",
+                "password": "p",
+                "polling_interval": timedelta(minutes=5),
+                "heartbeat_interval": timedelta(seconds=30),
+                "lifetime": timedelta(seconds=31_557_600),
+                "file_log": True,
+                "log_path": Path("l"),
+                "credential_path": Path("c"),
+            },
+        ),
+    ),
+    (
+        "coordinator --config c.toml --bind 0.0.0.0:8000 --db postgres://h/d --s3 http://h "
+        "--s3-access-key a --s3-secret-key b --redis redis://h --redis-worker-password x "
+        "--redis-client-password y --admin-user u --admin-password p "
+        "--access-token-private-path k --access-token-public-path q "
+        "--access-token-expires-in 2s --heartbeat-timeout 3s --log-path l --file-log",
+        (
+            "coordinator",
+            (),
+            {
+                "config": Path("c.toml"),
+                "bind": "0.0.0.0:8000",
+                "db_url": "postgres://h/d",
+                "s3_url": "http://h",
+                "s3_access_key": "a",
+                "s3_secret_key": "b",
+                "redis_url": "redis://h",
+                "redis_worker_password": "x",
+                "redis_client_password": "y",
+                "admin_user": "u",
+                "admin_password": "p",
+                "access_token_private_path": Path("k"),
+                "access_token_public_path": Path("q"),
+                "access_token_expires_in": timedelta(seconds=2),
+                "heartbeat_timeout": timedelta(seconds=3),
+                "log_path": Path("l"),
+                "file_log": True,
+            },
+        ),
+    ),
+    (
+        "up --data d --workers 3 --ready-file r",
+        ("up", (), {"data": Path("d"), "workers": 3, "ready_file": Path("r")}),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "call"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
+def test_an_example_of_the_seed_is_understood(
+    line: str, call: tuple[str, tuple[Any, ...], dict[str, Any]]
+) -> None:
+    assert parse(line.split()) == call
+
+
+WRONG = [
+    ("client create user -u a", "requires an argument|--password"),
+    ("client create user -p a", "requires an argument|--username"),
+    ("client submit -e NOVALUE -- x", "'NOVALUE' is no NAME=VALUE"),
+    ("client submit -e A=1,B -- x", "'B' is no NAME=VALUE"),
+    ("client submit --timeout abc -- x", "'abc' is no duration"),
+    ("client submit --timeout -1s -- x", "'-1s' is no duration"),
+    ("client submit -p high -- x", "high"),
+    ("client submit --no-terminal -- x", "--no-terminal"),
+    ("client get artifact x stdout", "use one of result, exec-log, std-log"),
+    ("client get tasks -s waiting", "use one of pending, ready"),
+    ("client get tsk x", 'Did you mean "task"'),
+    ("client get task", "requires an argument"),
+    ("client get task a b", "Unused"),
+    ("worker -g a:wat", "'wat' is no role"),
+    ("worker -g a,a", "given twice"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), WRONG, ids=[line for line, _ in WRONG])
+def test_a_wrong_line_is_refused_and_says_why(line: str, message: str) -> None:
+    with pytest.raises((CycloptsError, ValueError), match=message):
+        parse(line.split())
+
+
+def test_options_of_the_client_stand_before_its_command() -> None:
+    options = ["--config", "c", "-u", "me", "-ppw", "--timeout=3s", "-i"]
+    command = ["submit", "-p", "3", "--", "-u", "x"]
+    assert client.split_options(options + command) == (options, command)
+
+
+def test_json_belongs_to_us_only_before_the_dashes() -> None:
+    assert take_json(["client", "--json", "get"]) == (["client", "get"], True)
+    assert take_json(["submit", "--", "x", "--json"]) == (["submit", "--", "x", "--json"], False)
+
+
+def test_a_name_that_is_also_a_verb_stays_a_name() -> None:
+    assert client.verb_first(["manage", "task", "cancel", "cancel"]) == [
+        "manage", "task", "cancel", "cancel",
+    ]  # fmt: skip
+    assert client.verb_first(["manage", "task", "--help"]) == ["manage", "task", "--help"]

@@ -1,0 +1,260 @@
+"""The command line as a process of its own: statuses, streams, what it imports."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mitosis._version import __version__
+
+Mito = Callable[..., "subprocess.CompletedProcess[str]"]
+
+LEVELS = [
+    [], ["coordinator"], ["projector"], ["worker"], ["up"], ["demo"], ["nats-config"], ["client"],
+    ["client", "auth"], ["client", "submit"], ["client", "quit"], ["client", "create"],
+    ["client", "create", "user"], ["client", "create", "group"], ["client", "get"],
+    ["client", "get", "task"], ["client", "get", "tasks"], ["client", "get", "artifact"],
+    ["client", "get", "worker"], ["client", "get", "workers"], ["client", "get", "group"],
+    ["client", "get", "groups"], ["client", "manage"], ["client", "manage", "task"],
+    ["client", "manage", "task", "cancel"], ["client", "manage", "worker"],
+    ["client", "manage", "worker", "cancel"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=" ".join)
+def test_help_and_version_work_at_each_level(
+    level: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mitosis.cli.main import main
+
+    for flag in ("--help", "-h"):
+        assert main([*level, flag]) == 0
+        assert "Usage: mito" in capfd.readouterr().out
+    for flag in ("--version", "-V"):
+        assert main([*level, flag]) == 0
+        assert capfd.readouterr().out == f"mito {__version__}\n"
+
+
+def test_help_of_the_client_lists_commands_and_options(mito: Mito) -> None:
+    text = mito("client", "--help").stdout
+    for word in ("auth", "create", "get", "submit", "manage", "quit", "help", "--coordinator",
+                 "--credential-path", "--user", "--password", "--interactive"):  # fmt: skip
+        assert word in text
+
+
+def test_nothing_but_a_group_is_a_usage_error_with_help_on_stderr(mito: Mito) -> None:
+    for tokens in ([], ["client"], ["client", "get"], ["client", "manage", "task"]):
+        done = mito(*tokens)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Usage: mito" in done.stderr
+
+
+COMMANDS = [
+    ["auth"],
+    ["auth", "u", "p"],
+    ["create", "user", "-u", "a", "-p", "b"],
+    ["create", "group", "g"],
+    ["submit", "--", "echo", "hello"],
+    ["get", "task", "last"],
+    ["get", "tasks"],
+    ["get", "artifact", "last", "result"],
+    ["get", "worker", "abcdef"],
+    ["get", "workers"],
+    ["get", "group", "g"],
+    ["get", "groups"],
+    ["manage", "task", "last", "cancel"],
+    ["manage", "worker", "abcdef", "cancel"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("scheme", ["http", "nats"])
+def test_without_a_coordinator_each_command_says_so_in_json_with_status_6(
+    command: list[str],
+    scheme: str,
+    dead_port: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from mitosis.cli.main import main
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    address = f"{scheme}://127.0.0.1:{dead_port}"
+    assert main(["client", "-c", address, "--json", *command]) == 6
+    streams = capfd.readouterr()
+    error = json.loads(streams.out)["error"]
+    assert error["code"] == "unavailable.coordinator"
+    assert str(dead_port) in error["message"]
+    assert isinstance(error["details"], dict)
+    assert streams.err == ""
+
+
+def test_without_a_coordinator_a_person_gets_one_line(mito: Mito, dead_port: int) -> None:
+    done = mito("client", "-c", f"http://127.0.0.1:{dead_port}", "get", "task", "last")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.startswith("mito: no coordinator answers at http://127.0.0.1")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("tokens", "status", "code"),
+    [
+        (["client", "get", "tsk"], 2, "usage"),
+        (["client", "submit"], 2, "usage"),
+        (["client", "submit", "-e", "A"], 2, "usage"),
+        (["demo", "--workers", "1"], 2, "usage"),
+        (["up", "--slots", "0"], 2, "usage"),
+        (["client"], 2, "usage"),
+        (["client", "--config", "nowhere.toml", "get", "groups"], 1, "misconfigured"),
+        (["client", "-c", "ftp://x", "get", "groups"], 1, "misconfigured"),
+        (["worker", "--config", "nowhere.toml"], 1, "misconfigured"),
+        (["coordinator", "--config", "nowhere.toml"], 1, "misconfigured"),
+        (["coordinator", "--bind", "nonsense"], 1, "misconfigured"),
+        (["nats-config"], 1, "misconfigured"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_errors_in_json_are_one_value_on_stdout(
+    mito: Mito, tokens: list[str], status: int, code: str
+) -> None:
+    done = mito(*tokens, "--json")
+    assert (done.returncode, done.stderr) == (status, "")
+    assert json.loads(done.stdout)["error"]["code"] == code
+
+
+def test_a_variable_that_cannot_work_is_named(mito: Mito) -> None:
+    done = mito("client", "get", "groups", MITO_TIMEOUT="soon")
+    assert done.returncode == 1
+    assert "MITO_TIMEOUT: timeout = 'soon'" in done.stderr
+
+
+def test_a_malformed_submit_is_refused_before_anybody_is_asked(mito: Mito, dead_port: int) -> None:
+    address = f"http://127.0.0.1:{dead_port}"
+    done = mito("client", "-c", address, "submit", "-g", "no/group", "--", "x")
+    assert done.returncode in {1, 6}
+    assert "Traceback" not in done.stderr
+
+
+BANNED = {
+    "psycopg", "minio", "rich", "jwt", "uvicorn", "starlette", "eventsourcing", "aiohttp",
+    "cryptography", "prometheus_client", "uvloop", "urllib3",
+}  # fmt: skip
+# cyclopts itself imports rich for the text of an error.
+FOR_PARSING = {"rich"}
+NETWORK = {"nats", "http", "mitosis.client.client"}
+
+PROBE = """
+import sys
+from mitosis.cli.main import main
+status = main(sys.argv[1:])
+names = {name.partition(".")[0] for name in sys.modules}
+print(status, *sorted(names), file=sys.stderr)
+"""
+
+
+def imported_by(tokens: list[str], home: Path) -> tuple[int, set[str]]:
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *tokens],
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    status, *names = done.stderr.splitlines()[-1].split()
+    return int(status), set(names)
+
+
+def test_submit_imports_only_what_it_needs(dead_port: int, tmp_path: Path) -> None:
+    address = f"nats://127.0.0.1:{dead_port}"
+    status, names = imported_by(["client", "-c", address, "submit", "--", "x"], tmp_path)
+    assert status == 6
+    assert "nats" in names  # it did try
+    assert names & BANNED == set()
+
+
+def test_a_line_that_cannot_be_parsed_loads_no_network(tmp_path: Path) -> None:
+    status, names = imported_by(["client", "submit", "--timeout", "x", "--", "x"], tmp_path)
+    assert status == 2
+    assert names & ((BANNED | NETWORK) - FOR_PARSING) == set()
+
+
+def test_importing_the_package_is_cheap(tmp_path: Path) -> None:
+    code = (
+        "import sys; import mitosis; print(*[m for m in sys.modules if m.startswith('mitosis.')])"
+    )
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["mitosis._version"]
+
+
+def test_a_reader_that_has_gone_ends_the_command_quietly(mito: Mito, tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "mitosis", "client", "get", "tsk", "--json"],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(root)},
+            stdout=gone,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_full_disk_at_standard_output_is_an_error(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mitosis", "client", "get", "tsk", "--json"],
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(root)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_closed_streams_do_no_harm(tmp_path: Path, dead_port: int) -> None:
+    root = Path(__file__).parents[3]
+    address = f"http://127.0.0.1:{dead_port}"
+    line = f'exec "{sys.executable}" -m mitosis client -c {address} auth u <&- >&- 2>&-'
+    done = subprocess.run(
+        ["sh", "-c", line],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(root)},
+        check=False,
+    )
+    assert done.returncode == 1  # no password, and nobody to ask
+
+
+def test_without_a_terminal_no_password_is_asked_for(mito: Mito, dead_port: int) -> None:
+    done = mito("client", "-c", f"http://127.0.0.1:{dead_port}", "auth", "alice")
+    assert done.returncode == 1
+    assert "MITO_PASSWORD" in done.stderr
+
+
+def test_nats_config_writes_a_private_file(mito: Mito, tmp_path: Path) -> None:
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "ed25519", "-out", "private.pem"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    done = mito("nats-config", "-o", "server.conf", MITO_NATS_PASSWORD="a-secret")
+    assert done.returncode == 0, done.stderr
+    written = tmp_path / "server.conf"
+    assert written.stat().st_mode & 0o777 == 0o600
+    assert "a-secret" in written.read_text()
+    assert "auth_callout" in written.read_text()
+    assert "a-secret" not in done.stdout + done.stderr
