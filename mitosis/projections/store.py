@@ -37,7 +37,7 @@ _ROWS = {
 }
 _ARCHIVE = sql.SQL(
     "INSERT INTO archive.commits (position, subject, payload, digest)"
-    " SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bytea[], %s::text[])"
+    " SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bytea[], %b::text[])"
 )
 
 

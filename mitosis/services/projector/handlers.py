@@ -1,0 +1,89 @@
+"""Answers to `mito.query.<user>.<noun>.<verb>`: wait for the read models, then read."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from mitosis.contract.queries import (
+    ArtifactLink,
+    GetArtifact,
+    GetGroup,
+    GetTask,
+    GetWorker,
+    ListTasks,
+    ListWorkers,
+)
+from mitosis.contract.wire import Nothing, Reply
+from mitosis.errors import Unavailable
+from mitosis.nats.rpc import Caller, Endpoints
+from mitosis.projections.progress import Progress
+from mitosis.projections.queries import Queries
+from mitosis.services.projector.head import Head
+
+log = logging.getLogger(__name__)
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+PresignGet = Callable[[str, str], Awaitable[str] | str]
+"""(object name, file name for the one who downloads) -> URL that is valid for a while."""
+
+FRESHNESS_SECONDS = 2.0
+
+
+class QueryHandlers:
+    """One method a query; each answer includes everything stored before the query arrived.
+
+    If the read models do not get there within two seconds, or the stream cannot say how far they
+    have to get, the answer is what there is, marked as stale.
+    """
+
+    def __init__(
+        self, queries: Queries, progress: Progress, head: Head, presign_get: PresignGet
+    ) -> None:
+        self._queries = queries
+        self._progress = progress
+        self._head = head
+        self._presign_get = presign_get
+
+    def register(self, endpoints: Endpoints) -> None:
+        """Connect all verbs."""
+        queries = self._queries
+        endpoints.add("user.whoami", Nothing, self._fresh(lambda u, _: queries.whoami(u)))
+        endpoints.add("task.get", GetTask, self._fresh(queries.get_task))
+        endpoints.add("task.list", ListTasks, self._fresh(queries.list_tasks))
+        endpoints.add("artifact.get", GetArtifact, self._fresh(self._artifact))
+        endpoints.add("worker.get", GetWorker, self._fresh(queries.get_worker))
+        endpoints.add("worker.list", ListWorkers, self._fresh(queries.list_workers))
+        endpoints.add("group.get", GetGroup, self._fresh(queries.get_group))
+        endpoints.add("group.list", Nothing, self._fresh(lambda u, _: queries.list_groups(u)))
+
+    def _fresh(
+        self, read: Callable[[str, B], Awaitable[msgspec.Struct]]
+    ) -> Callable[[Caller, B], Awaitable[msgspec.Struct]]:
+        async def answer(caller: Caller, body: B) -> msgspec.Struct:
+            fresh = await self._catch_up()
+            position = self._progress.applied_position  # before the read: it shows at least this
+            return Reply(await read(caller.owner, body), position, stale=not fresh)
+
+        return answer
+
+    async def _catch_up(self) -> bool:
+        deadline = asyncio.get_running_loop().time() + FRESHNESS_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline):
+                wanted = await self._head.position()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("the stream does not say how far it is, answers are stale: %s", error)
+            return False
+        left = deadline - asyncio.get_running_loop().time()
+        return await self._progress.wait_for(wanted, max(left, 0.0))
+
+    async def _artifact(self, user: str, wanted: GetArtifact) -> ArtifactLink:
+        row = await self._queries.get_artifact(user, wanted)
+        url = self._presign_get(row.object_name, row.kind.filename)
+        if not isinstance(url, str):
+            url = await url
+        return ArtifactLink(row.task, row.kind, row.size_bytes, row.sha256, url)

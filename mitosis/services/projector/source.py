@@ -1,0 +1,41 @@
+"""The stream as the projections want it, over a connection that comes back by itself."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from mitosis.contract.subjects import EVENTS_STREAM
+from mitosis.events.messages import stream_state
+from mitosis.events.reader import EventReader
+from mitosis.nats.connection import Connection
+from mitosis.projections.commit import RawCommit
+from mitosis.projections.feed import MAX_BATCH_COMMITS
+
+# The runner tries again by itself, on whatever link the connection has then.
+_BUDGET_SECONDS = 1.0
+
+
+class StreamSource:
+    """Reads commits on the present link; a lost one ends the reading with StoreUnavailable."""
+
+    def __init__(self, connection: Connection, stream: str = EVENTS_STREAM) -> None:
+        """`connection` belongs to the service that reads."""
+        self._connection = connection
+        self._stream = stream
+
+    async def last_position(self) -> int:
+        """Return the position of the newest commit.
+
+        Raises:
+            Unavailable: There is no link, or JetStream does not answer.
+        """
+        return (await stream_state(self._connection.raw, self._stream)).last_seq
+
+    async def batches(self, start: int) -> AsyncIterator[Sequence[RawCommit]]:
+        """Yield what is stored from `start` on, then what comes.
+
+        Raises:
+            Unavailable: There is no link, or it was lost.
+            CorruptData: The stream lacks commits.
+        """
+        reader = EventReader(self._connection.raw, self._stream, budget_seconds=_BUDGET_SECONDS)
+        async for batch in reader.batches(start, limit=MAX_BATCH_COMMITS):
+            yield batch

@@ -1,0 +1,91 @@
+"""The schemas: made once, by any number of processes, and never served in another version."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from mitosis.errors import Misconfigured, ViewUnavailable, WrongState
+from mitosis.projections.migrations import known_versions, migrate, rebuild, try_projection_lock
+from mitosis.projections.postgres import connect
+from mitosis.projections.store import ViewStore
+from mitosis.testing.history import campaign
+from mitosis.testing.views import archived, expected_rows, project, stored_rows
+
+
+async def test_many_migrations_at_once_make_one_schema(empty_database: str) -> None:
+    versions = await asyncio.gather(*(migrate(empty_database) for _ in range(8)))
+    assert set(versions) == {known_versions()}
+    with psycopg.connect(empty_database) as connection:
+        applied = connection.execute("SELECT number FROM views.schema_version").fetchall()
+    assert applied == [(number,) for number in range(1, known_versions().views + 1)]
+
+
+async def test_a_second_migration_changes_nothing(database: str) -> None:
+    await project(database, campaign(1, 5))
+    before = stored_rows(database)
+    await migrate(database)
+    assert stored_rows(database) == before
+
+
+async def test_serving_refuses_a_database_without_schema(empty_database: str) -> None:
+    with pytest.raises(Misconfigured, match=r"version 0, this program needs \d+: run the migr"):
+        await ViewStore.open(empty_database)
+
+
+async def test_serving_and_migrating_refuse_a_newer_schema(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO views.schema_version (number) VALUES (9999)")
+    with pytest.raises(Misconfigured, match="version 9999, this program knows only"):
+        await ViewStore.open(database)
+    with pytest.raises(Misconfigured, match="newer version"):
+        await migrate(database)
+
+
+async def test_a_rebuild_gives_the_same_rows_and_leaves_the_archive(database: str) -> None:
+    history = campaign(2, 200)
+    await project(database, history)
+    await rebuild(database)
+    assert stored_rows(database)["tasks"] == []
+    assert archived(database) == history.commits
+    await project(database, history)
+    assert stored_rows(database) == expected_rows(history)
+    assert archived(database) == history.commits
+
+
+async def test_a_rebuild_waits_for_nobody_and_refuses_while_a_projector_writes(
+    database: str,
+) -> None:
+    writer = await connect(database, "a projector")
+    async with writer:
+        assert await try_projection_lock(writer)
+        with pytest.raises(WrongState, match="stop it, then rebuild"):
+            await rebuild(database)
+    await rebuild(database)
+
+
+@pytest.mark.parametrize("statement", [
+    "UPDATE archive.commits SET payload = ''",
+    "DELETE FROM archive.commits",
+    "TRUNCATE archive.commits",
+    "SET session_replication_role = replica; DELETE FROM archive.commits",
+])  # fmt: skip
+async def test_the_archive_refuses_every_change(database: str, statement: str) -> None:
+    history = campaign(1, 5)
+    await project(database, history)
+    with psycopg.connect(database) as connection, pytest.raises(psycopg.Error, match="append-only"):
+        connection.execute(statement.encode())
+    assert archived(database) == history.commits
+
+
+async def test_a_database_that_is_away_is_named_without_its_password() -> None:
+    url = "postgres://mitosis:secret-word@127.0.0.1:1/mitosis"
+    with pytest.raises(ViewUnavailable) as caught:
+        await ViewStore.open(url)
+    assert "postgres://mitosis@127.0.0.1:1/mitosis" in str(caught.value)
+    assert "secret-word" not in str(caught.value)
+
+
+async def test_a_database_that_does_not_exist_is_a_wrong_setting(database: str) -> None:
+    with pytest.raises(Misconfigured, match="fix db_url"):
+        await ViewStore.open(database.replace("/test_", "/absent_"))
