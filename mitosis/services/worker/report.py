@@ -37,6 +37,7 @@ class Reporter:
         self._last: dict[Key, Draft] = {}
         self._wake = asyncio.Event()
         self._limit = MAX_REPORTS
+        self._pause = 0.0
 
     def add(self, draft: Draft) -> None:
         """Queue a report, merged into one about the same attempt that still waits."""
@@ -123,8 +124,9 @@ class Reporter:
                 log.warning("report on task %s attempt %d: %s", *draft.key, code)
             self._on_verdict(draft, code)
         again += batch[len(codes) :]
+        self._pause = longer(self._pause) if again else 0.0
         if again:
-            await asyncio.sleep(longer(0.0))
+            await asyncio.sleep(self._pause)
             self._put_back(again)
 
 
