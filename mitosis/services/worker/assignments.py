@@ -1,0 +1,64 @@
+"""What is pushed to the worker: assignments and orders, as calls to the core."""
+
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from mitosis.contract import subjects
+from mitosis.contract.work import Assignment, CancelAttempt, Control, Drain, Resync
+from mitosis.nats.connection import Connection, Msg
+from mitosis.services.worker.core import Core
+
+log = logging.getLogger(__name__)
+
+_assignments = msgspec.json.Decoder(Assignment)
+_controls: msgspec.json.Decoder[Control] = msgspec.json.Decoder(Control)
+
+
+class Inbox:
+    """The two subscriptions of a worker.
+
+    Args:
+        core: Told of assignments and cancels.
+        on_drain: Told of orders to leave.
+        on_resync: Asked to renew at once.
+    """
+
+    def __init__(
+        self, core: Core, on_drain: Callable[[Drain], None], on_resync: Callable[[], None]
+    ) -> None:
+        self._core = core
+        self._on_drain = on_drain
+        self._on_resync = on_resync
+
+    async def subscribe(self, connection: Connection, worker: str) -> None:
+        """Listen, through all reconnects."""
+        await connection.subscribe(subjects.control(worker), self.control)
+        await connection.subscribe(subjects.work("*", worker), self.work)
+        await connection.flush()
+
+    def work(self, message: Msg) -> None:
+        """Take an assignment. Synchronous: this is the hot path."""
+        try:
+            assignment = _assignments.decode(message.data)
+        except msgspec.MsgspecError as error:
+            # It cannot be named, so it cannot be handed back: its lease ends it.
+            log.error("an assignment cannot be read: %s", error)
+            return
+        self._core.assign(assignment)
+
+    def control(self, message: Msg) -> None:
+        """Obey an order."""
+        try:
+            order = _controls.decode(message.data)
+        except msgspec.MsgspecError as error:
+            log.error("an order cannot be read: %s", error)
+            return
+        match order:
+            case CancelAttempt():
+                self._core.cancel(order)
+            case Drain():
+                self._on_drain(order)
+            case Resync():
+                self._on_resync()

@@ -1,0 +1,362 @@
+"""What next: the worker's attempts, and what follows from each thing that happens to them.
+
+No I/O and no await: events come in as calls, and what is to be done goes out through `Effects`.
+One attempt goes
+
+    waiting (for a slot) -> running -> [delivering outputs] -> reported -> gone
+
+and is held until the coordinator has accepted its last report, also through hours without contact.
+`dropped` marks one that is not this worker's any more: it is killed, and nothing more is said.
+"""
+
+import enum
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Protocol
+
+from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
+from mitosis.domain.execution import ExecutionState as State
+from mitosis.domain.task import EndCause, Exit, ExitKind
+from mitosis.processes.runs import Cause, RunResult
+from mitosis.services.worker.drafts import Draft, Key
+from mitosis.services.worker.run import Ending, Fault, ending, has_outputs
+
+log = logging.getLogger(__name__)
+
+REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
+STALE = "conflict.stale_attempt"
+
+
+class Phase(enum.Enum):
+    """Where an attempt is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DELIVERING = "delivering"
+    REPORTED = "reported"
+
+
+class RunHandle(Protocol):
+    """What the core needs of a run of the engine."""
+
+    started_at: float
+
+    def stop(self, cause: Cause, grace_seconds: float | None = None) -> None:
+        """Ask it to end."""
+
+    def release(self, *, wipe: bool = False) -> None:
+        """Give its folder back."""
+
+
+class Attempt:
+    """One attempt that this worker holds."""
+
+    __slots__ = ("assigned_at", "assignment", "dropped", "key", "phase", "refused", "run")
+
+    def __init__(self, assignment: Assignment, now: float) -> None:
+        self.assignment = assignment
+        self.key: Key = (assignment.task, assignment.attempt)
+        self.assigned_at = now
+        self.phase = Phase.WAITING
+        self.dropped = False
+        self.refused = False
+        self.run: RunHandle | None = None
+
+    def draft(self) -> Draft:
+        """An empty report about it."""
+        return Draft(self.assignment.task, self.assignment.group, self.assignment.attempt)
+
+
+class Effects(Protocol):
+    """Everything that the core can make happen."""
+
+    def now(self) -> float:
+        """The machine's clock, suspension included."""
+
+    def free_slots(self) -> int:
+        """How many programs can start just now."""
+
+    def start(self, attempt: Attempt) -> RunHandle | None:
+        """Start the program; `Core.started` and `Core.ended` follow, never inside this call.
+
+        None: the engine does not take it, and `Core.not_started` follows.
+        """
+
+    def deliver(self, attempt: Attempt, result: RunResult) -> None:
+        """Pack and upload outputs, release the run; `Core.delivered` follows."""
+
+    def abort_delivery(self, attempt: Attempt) -> None:
+        """End a delivery and release the run; `Core.delivered` follows all the same."""
+
+    def report(self, draft: Draft) -> None:
+        """Tell the coordinator; `Core.verdict` follows."""
+
+    def forget_reports(self, key: Key) -> None:
+        """Do not send what still waits about this attempt."""
+
+    def idle(self) -> None:
+        """Nothing is held any more."""
+
+
+class Core:
+    """The attempts of one registration of the worker."""
+
+    def __init__(self, effects: Effects, slots: int) -> None:
+        self._effects = effects
+        self._slots = slots
+        self._attempts: dict[Key, Attempt] = {}
+        self._over: OrderedDict[Key, None] = OrderedDict()
+        self._cancelled_early: OrderedDict[Key, None] = OrderedDict()
+        self.draining = ""
+        self.unclean = False
+
+    @property
+    def held(self) -> list[Held]:
+        """What a renewal names: everything that is not dropped and not yet accepted."""
+        return [
+            Held(attempt.assignment.task, attempt.assignment.group, attempt.assignment.attempt)
+            for attempt in self._attempts.values()
+            if not attempt.dropped
+        ]
+
+    @property
+    def busy(self) -> int:
+        """How many attempts take a slot."""
+        return sum(a.phase is not Phase.REPORTED for a in self._attempts.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held."""
+        return not self._attempts
+
+    # --- what the coordinator says -----------------------------------------------------------
+
+    def assign(self, assignment: Assignment) -> None:
+        """Take an assignment; the same one again changes nothing."""
+        key = (assignment.task, assignment.attempt)
+        if key in self._attempts or key in self._over:
+            return
+        for other in list(self._attempts.values()):
+            if other.assignment.task == assignment.task:
+                if other.assignment.attempt > assignment.attempt:
+                    return
+                self.drop(other.key)
+        attempt = Attempt(assignment, self._effects.now())
+        if key in self._cancelled_early:
+            del self._cancelled_early[key]
+            self._hand_back(attempt, "cancelled before it started")
+        elif self.draining:
+            self._hand_back(attempt, self.draining)
+        elif self.busy >= self._slots:
+            self._hand_back(attempt, f"all {self._slots} slots of the worker are taken")
+        else:
+            self._attempts[key] = attempt
+            self.fill()
+
+    def cancel(self, order: CancelAttempt) -> None:
+        """Stop an attempt for its owner."""
+        key = (order.task, order.attempt)
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            # It may be on its way: assignments come on another subject.
+            if key not in self._over:
+                _remember(self._cancelled_early, key)
+        elif attempt.phase is Phase.WAITING:
+            self._hand_back(attempt, "cancelled before it started")
+        elif attempt.phase is Phase.RUNNING and attempt.run is not None:
+            attempt.run.stop("cancel", order.grace_seconds)
+
+    def drop(self, key: Key) -> None:
+        """An attempt is not this worker's any more: end it, and say nothing more about it."""
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.dropped:
+            return
+        log.warning("task %s: attempt %d is not ours any more", *key)
+        attempt.dropped = True
+        self._effects.forget_reports(key)
+        if attempt.phase is Phase.RUNNING and attempt.run is not None:
+            attempt.run.stop("lease", 0.0)
+        elif attempt.phase is Phase.DELIVERING:
+            self._effects.abort_delivery(attempt)
+        else:
+            self._remove(attempt)
+
+    def drop_foreign(self, foreign: Iterable[Held]) -> None:
+        """Drop what the coordinator does not know as this worker's."""
+        for held in foreign:
+            self.drop((held.task, held.attempt))
+
+    def drop_all(self) -> None:
+        """Drop everything: the registration is over."""
+        for key in list(self._attempts):
+            self.drop(key)
+
+    def drain(self, reason: str, *, force: bool = False, grace_seconds: float = 10.0) -> None:
+        """Take nothing new; finish what runs, or hand it back when forced."""
+        self.draining = self.draining or reason
+        for attempt in list(self._attempts.values()):
+            if attempt.dropped:
+                continue
+            if attempt.phase is Phase.WAITING:
+                self._hand_back(attempt, reason)
+            elif force and attempt.phase is Phase.RUNNING and attempt.run is not None:
+                attempt.run.stop("shutdown", grace_seconds)
+        self._check_idle()
+
+    def verdict(self, draft: Draft, code: str) -> None:
+        """The coordinator has judged a report."""
+        attempt = self._attempts.get(draft.key)
+        if draft.on_verdict is not None:
+            draft.on_verdict(code)
+        if attempt is None:
+            return
+        if code == STALE:
+            self.drop(draft.key)
+        elif draft.final:
+            if code and not attempt.refused:
+                self._give_up(attempt, code)
+            else:
+                self._remove(attempt, forget=bool(code))
+
+    # --- what the engine says ----------------------------------------------------------------
+
+    def fill(self) -> None:
+        """Start what waits, in its order, while there are slots."""
+        effects = self._effects
+        for attempt in list(self._attempts.values()):
+            if attempt.phase is Phase.WAITING and not self._predecessor_lives(attempt):
+                if not effects.free_slots():
+                    return
+                attempt.phase = Phase.RUNNING
+                attempt.run = effects.start(attempt)
+
+    def started(self, attempt: Attempt, started_at: float) -> None:
+        """The program runs."""
+        if attempt.dropped:
+            return
+        draft = attempt.draft()
+        draft.steps.append((State.EXEC_PENDING, attempt.assigned_at))
+        draft.steps.append((State.EXEC_SPAWNED, started_at))
+        draft.started = True
+        self._effects.report(draft)
+
+    def ended(self, attempt: Attempt, result: RunResult) -> None:
+        """The program has ended, or was never started; nothing of it is alive."""
+        if not result.tree_clean:
+            self.unclean = True
+        if attempt.dropped:
+            self._release(attempt)
+            self._remove(attempt)
+            return
+        end = ending(result)
+        if isinstance(end, Exit) and end.kind is not ExitKind.NOT_STARTED:
+            self._exited(attempt, result, end)
+        else:
+            self.not_started(attempt, end)
+
+    def not_started(self, attempt: Attempt, end: Ending) -> None:
+        """There is no run to tell of: not begun, or ended through no doing of the task."""
+        self._release(attempt)
+        if attempt.dropped:
+            self._remove(attempt)
+            return
+        draft = attempt.draft()
+        if isinstance(end, Exit):
+            draft.exit = end
+        elif isinstance(end, Fault):
+            draft.fault = end.reason
+        else:
+            draft.handed_back = self.draining or end.reason
+        self._finish(attempt, draft)
+
+    def _exited(self, attempt: Attempt, result: RunResult, end: Exit) -> None:
+        draft = attempt.draft()
+        timed_out = end.cause is EndCause.TIMEOUT
+        state = State.EXEC_TIMEOUT if timed_out else State.EXEC_FINISHED
+        draft.steps.append((state, result.ended_at))
+        draft.exit = end
+        if not has_outputs(result, terminal=attempt.assignment.spec.terminal):
+            self._release(attempt)
+            self._finish(attempt, draft)
+            return
+        attempt.phase = Phase.DELIVERING
+        now = self._effects.now()
+        cancelled = end.cause is not EndCause.OWN
+        kind = State.UPLOAD_CANCELLED_RESULT if cancelled else State.UPLOAD_FINISHED_RESULT
+        draft.steps += [(State.UPLOAD_RESULT, now), (kind, now)]
+        self._effects.report(draft)
+        self._effects.deliver(attempt, result)
+
+    # --- what the delivery says --------------------------------------------------------------
+
+    def artifact(self, attempt: Attempt, artifact: StoredArtifact) -> Draft:
+        """The report about one uploaded output, which is judged alone."""
+        draft = attempt.draft()
+        draft.artifacts.append(artifact)
+        draft.alone = True
+        return draft
+
+    def delivered(self, attempt: Attempt, warnings: list[str], *, timed_out: bool) -> None:
+        """All outputs that could be stored are stored; the run is released."""
+        if attempt.dropped:
+            self._remove(attempt)
+            return
+        draft = attempt.draft()
+        state = State.UPLOAD_RESULT_TIMEOUT if timed_out else State.UPLOAD_RESULT_FINISHED
+        draft.steps.append((state, self._effects.now()))
+        draft.warnings += warnings
+        self._finish(attempt, draft)
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _finish(self, attempt: Attempt, draft: Draft) -> None:
+        attempt.phase = Phase.REPORTED
+        draft.committed = not (draft.fault or draft.handed_back)
+        self._effects.report(draft)
+        self.fill()
+
+    def _hand_back(self, attempt: Attempt, reason: str) -> None:
+        self._attempts[attempt.key] = attempt
+        draft = attempt.draft()
+        draft.handed_back = reason
+        self._finish(attempt, draft)
+
+    def _give_up(self, attempt: Attempt, code: str) -> None:
+        """The last report was refused as such: free the task, or it would never end."""
+        log.error("task %s: the report of attempt %d was refused: %s", *attempt.key, code)
+        attempt.refused = True
+        draft = attempt.draft()
+        draft.fault = f"the coordinator refused the worker's report ({code})"
+        self._effects.report(draft)
+
+    def _release(self, attempt: Attempt) -> None:
+        if attempt.run is not None:
+            attempt.run.release()
+            attempt.run = None
+
+    def _remove(self, attempt: Attempt, *, forget: bool = False) -> None:
+        self._attempts.pop(attempt.key, None)
+        if not forget:
+            _remember(self._over, attempt.key)
+        self.fill()
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if not self._attempts:
+            self._effects.idle()
+
+    def _predecessor_lives(self, attempt: Attempt) -> bool:
+        """Whether an older attempt of the same task is still being ended here."""
+        task, number = attempt.key
+        return any(
+            other.assignment.task == task and other.assignment.attempt < number
+            for other in self._attempts.values()
+            if other is not attempt
+        )
+
+
+def _remember(memory: OrderedDict[Key, None], key: Key) -> None:
+    memory[key] = None
+    if len(memory) > REMEMBERED:
+        memory.popitem(last=False)

@@ -1,0 +1,74 @@
+"""Reports before they are sent: instants instead of ages, and merged while they wait."""
+
+from collections.abc import Callable
+
+from mitosis.contract.work import AgedStep, StoredArtifact, TaskReport
+from mitosis.domain.execution import ExecutionState
+from mitosis.domain.task import Exit
+
+Key = tuple[str, int]
+
+
+class Draft:
+    """One report about one attempt (see `TaskReport`); `steps` hold instants of the machine clock.
+
+    `alone`: judged by itself, so nothing is merged into it.
+    """
+
+    __slots__ = (
+        "alone", "artifacts", "attempt", "committed", "exit", "fault", "group", "handed_back",
+        "on_verdict", "started", "steps", "task", "warnings",
+    )  # fmt: skip
+
+    def __init__(self, task: str, group: str, attempt: int) -> None:
+        self.task, self.group, self.attempt = task, group, attempt
+        self.steps: list[tuple[ExecutionState, float]] = []
+        self.started = False
+        self.exit: Exit | None = None
+        self.warnings: list[str] = []
+        self.artifacts: list[StoredArtifact] = []
+        self.committed = False
+        self.handed_back = ""
+        self.fault = ""
+        self.alone = False
+        self.on_verdict: Callable[[str], None] | None = None
+
+    @property
+    def key(self) -> Key:
+        """Which attempt it is about."""
+        return (self.task, self.attempt)
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing can follow it."""
+        return self.committed or bool(self.handed_back or self.fault)
+
+    def merge(self, later: "Draft") -> bool:
+        """Take a later report of the same attempt in; False when it must stay apart."""
+        if self.alone or later.alone or self.final or self.artifacts:
+            return False
+        if later.started and self.exit is not None:
+            return False  # parts of one report are applied in a fixed order: start before exit
+        self.steps += later.steps
+        self.started = self.started or later.started
+        self.exit = self.exit or later.exit
+        self.warnings += later.warnings
+        self.committed = later.committed
+        self.handed_back, self.fault = later.handed_back, later.fault
+        return True
+
+    def report(self, now: float) -> TaskReport:
+        """What is sent at the instant `now`."""
+        return TaskReport(
+            self.task,
+            self.group,
+            self.attempt,
+            [AgedStep(state, round(max(0.0, now - at), 6)) for state, at in self.steps],
+            self.started,
+            self.exit,
+            self.warnings,
+            self.artifacts,
+            self.committed,
+            self.handed_back,
+            self.fault,
+        )

@@ -1,0 +1,129 @@
+"""The core's wishes, carried out by the engine, the reporter and the deliveries."""
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+
+from mitosis.contract.commands import Registered
+from mitosis.contract.work import Held
+from mitosis.domain.task import Exit, ExitKind
+from mitosis.processes.engine import EngineError
+from mitosis.processes.guard.linux import machine_clock
+from mitosis.processes.run import Run
+from mitosis.processes.runs import RunResult
+from mitosis.services.worker.core import Attempt, Core
+from mitosis.services.worker.drafts import Draft, Key
+from mitosis.services.worker.identity import WorkFolder
+from mitosis.services.worker.lease import LeaseKeeper
+from mitosis.services.worker.link import Link
+from mitosis.services.worker.report import Reporter
+from mitosis.services.worker.run import Ending, Fault, run_spec
+from mitosis.services.worker.slots import SlotEngine
+from mitosis.services.worker.upload import Deliveries
+
+MAX_DELIVERY_THREADS = 4
+
+
+class Parts:
+    """The parts of one registration, wired to each other; implements the core's `Effects`.
+
+    Attributes:
+        core, reporter, deliveries, lease: The parts.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        engine: SlotEngine,
+        registered: Registered,
+        folder: WorkFolder,
+        base_environment: Mapping[str, str],
+        *,
+        slots: int,
+        renew_seconds: float,
+    ) -> None:
+        self._engine = engine
+        self._base = base_environment
+        self._nothing_held = asyncio.Event()
+        self.core = Core(self, slots)
+        self.reporter = Reporter(link, self.core.verdict, machine_clock)
+        self.deliveries = Deliveries(
+            link,
+            self.core,
+            self.reporter.add,
+            folder.outbox(),
+            threads=min(slots, MAX_DELIVERY_THREADS),
+        )
+        self.lease = LeaseKeeper(
+            link,
+            min(registered.renew_seconds, renew_seconds),
+            self._held,
+            self._prolong,
+            self.core.drop_foreign,
+            machine_clock,
+        )
+        engine.on_free = self.core.fill
+
+    def _held(self) -> list[Held]:
+        return self.core.held
+
+    def _prolong(self, lease_seconds: float, measured_from: float) -> None:
+        self._engine.renew(lease_seconds, measured_from=measured_from)
+
+    async def wait_until_empty(self) -> None:
+        """Wait until nothing is held."""
+        while not self.core.empty:
+            self._nothing_held.clear()
+            await self._nothing_held.wait()
+
+    # --- Effects ------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The machine's clock."""
+        return machine_clock()
+
+    def free_slots(self) -> int:
+        """Slots of the engine that can take a program."""
+        return self._engine.free_slots
+
+    def start(self, attempt: Attempt) -> Run | None:
+        """Start the program of an attempt."""
+        end: Ending
+        try:
+            return self._engine.start_task(
+                run_spec(attempt.assignment, self._base),
+                on_started=partial(self._started, attempt),
+                on_ended=partial(self._ended, attempt),
+            )
+        except ValueError as error:
+            end = Exit(ExitKind.NOT_STARTED, reason=str(error)[:500])
+        except EngineError as error:
+            end = Fault(f"the worker could not set the task up: {error}")
+        asyncio.get_running_loop().call_soon(self.core.not_started, attempt, end)
+        return None
+
+    def _started(self, attempt: Attempt, run: Run) -> None:
+        self.core.started(attempt, run.started_at)
+
+    def _ended(self, attempt: Attempt, _run: Run, result: RunResult) -> None:
+        self.core.ended(attempt, result)
+
+    def deliver(self, attempt: Attempt, result: RunResult) -> None:
+        """Pack and upload."""
+        self.deliveries.begin(attempt, result)
+
+    def abort_delivery(self, attempt: Attempt) -> None:
+        """Stop packing and uploading."""
+        self.deliveries.abort(attempt)
+
+    def report(self, draft: Draft) -> None:
+        """Queue a report."""
+        self.reporter.add(draft)
+
+    def forget_reports(self, key: Key) -> None:
+        """Drop reports that wait."""
+        self.reporter.forget(key)
+
+    def idle(self) -> None:
+        """Nothing is held."""
+        self._nothing_held.set()

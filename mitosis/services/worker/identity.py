@@ -1,0 +1,176 @@
+"""Who this worker is: its machine, the machine's present boot, and its locked work folder.
+
+The lock is held by the worker and by the engine's helpers. So whoever gets it knows that every
+process of the former worker is dead, and all that they ran (design, Time, leases and leadership).
+"""
+
+import fcntl
+import hashlib
+import os
+import socket
+import time
+import uuid
+from pathlib import Path
+
+import msgspec
+
+from mitosis.errors import Misconfigured
+
+MAX_FOLDERS = 4_096  # default folders of workers of one user on one machine
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MACHINE_ID = Path("/etc/machine-id")
+_WAIT_SECONDS = 5.0  # for helpers of a killed worker, which need milliseconds
+_PAUSE_SECONDS = 0.05
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """Where a worker runs. `machine` and `boot` are compared, never read."""
+
+    machine: str
+    boot: str
+    host: str
+
+
+class Record(msgspec.Struct):
+    """`worker.json`: who uses the folder; for people and for the next worker. No secrets."""
+
+    worker: str
+    machine: str
+    boot: str
+    host: str
+    pid: int
+
+
+class WorkFolder:
+    """A folder that one worker at a time uses. Made by `open`; close it last."""
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path = path
+        self.lock_fd = lock_fd
+
+    @classmethod
+    def open(cls, path: Path) -> "WorkFolder":
+        """Make and lock a folder. Blocking, for at most five seconds.
+
+        Raises:
+            Misconfigured: It cannot be made, or another worker uses it.
+        """
+        fd = _open_lock(path)
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while not _lock(fd):
+            if time.monotonic() > deadline:
+                os.close(fd)
+                raise Misconfigured(
+                    f"the work folder {path} is in use{_user_of(path)}: name another one by "
+                    "work_dir, or end that worker",
+                    setting="work_dir",
+                )
+            time.sleep(_PAUSE_SECONDS)
+        return cls(path, fd)
+
+    @classmethod
+    def open_any(cls, parent: Path) -> "WorkFolder":
+        """Lock the first free one of the default folders `1`, `2`, ... below `parent`.
+
+        Raises:
+            Misconfigured: None can be made, or all are in use.
+        """
+        for number in range(1, MAX_FOLDERS + 1):
+            path = parent / str(number)
+            fd = _open_lock(path)
+            if _lock(fd):
+                return cls(path, fd)
+            os.close(fd)
+        raise Misconfigured(
+            f"all {MAX_FOLDERS} work folders in {parent} are in use: name another one by work_dir",
+            setting="work_dir",
+        )
+
+    @property
+    def slots(self) -> Path:
+        """Where the engine makes the folders of its slots."""
+        return self.path / "slots"
+
+    def outbox(self) -> Path:
+        """An empty folder for archives that are being sent."""
+        folder = self.path / "outbox"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for left in folder.iterdir():
+            left.unlink()
+        return folder
+
+    def write_record(self, worker: str, machine: Machine) -> None:
+        """Say who uses the folder."""
+        record = Record(worker, machine.machine, machine.boot, machine.host, os.getpid())
+        temporary = self.path / ".worker.json"
+        temporary.write_bytes(msgspec.json.encode(record) + b"\n")
+        temporary.replace(self.path / "worker.json")
+
+    def close(self) -> None:
+        """Give the lock back; it is free when the helpers are gone too."""
+        os.close(self.lock_fd)
+
+
+def this_machine(folder: Path) -> Machine:
+    """Identify the machine.
+
+    The id of the system is mixed with the host's name: cloned machines and containers of one
+    image share the first, and taking two machines for one would let a living worker be called
+    dead. Where the system has no id, one is made and kept in `folder`.
+
+    Raises:
+        Misconfigured: The made id cannot be stored.
+    """
+    host = socket.gethostname()[:255]
+    known = _read(_MACHINE_ID) or _made_id(folder / "machine-id")
+    digest = hashlib.sha256(f"{known}\n{host}".encode("utf-8", "replace")).hexdigest()
+    return Machine(digest[:32], _read(_BOOT_ID) or "unknown", host)
+
+
+def _made_id(path: Path) -> str:
+    known = _read(path)
+    if not known:
+        known = uuid.uuid4().hex
+        try:
+            path.write_text(known)
+        except OSError as error:
+            raise Misconfigured(
+                f"the work folder {path.parent} cannot be written: {error.strerror}",
+                setting="work_dir",
+            ) from error
+    return known
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise Misconfigured(
+            f"the work folder {path} cannot be used: {error.strerror}; name another one by "
+            "work_dir",
+            setting="work_dir",
+        ) from error
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _user_of(path: Path) -> str:
+    try:
+        record = msgspec.json.decode((path / "worker.json").read_bytes(), type=Record)
+    except (OSError, msgspec.MsgspecError):
+        return ""
+    return f" by worker {record.worker} (process {record.pid} on {record.host})"

@@ -1,0 +1,86 @@
+"""The right to run: renewed by asking, measured from the sending of what was answered."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from mitosis.contract.work import Held, Renew, Renewed
+from mitosis.errors import MitosisError
+from mitosis.services.worker.link import Link, check_registered, longer
+
+log = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Renews every so often, and at once when asked to.
+
+    Args:
+        link: To the coordinator.
+        every_seconds: Between two renewals.
+        held: What the worker holds just now.
+        prolong: Told the length of the lease and the instant from which it counts.
+        on_foreign: Told what the coordinator does not know as this worker's.
+        now: The machine's clock, suspension included.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        every_seconds: float,
+        held: Callable[[], list[Held]],
+        prolong: Callable[[float, float], None],
+        on_foreign: Callable[[list[Held]], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._link = link
+        self._every = every_seconds
+        self._held = held
+        self._prolong = prolong
+        self._on_foreign = on_foreign
+        self._now = now
+        self._asked = asyncio.Event()
+
+    def ask_now(self) -> None:
+        """Renew at once: something may have been missed."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Renew until cancelled.
+
+        Raises:
+            Unregistered: The coordinator does not know this worker.
+        """
+        pause = 0.0
+        while True:
+            self._asked.clear()
+            try:
+                await self.renew()
+                pause = 0.0
+            except MitosisError as error:
+                check_registered(error)
+                if not pause:
+                    log.warning("the lease is not renewed: %s", error)
+                pause = longer(pause)
+            await self._wait(pause or self._every)
+
+    async def renew(self) -> None:
+        """Renew once.
+
+        Raises:
+            MitosisError: It was not answered, or refused.
+        """
+        sent = self._now()
+        timeout = max(0.2, min(10.0, self._every))
+        renewed = await self._link.ask(
+            "renew", Renew(self._held()), Renewed, timeout_seconds=timeout
+        )
+        self._prolong(renewed.lease_seconds, sent)
+        if renewed.foreign:
+            self._on_foreign(renewed.foreign)
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._asked.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,104 @@
+"""Becoming a worker: a user registers it, and it gets an identity of its own."""
+
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from mitosis._version import __version__
+from mitosis.client.addresses import Addresses
+from mitosis.client.session import Session
+from mitosis.config.client import ClientConfig
+from mitosis.config.worker import WorkerConfig
+from mitosis.contract.commands import Registered, RegisterWorker
+from mitosis.nats.connection import Connection
+from mitosis.nats.credentials import Token
+from mitosis.services.worker.identity import Machine
+
+T = TypeVar("T")
+
+
+class UserAccess(Protocol):
+    """What the worker needs of the user who starts it."""
+
+    async def command(
+        self, noun: str, verb: str, body: msgspec.Struct, result: type[T], key: str = ""
+    ) -> T:
+        """Send a command as this user."""
+
+    async def servers(self) -> list[str]:
+        """Addresses of the NATS servers."""
+
+    async def close(self) -> None:
+        """The connection is not needed for now; the next command opens it again."""
+
+
+class SessionAccess:
+    """The user of the configuration, by the SDK's own session: stored token or password."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self._address = config.coordinator_addr
+        self._addresses = Addresses(config.nats_ca)
+        self._session = Session(
+            ClientConfig(
+                coordinator_addr=config.coordinator_addr,
+                credential_path=config.credential_path,
+                user=config.user,
+                password=config.password,
+                nats_ca=config.nats_ca,
+            )
+        )
+
+    async def command(
+        self, noun: str, verb: str, body: msgspec.Struct, result: type[T], key: str = ""
+    ) -> T:
+        """Send a command as this user."""
+        return await self._session.command(noun, verb, body, result, key)
+
+    async def servers(self) -> list[str]:
+        """Addresses of the NATS servers; the session has just asked for them."""
+        return await self._addresses.resolve(self._address)
+
+    async def close(self) -> None:
+        """Close the user's connection."""
+        await self._session.close()
+
+
+def registration(config: WorkerConfig, machine: Machine, folder: Path) -> RegisterWorker:
+    """What the worker says about itself."""
+    return RegisterWorker(
+        groups=config.groups,
+        tags=config.tags,
+        labels=config.labels,
+        slots=config.slots,
+        machine=machine.machine,
+        boot=machine.boot,
+        folder=str(folder.resolve()),
+        host=machine.host,
+        version=__version__,
+        lifetime_seconds=config.lifetime.total_seconds() if config.lifetime else None,
+    )
+
+
+async def register(
+    access: UserAccess, wanted: RegisterWorker, ca: Path | None
+) -> tuple[Registered, Connection]:
+    """Register, and open the worker's own connection.
+
+    Raises:
+        NoCoordinator: Nobody answers.
+        AuthenticationFailed: Nobody is logged in, or not any more.
+        NotAllowed: The user may not give a worker to one of the groups.
+    """
+    try:
+        registered = await access.command("worker", "register", wanted, Registered)
+        servers = await access.servers()
+    finally:
+        await access.close()
+    connection = await Connection.open(
+        servers,
+        Token(registered.token, "worker", registered.worker),
+        name=f"mito-worker-{registered.worker}",
+        tls_ca=str(ca) if ca else None,
+    )
+    return registered, connection

@@ -1,0 +1,138 @@
+"""Telling the coordinator what happened: one request in flight, the rest rides in the next.
+
+Nothing is lost while nobody answers: what happened waits, in its order, and is told later. It is
+bounded by the attempts that a worker holds, each of which has a few reports at most.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import Callable
+
+from mitosis.contract.work import Reports, Verdicts
+from mitosis.domain.task import Exit
+from mitosis.errors import MitosisError, TooLarge
+from mitosis.services.worker.drafts import Draft, Key
+from mitosis.services.worker.link import Link, check_registered, longer
+
+log = logging.getLogger(__name__)
+
+MAX_REPORTS = 256  # contract/work.py: in one request
+
+
+class Reporter:
+    """The queue of reports and the loop that sends them."""
+
+    def __init__(
+        self,
+        link: Link,
+        on_verdict: Callable[[Draft, str], None],
+        now: Callable[[], float],
+    ) -> None:
+        self._link = link
+        self._on_verdict = on_verdict
+        self._now = now
+        self._waiting: deque[Draft] = deque()
+        self._last: dict[Key, Draft] = {}
+        self._wake = asyncio.Event()
+        self._limit = MAX_REPORTS
+        self._pause = 0.0
+
+    def add(self, draft: Draft) -> None:
+        """Queue a report, merged into one about the same attempt that still waits."""
+        last = self._last.get(draft.key)
+        if last is not None and last.merge(draft):
+            return
+        self._waiting.append(draft)
+        self._last[draft.key] = draft
+        self._wake.set()
+
+    def forget(self, key: Key) -> None:
+        """Drop what still waits about an attempt."""
+        if self._last.pop(key, None) is not None:
+            self._waiting = deque(draft for draft in self._waiting if draft.key != key)
+
+    async def run(self) -> None:
+        """Send until cancelled.
+
+        Raises:
+            Unregistered: The coordinator does not know this worker.
+        """
+        while True:
+            await self._wake.wait()
+            batch = self._take()
+            if batch:
+                await self._send(batch)
+            else:
+                self._wake.clear()
+
+    def _take(self) -> list[Draft]:
+        batch = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
+        for draft in batch:
+            if self._last.get(draft.key) is draft:
+                del self._last[draft.key]
+        return batch
+
+    async def _send(self, batch: list[Draft]) -> None:
+        """Send until it is answered: the same batch with the same id has one effect."""
+        command_id, pause = str(uuid.uuid4()), 0.0
+        while True:
+            now = self._now()
+            try:
+                verdicts = await self._link.ask(
+                    "report",
+                    Reports([draft.report(now) for draft in batch]),
+                    Verdicts,
+                    command_id=command_id,
+                )
+                break
+            except TooLarge:
+                self._split(batch)
+                return
+            except MitosisError as error:
+                check_registered(error)
+                if not pause:
+                    log.warning("%d reports wait: %s", len(batch), error)
+            pause = longer(pause)
+            await asyncio.sleep(pause)
+        self._limit = min(MAX_REPORTS, self._limit * 2)
+        if len(verdicts.codes) != len(batch):
+            log.error("%d verdicts on %d reports", len(verdicts.codes), len(batch))
+        await self._judge(batch, verdicts.codes)
+
+    def _split(self, batch: list[Draft]) -> None:
+        """Over the bound of one request: send less at once."""
+        self._limit = max(1, len(batch) // 2)
+        if len(batch) == 1:
+            _shorten(batch[0])
+        self._put_back(batch)
+
+    def _put_back(self, drafts: list[Draft]) -> None:
+        for draft in reversed(drafts):
+            self._waiting.appendleft(draft)
+            self._last.setdefault(draft.key, draft)
+        self._wake.set()
+
+    async def _judge(self, batch: list[Draft], codes: list[str]) -> None:
+        again = []
+        for draft, code in zip(batch, codes, strict=False):
+            if code.startswith("unavailable"):
+                again.append(draft)
+                continue
+            if code:
+                log.warning("report on task %s attempt %d: %s", *draft.key, code)
+            self._on_verdict(draft, code)
+        again += batch[len(codes) :]
+        self._pause = longer(self._pause) if again else 0.0
+        if again:
+            await asyncio.sleep(self._pause)
+            self._put_back(again)
+
+
+def _shorten(draft: Draft) -> None:
+    """Leave the output of a program out, which is all that can make one report so large."""
+    end = draft.exit
+    draft.warnings = [text[:200] for text in draft.warnings[:5]]
+    if end is not None:
+        draft.exit = Exit(end.kind, end.number, end.cause, end.reason[:200], end.usage)

@@ -1,0 +1,276 @@
+"""The worker's life: lock a folder, register, serve until it is to leave, say goodbye.
+
+A registration can end without the worker wanting it (its lease was over, its token is refused).
+Then everything that runs is killed, and it registers anew.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from mitosis.config.worker import WorkerConfig
+from mitosis.contract.commands import Done, Registered
+from mitosis.contract.work import Drain, Leave
+from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
+from mitosis.nats.connection import Connection
+from mitosis.processes.engine import EngineError
+from mitosis.processes.guard.linux import machine_clock
+from mitosis.services.worker.assignments import Inbox
+from mitosis.services.worker.drain import Departure
+from mitosis.services.worker.effects import Parts
+from mitosis.services.worker.identity import Machine, WorkFolder, this_machine
+from mitosis.services.worker.link import NatsLink, Unregistered, longer
+from mitosis.services.worker.registration import (
+    SessionAccess,
+    UserAccess,
+    register,
+    registration,
+)
+from mitosis.services.worker.run import base_environment
+from mitosis.services.worker.slots import SlotEngine
+
+log = logging.getLogger(__name__)
+
+LEAVE_SECONDS = 5.0
+GRACE_SECONDS = 10.0
+
+
+async def run_worker(
+    config: WorkerConfig,
+    *,
+    default_work_dir: Path,
+    access: UserAccess | None = None,
+    departure: Departure | None = None,
+    announce: Callable[[str], None] | None = None,
+    handle_signals: bool = True,
+    adopts_orphans: bool = False,
+) -> int:
+    """Be a worker until a signal, an order or the end of the lifetime.
+
+    Args:
+        config: The worker's settings.
+        default_work_dir: Below it is the work folder when `work_dir` is not set.
+        access: The user who registers it; None: the one of the settings.
+        departure: Where to wish that it leaves; None: an own one.
+        announce: Gets the UUID after each registration; None: a line on standard output.
+        handle_signals: Leave at SIGTERM and SIGINT; hand tasks back at the second one.
+        adopts_orphans: This process called `become_subreaper` and has no other children.
+
+    Returns:
+        The exit status: 0 after leaving in order, 1 when something of a task may still be alive.
+
+    Raises:
+        Misconfigured: The work folder cannot be used.
+        MitosisError: The first registration failed.
+    """
+    folder = await asyncio.to_thread(_open_folder, config.work_dir, default_work_dir)
+    departure = departure or Departure()
+    undo = departure.catch_signals() if handle_signals else None
+    try:
+        machine = this_machine(folder.path)
+        engine = SlotEngine(
+            config.slots,
+            folder.slots,
+            lock_fds=[folder.lock_fd],
+            adopts_orphans=adopts_orphans,
+        )
+        await _start(engine)
+        worker = _Worker(config, folder, machine, engine, departure, announce or _print_line)
+        return await worker.run(access or SessionAccess(config))
+    finally:
+        if undo is not None:
+            undo()
+        folder.close()
+
+
+def _open_folder(given: Path | None, default: Path) -> WorkFolder:
+    return WorkFolder.open_any(default) if given is None else WorkFolder.open(given.expanduser())
+
+
+async def _start(engine: SlotEngine) -> None:
+    try:
+        await engine.start()
+    except (EngineError, OSError) as error:
+        raise Misconfigured(
+            f"the worker cannot run programs here: {error}", setting="work_dir"
+        ) from error
+
+
+def _print_line(worker: str) -> None:
+    sys.stdout.write(f"{worker}\n")
+    sys.stdout.flush()
+
+
+class _Worker:
+    """One process, through its registrations."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        folder: WorkFolder,
+        machine: Machine,
+        engine: SlotEngine,
+        departure: Departure,
+        announce: Callable[[str], None],
+    ) -> None:
+        self._config, self._folder, self._machine = config, folder, machine
+        self._engine, self._departure, self._announce = engine, departure, announce
+        self._base = base_environment(os.environ)
+        self._begun = machine_clock()
+
+    async def run(self, access: UserAccess) -> int:
+        """Register and serve until the worker has left."""
+        registered_before = False
+        lifetime = self._end_of_life()
+        try:
+            while True:
+                try:
+                    registration_ = await self._register(access, patient=registered_before)
+                except BaseException:
+                    await self._close_engine(0.0)
+                    raise
+                if registration_ is None:
+                    await self._close_engine(0.0)
+                    return 0
+                registered_before = True
+                status = await self._serve(*registration_)
+                if status is not None:
+                    return status
+        finally:
+            if lifetime is not None:
+                lifetime.cancel()
+
+    async def _register(
+        self, access: UserAccess, *, patient: bool
+    ) -> tuple[Registered, Connection, float] | None:
+        """Register; None when it is to leave before that succeeds."""
+        wanted = registration(self._config, self._machine, self._folder.path)
+        pause = 0.0
+        while not self._departure.reason:
+            begun = machine_clock()
+            try:
+                registered, connection = await register(access, wanted, self._config.nats_ca)
+            except Unavailable as error:
+                if not patient:
+                    raise
+                if not pause:
+                    log.warning("registering anew: %s", error)
+            else:
+                return registered, connection, begun
+            pause = longer(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._departure.wait()
+        return None
+
+    async def _serve(
+        self, registered: Registered, connection: Connection, begun: float
+    ) -> int | None:
+        """Serve one registration; None when the worker has to register anew."""
+        log.info("registered as worker %s", registered.worker)
+        self._folder.write_record(registered.worker, self._machine)
+        link = NatsLink(connection, registered.worker)
+        config = self._config
+        parts = Parts(
+            link,
+            self._engine,
+            registered,
+            self._folder,
+            self._base,
+            slots=config.slots,
+            renew_seconds=min(config.heartbeat_interval, config.polling_interval).total_seconds(),
+        )
+        self._engine.renew(registered.lease_seconds, measured_from=begun)
+        connection.add_listener(on_reconnect=parts.lease.ask_now)
+        inbox = Inbox(parts.core, self._on_drain, parts.lease.ask_now)
+        try:
+            await inbox.subscribe(connection, registered.worker)
+            self._announce(registered.worker)
+            self._departure.listen(lambda reason, force: parts.core.drain(reason, force=force))
+            await self._until_left(parts, connection)
+        except (Unregistered, Unavailable) as error:
+            log.warning("worker %s is not known any more, all it ran is ended: %s",
+                        registered.worker, error)  # fmt: skip
+            parts.core.drop_all()
+            await parts.wait_until_empty()
+            return None
+        else:
+            return await self._leave(link, parts)
+        finally:
+            self._departure.listen(None)
+            await parts.deliveries.close()
+            await connection.close()
+
+    async def _until_left(self, parts: Parts, connection: Connection) -> None:
+        """Run the loops until the worker is to leave and holds nothing any more.
+
+        Raises:
+            Unregistered: The registration is over.
+        """
+        loops = [
+            asyncio.create_task(parts.reporter.run(), name="reports"),
+            asyncio.create_task(parts.lease.run(), name="lease"),
+            asyncio.create_task(_watch(connection), name="connection"),
+        ]
+        leaving = asyncio.create_task(self._leaving(parts), name="leaving")
+        try:
+            done, _ = await asyncio.wait([*loops, leaving], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*loops, leaving):
+                task.cancel()
+            await asyncio.gather(*loops, leaving, return_exceptions=True)
+
+    async def _leaving(self, parts: Parts) -> None:
+        await self._departure.wait()
+        await parts.wait_until_empty()
+
+    async def _leave(self, link: NatsLink, parts: Parts) -> int:
+        """Goodbye, which says that nothing is alive: so the engine is closed first."""
+        clean = await self._close_engine(0.0) and not parts.core.unclean
+        if not clean:
+            log.error("something of a task may be alive: the worker does not say goodbye")
+            return 1
+        try:
+            await link.ask(
+                "leave", Leave(self._departure.reason), Done, timeout_seconds=LEAVE_SECONDS
+            )
+        except MitosisError as error:
+            log.warning("nobody heard the goodbye, the lease will end: %s", error)
+        return 0
+
+    async def _close_engine(self, grace_seconds: float) -> bool:
+        try:
+            await self._engine.close(grace_seconds)
+        except EngineError as error:
+            log.error("%s", error)
+            return False
+        return True
+
+    def _on_drain(self, order: Drain) -> None:
+        self._departure.wish(order.reason or "asked to leave", force=order.force)
+
+    def _end_of_life(self) -> asyncio.TimerHandle | None:
+        lifetime = self._config.lifetime
+        if lifetime is None:
+            return None
+        return asyncio.get_running_loop().call_later(
+            lifetime.total_seconds(), self._departure.wish, "its lifetime is over"
+        )
+
+
+async def _watch(connection: Connection) -> None:
+    """Wait until the connection has given up.
+
+    Raises:
+        Unregistered: The worker's token is refused.
+    """
+    await connection.wait_closed()
+    raise Unregistered(
+        connection.failure or AuthenticationFailed("the worker's connection was closed")
+    )

@@ -1,0 +1,31 @@
+"""The engine as the worker uses it: told when a slot becomes free."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mitosis.processes.engine import Engine
+from mitosis.processes.slot import Slot
+
+
+class SlotEngine(Engine):
+    """An engine that tells of free slots: after the release of a run, its folder is cleaned first.
+
+    Attributes:
+        on_free: Called when a slot can take a program.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        root: Path,
+        *,
+        lock_fds: Sequence[int] = (),
+        adopts_orphans: bool = False,
+    ) -> None:
+        super().__init__(slots, root, lock_fds=lock_fds, adopts_orphans=adopts_orphans)
+        self.on_free: Callable[[], None] = lambda: None
+
+    def slot_free(self, slot: Slot) -> None:
+        """The slot can take a task."""
+        super().slot_free(slot)
+        self.on_free()

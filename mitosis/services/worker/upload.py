@@ -1,0 +1,302 @@
+"""Delivering outputs: pack in threads, ask for a place, PUT, and wait for the verdict.
+
+What cannot be stored becomes a warning on the task, never its failure; the other outputs are
+still tried. The whole delivery has a limit.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from mitosis.artifacts.pack import Packed, pack_directory, pack_std_log
+from mitosis.artifacts.transfer import Transfers
+from mitosis.contract.work import StoredArtifact, UploadGranted, UploadWanted
+from mitosis.domain.durations import format_size
+from mitosis.domain.task import ArtifactKind
+from mitosis.errors import (
+    LimitReached,
+    MitosisError,
+    NotAllowed,
+    ObjectsUnavailable,
+    StaleAttempt,
+    Unavailable,
+)
+from mitosis.processes.runs import RunResult
+from mitosis.services.worker.core import STALE, Attempt
+from mitosis.services.worker.drafts import Draft, Key
+from mitosis.services.worker.link import Link, longer
+from mitosis.services.worker.run import stream_warnings
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LIMIT_SECONDS = 600.0  # upstream §4.6, step 8
+MAX_WARNING = 900  # characters; the domain takes 1000 bytes
+_MAX_REFUSED_URLS = 3
+
+
+class Delivered(Protocol):
+    """What a delivery needs of the core."""
+
+    def artifact(self, attempt: Attempt, artifact: StoredArtifact) -> Draft:
+        """The report about one stored output."""
+
+    def delivered(self, attempt: Attempt, warnings: list[str], *, timed_out: bool) -> None:
+        """The delivery is over."""
+
+    def drop(self, key: Key) -> None:
+        """The attempt is not ours any more."""
+
+
+class Deliveries:
+    """Deliveries under way. Close it when done.
+
+    Args:
+        link: To the coordinator.
+        core: Told when a delivery is over.
+        report: Queues a report.
+        outbox: Folder for archives that are being sent.
+        threads: How many archives are packed or sent at once.
+        limit_seconds: For one delivery.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        core: Delivered,
+        report: Callable[[Draft], None],
+        outbox: Path,
+        *,
+        threads: int,
+        limit_seconds: float = LIMIT_SECONDS,
+    ) -> None:
+        self._link, self._core, self._report = link, core, report
+        self._outbox = outbox
+        self._limit = limit_seconds
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deliver")
+        self._transfers = Transfers(connections=threads)
+        self._running: dict[Attempt, asyncio.Task[None]] = {}
+
+    def begin(self, attempt: Attempt, result: RunResult) -> None:
+        """Deliver the outputs of a run that has ended."""
+        delivery = _Delivery(self, attempt, self._limit)
+        task = asyncio.create_task(self._deliver(delivery, result), name=f"deliver {attempt.key}")
+        self._running[attempt] = task
+        task.add_done_callback(partial(self._over, delivery))
+
+    def abort(self, attempt: Attempt) -> None:
+        """End a delivery."""
+        task = self._running.get(attempt)
+        if task is not None:
+            task.cancel()
+
+    async def close(self) -> None:
+        """End all deliveries and their threads."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self._pool.shutdown)
+        self._transfers.close()
+
+    async def _deliver(self, delivery: "_Delivery", result: RunResult) -> None:
+        try:
+            await delivery.run(result)
+        except TimeoutError:
+            delivery.timed_out = True
+            delivery.warn(f"outputs: not all could be stored within {self._limit:g} s")
+        except Exception as error:  # a mistake here must not keep the task for ever
+            log.exception("delivering the outputs of task %s failed", delivery.attempt.key[0])
+            delivery.warn(f"outputs: not all could be stored ({type(error).__name__})")
+
+    def _over(self, delivery: "_Delivery", task: asyncio.Task[None]) -> None:
+        attempt = delivery.attempt
+        self._running.pop(attempt, None)
+        delivery.end()
+        if not task.cancelled() or attempt.dropped:
+            self._core.delivered(attempt, delivery.warnings, timed_out=delivery.timed_out)
+
+    # --- for the deliveries -------------------------------------------------------------------
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run blocking work in the pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def archive_path(self) -> Path:
+        """A new name in the outbox."""
+        return self._outbox / f"{uuid.uuid4().hex}.tar.gz"
+
+    def drop(self, attempt: Attempt) -> None:
+        """The coordinator says that the attempt is not ours any more."""
+        self._core.drop(attempt.key)
+
+    async def grant(self, wanted: UploadWanted, command_id: str) -> UploadGranted:
+        """Ask for a place; keeps asking while nobody answers."""
+        pause = 0.0
+        while True:
+            try:
+                return await self._link.ask("upload", wanted, UploadGranted, command_id=command_id)
+            except Unavailable as error:
+                if not pause:
+                    log.warning("no place for an upload yet: %s", error)
+            pause = longer(pause)
+            await asyncio.sleep(pause)
+
+    def put(self, url: str, path: Path, stop: Callable[[], bool]) -> None:
+        """Send an archive. Blocking."""
+        self._transfers.upload(url, path, stop=stop)
+
+    async def judged(self, attempt: Attempt, artifact: StoredArtifact) -> str:
+        """Report one stored output; its verdict."""
+        verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def decide(code: str) -> None:
+            if not verdict.done():
+                verdict.set_result(code)
+
+        draft = self._core.artifact(attempt, artifact)
+        draft.on_verdict = decide
+        self._report(draft)
+        return await verdict
+
+
+class _Delivery:
+    """One delivery: packs everything, releases the run, then sends one archive after another.
+
+    The limit counts packing and sending, not the time in which the coordinator does not answer.
+    """
+
+    def __init__(self, all_: Deliveries, attempt: Attempt, limit_seconds: float) -> None:
+        self._all, self.attempt = all_, attempt
+        self._left_seconds = limit_seconds
+        self.timed_out = False
+        self._stopped = threading.Event()
+        self._archives: list[Path] = []
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text[:MAX_WARNING])
+
+    def end(self) -> None:
+        """Let threads stop, give the run back, remove the archives."""
+        self._stopped.set()
+        self._release()
+        for path in self._archives:
+            path.unlink(missing_ok=True)
+
+    async def run(self, result: RunResult) -> None:
+        packed = []
+        for kind, work in self._packings(result):
+            archive = await self._pack(kind, work)
+            if archive is not None:
+                packed.append((kind, archive))
+        if self.attempt.assignment.spec.terminal:
+            for text in stream_warnings(result):
+                self.warn(text)
+        self._release()
+        for kind, archive in packed:
+            await self._store(kind, archive)
+
+    def _packings(
+        self, result: RunResult
+    ) -> list[tuple[ArtifactKind, Callable[[Path], Packed | None]]]:
+        folder, stop = result.folder, self._stopped.is_set
+        found: list[tuple[ArtifactKind, Callable[[Path], Packed | None]]] = [
+            (ArtifactKind.RESULT, partial(_pack_folder, folder / "result", "result", stop)),
+            (ArtifactKind.EXEC_LOG, partial(_pack_folder, folder / "exec", "exec-log", stop)),
+        ]
+        if self.attempt.assignment.spec.terminal:
+            output = folder / "output"
+            found.append((ArtifactKind.STD_LOG, partial(_pack_output, output, stop)))
+        return found
+
+    async def _pack(
+        self, kind: ArtifactKind, work: Callable[[Path], Packed | None]
+    ) -> Packed | None:
+        path = self._all.archive_path()
+        self._archives.append(path)
+        try:
+            async with self._limited():
+                packed = await self._all.in_thread(partial(work, path))
+        except OSError as error:
+            self.warn(f"{kind.value}: could not be packed on the worker: {error.strerror}")
+            return None
+        if packed is not None:
+            for text in packed.warnings:
+                self.warn(f"{kind.value}: {text}")
+        return packed
+
+    async def _store(self, kind: ArtifactKind, packed: Packed) -> None:
+        try:
+            granted = await self._send(kind, packed)
+        except StaleAttempt:
+            self._all.drop(self.attempt)
+            return
+        except LimitReached as error:
+            size = format_size(packed.size_bytes)
+            self.warn(
+                f"{kind.value}: {size} are over the quota and were not stored ({error.message})"
+            )
+            return
+        except MitosisError as error:
+            self.warn(f"{kind.value}: not stored: {error.message}")
+            return
+        artifact = StoredArtifact(kind, granted.object_name, packed.size_bytes, packed.sha256)
+        code = await self._all.judged(self.attempt, artifact)
+        if code and code != STALE:
+            self.warn(f"{kind.value}: not stored: the coordinator refused it ({code})")
+
+    async def _send(self, kind: ArtifactKind, packed: Packed) -> UploadGranted:
+        """Get a place and send; again with a new place while that may help."""
+        of = self.attempt.assignment
+        wanted = UploadWanted(of.task, of.group, of.attempt, kind, packed.size_bytes)
+        pause, refused = 0.0, 0
+        while True:
+            granted = await self._all.grant(wanted, str(uuid.uuid4()))
+            async with self._limited():
+                try:
+                    await self._all.in_thread(
+                        partial(self._all.put, granted.url, packed.path, self._stopped.is_set)
+                    )
+                    return granted
+                except NotAllowed:
+                    refused += 1  # an expired URL, after a long wait for the store
+                    if refused == _MAX_REFUSED_URLS:
+                        raise
+                except ObjectsUnavailable as error:
+                    if not error.details.get("again"):
+                        raise
+                    log.warning("upload of %s of task %s: %s", kind.value, of.task, error)
+                pause = longer(pause)
+                await asyncio.sleep(pause)
+
+    @contextlib.asynccontextmanager
+    async def _limited(self) -> AsyncIterator[None]:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        try:
+            async with asyncio.timeout(max(0.001, self._left_seconds)):
+                yield
+        finally:
+            self._left_seconds -= clock() - begun
+
+    def _release(self) -> None:
+        run, self.attempt.run = self.attempt.run, None
+        if run is not None:
+            run.release()
+
+
+def _pack_folder(folder: Path, top: str, stop: Callable[[], bool], archive: Path) -> Packed | None:
+    return pack_directory(folder, top, archive, stop=stop)
+
+
+def _pack_output(folder: Path, stop: Callable[[], bool], archive: Path) -> Packed:
+    return pack_std_log(folder / "stdout.log", folder / "stderr.log", archive, stop=stop)

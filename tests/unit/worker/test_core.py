@@ -1,0 +1,501 @@
+"""The core against recording effects: each test also says that nothing else was done."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mitosis.processes.runs import (
+    Cause,
+    Exited,
+    Lost,
+    RunResult,
+    Signaled,
+    SpawnFailed,
+    StreamResult,
+)
+
+from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
+from mitosis.domain.execution import ExecutionState as State
+from mitosis.domain.task import ArtifactKind, Exit, ExitKind, TaskSpec
+from mitosis.services.worker.core import STALE, Attempt, Core, Phase
+from mitosis.services.worker.drafts import Draft, Key
+
+
+class RecordingRun:
+    def __init__(self, log: list[Any], name: str) -> None:
+        self.log, self.name, self.started_at = log, name, 0.0
+        self.released = False
+
+    def stop(self, cause: Cause, grace_seconds: float | None = None) -> None:
+        self.log.append(("stop", self.name, cause, grace_seconds))
+
+    def release(self, *, wipe: bool = False) -> None:
+        assert not self.released
+        self.released = True
+        assert not wipe
+        self.log.append(("release", self.name))
+
+
+class RecordingEffects:
+    """Remembers what the core wanted; `take` empties the memory."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+        self.drafts: list[Draft] = []
+        self.clock = 100.0
+        self.free = 2
+        self.accepts = True
+
+    def now(self) -> float:
+        return self.clock
+
+    def free_slots(self) -> int:
+        return self.free
+
+    def start(self, attempt: Attempt) -> RecordingRun | None:
+        self.log.append(("start", *attempt.key))
+        self.free -= 1
+        return RecordingRun(self.log, attempt.key[0]) if self.accepts else None
+
+    def deliver(self, attempt: Attempt, result: RunResult) -> None:
+        assert result.folder
+        self.log.append(("deliver", *attempt.key))
+
+    def abort_delivery(self, attempt: Attempt) -> None:
+        self.log.append(("abort", *attempt.key))
+
+    def report(self, draft: Draft) -> None:
+        self.drafts.append(draft)
+        self.log.append(("report", draft.report(self.clock)))
+
+    def forget_reports(self, key: Key) -> None:
+        self.log.append(("forget", *key))
+
+    def idle(self) -> None:
+        self.log.append(("idle",))
+
+    def take(self) -> list[Any]:
+        taken, self.log[:] = list(self.log), []
+        return taken
+
+
+class Bench:
+    def __init__(self, folder: Path, slots: int = 2) -> None:
+        self.effects = RecordingEffects()
+        self.effects.free = slots
+        self.core = Core(self.effects, slots)
+        self.folder = folder
+        for part in ("result", "exec"):
+            (folder / part).mkdir()
+
+    def assign(self, task: str = "t1", attempt: int = 1, *, terminal: bool = False) -> Attempt:
+        spec = TaskSpec(("true",), terminal=terminal)
+        self.core.assign(Assignment(task, "lab", attempt, 600.0, spec))
+        return self.core._attempts[task, attempt]
+
+    def result(self, outcome: Any = None, cause: Cause = "own", **more: Any) -> RunResult:
+        return RunResult(
+            outcome=Exited(0) if outcome is None else outcome,
+            cause=cause,
+            started_at=101.0,
+            ended_at=102.0,
+            wall_seconds=1.0,
+            folder=self.folder,
+            **more,
+        )
+
+    def end(self, attempt: Attempt, outcome: Any = None, cause: Cause = "own", **more: Any) -> None:
+        self.core.ended(attempt, self.result(outcome, cause, **more))
+        if attempt.run is None:
+            self.effects.free += 1
+
+    def reported(self) -> Any:
+        """The only thing that was done is one report."""
+        [(kind, report)] = self.effects.take()
+        assert kind == "report"
+        return report
+
+    def accept(self, code: str = "") -> None:
+        judged, self.effects.drafts = self.effects.drafts, []
+        for draft in judged:
+            self.core.verdict(draft, code)
+
+    def running(self, task: str = "t1", attempt: int = 1, *, terminal: bool = False) -> Attempt:
+        held = self.assign(task, attempt, terminal=terminal)
+        self.core.started(held, 101.0)
+        self.accept()
+        self.effects.take()
+        return held
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def steps(report: Any) -> list[State]:
+    return [step.state for step in report.steps]
+
+
+# --- the straight way --------------------------------------------------------------------------
+
+
+def test_an_assignment_starts_the_program_and_says_nothing_yet(bench: Bench) -> None:
+    bench.assign()
+    assert bench.effects.take() == [("start", "t1", 1)]
+    assert bench.core.held == [Held("t1", "lab", 1)]
+
+
+def test_a_start_is_reported_with_its_steps_and_their_ages(bench: Bench) -> None:
+    attempt = bench.assign()
+    bench.effects.take()
+    bench.effects.clock = 104.0
+    bench.core.started(attempt, 101.5)
+    report = bench.reported()
+    assert (report.task, report.group, report.attempt) == ("t1", "lab", 1)
+    assert report.started
+    assert [(s.state, s.age_seconds) for s in report.steps] == [
+        (State.EXEC_PENDING, 4.0),
+        (State.EXEC_SPAWNED, 2.5),
+    ]
+    assert report.exit is None
+    assert not report.committed
+
+
+def test_an_end_without_outputs_is_reported_and_committed_at_once(bench: Bench) -> None:
+    attempt = bench.running()
+    bench.end(attempt, Exited(3), stdout=StreamResult(kept_bytes=4, tail=b"a\xff\nb"))
+    released, (_, report) = bench.effects.take()
+    assert released == ("release", "t1")
+    assert steps(report) == [State.EXEC_FINISHED]
+    assert (report.exit.kind, report.exit.number) == (ExitKind.CODE, 3)
+    assert report.exit.stdout_tail == "a\ufffd\nb"
+    assert report.exit.usage.stdout_bytes == 4
+    assert report.committed
+    bench.accept()
+    assert bench.effects.take() == [("idle",)]
+    assert bench.core.held == []
+
+
+def test_outputs_are_delivered_before_the_commit(bench: Bench) -> None:
+    attempt = bench.running()
+    (bench.folder / "result" / "x").touch()
+    bench.end(attempt)
+    (_, report), deliver = bench.effects.take()
+    assert deliver == ("deliver", "t1", 1)
+    assert steps(report) == [
+        State.EXEC_FINISHED,
+        State.UPLOAD_RESULT,
+        State.UPLOAD_FINISHED_RESULT,
+    ]
+    assert report.exit is not None
+    assert not report.committed
+    bench.core.delivered(attempt, ["a warning"], timed_out=False)
+    report = bench.reported()
+    assert steps(report) == [State.UPLOAD_RESULT_FINISHED]
+    assert report.warnings == ["a warning"]
+    assert report.committed
+
+
+def test_terminal_output_is_delivered_even_when_it_is_empty(bench: Bench) -> None:
+    attempt = bench.running(terminal=True)
+    bench.end(attempt)
+    assert bench.effects.take()[-1] == ("deliver", "t1", 1)
+
+
+def test_a_delivery_over_its_limit_says_so_and_commits(bench: Bench) -> None:
+    attempt = bench.running(terminal=True)
+    bench.end(attempt)
+    bench.effects.take()
+    bench.core.delivered(attempt, [], timed_out=True)
+    report = bench.reported()
+    assert steps(report) == [State.UPLOAD_RESULT_TIMEOUT]
+    assert report.committed
+
+
+def test_an_uploaded_output_is_a_report_that_is_judged_alone(bench: Bench) -> None:
+    attempt = bench.running()
+    artifact = StoredArtifact(ArtifactKind.RESULT, "t1/1/u/result.tar.gz", 9, "0" * 64)
+    draft = bench.core.artifact(attempt, artifact)
+    assert draft.alone
+    assert draft.report(0).artifacts == [artifact]
+    assert not draft.merge(attempt.draft())
+
+
+# --- how programs end --------------------------------------------------------------------------
+
+
+def test_a_timeout_keeps_its_cause_and_has_its_own_steps(bench: Bench) -> None:
+    attempt = bench.running()
+    bench.end(attempt, Signaled(15), "timeout")
+    report = bench.effects.take()[-1][1]
+    assert steps(report) == [State.EXEC_TIMEOUT]
+    assert (report.exit.kind, report.exit.number, report.exit.cause) == (
+        ExitKind.SIGNAL,
+        15,
+        "timeout",
+    )
+    assert report.committed
+
+
+def test_outputs_of_a_timed_out_task_are_delivered_as_of_a_cancelled_one(bench: Bench) -> None:
+    attempt = bench.running()
+    (bench.folder / "exec" / "x").touch()
+    bench.end(attempt, Signaled(9), "timeout")
+    report = bench.effects.take()[0][1]
+    assert steps(report)[1:] == [State.UPLOAD_RESULT, State.UPLOAD_CANCELLED_RESULT]
+
+
+@pytest.mark.parametrize("stage", ["arguments", "program", "exec"])
+def test_a_program_that_cannot_be_started_is_the_task_s_own_end(bench: Bench, stage: Any) -> None:
+    attempt = bench.assign()
+    bench.effects.take()
+    bench.end(attempt, SpawnFailed(stage, 2, "nope: no such program"))
+    report = bench.effects.take()[-1][1]
+    assert report.exit == Exit(ExitKind.NOT_STARTED, 2, reason="nope: no such program")
+    assert report.steps == []
+    assert report.committed
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause", "reason"),
+    [
+        (SpawnFailed("folder", 28, "no space"), "own", "could not set the task up"),
+        (SpawnFailed("output", 28, "no space"), "own", "could not set the task up"),
+        (SpawnFailed("lease", 0, "over"), "own", "lease"),
+        (Signaled(9), "lease", "no contact"),
+        (Lost("the runner died"), "own", "the runner died"),
+    ],
+)
+def test_what_the_worker_did_is_a_fault_and_no_end_of_the_task(
+    bench: Bench, outcome: Any, cause: Cause, reason: str
+) -> None:
+    attempt = bench.running()
+    bench.end(attempt, outcome, cause)
+    report = bench.effects.take()[-1][1]
+    assert reason in report.fault
+    assert report.exit is None
+    assert not report.committed
+    bench.accept()
+    assert bench.core.empty
+
+
+def test_a_program_that_the_engine_does_not_take_ends_the_attempt(bench: Bench) -> None:
+    bench.effects.accepts = False
+    attempt = bench.assign()
+    bench.effects.take()
+    bench.core.not_started(attempt, Exit(ExitKind.NOT_STARTED, reason="too long"))
+    assert bench.reported().committed
+
+
+# --- slots -------------------------------------------------------------------------------------
+
+
+def test_the_same_assignment_again_changes_nothing(bench: Bench) -> None:
+    bench.assign()
+    bench.effects.take()
+    bench.assign()
+    assert bench.effects.take() == []
+
+
+def test_an_assignment_that_comes_again_after_its_end_changes_nothing(bench: Bench) -> None:
+    bench.end(bench.running())
+    bench.accept()
+    bench.effects.take()
+    bench.core.assign(Assignment("t1", "lab", 1, 600.0, TaskSpec(("true",))))
+    assert bench.effects.take() == []
+    assert bench.core.empty
+
+
+def test_what_is_over_the_slots_is_handed_back(bench: Bench) -> None:
+    bench.assign("t1")
+    bench.assign("t2")
+    bench.effects.take()
+    bench.assign("t3")
+    report = bench.reported()
+    assert report.task == "t3"
+    assert report.handed_back == "all 2 slots of the worker are taken"
+    bench.accept()
+    assert [held.task for held in bench.core.held] == ["t1", "t2"]
+
+
+def test_an_attempt_whose_end_is_reported_takes_no_slot_any_more(bench: Bench) -> None:
+    first = bench.running("t1")
+    bench.running("t2")
+    bench.end(first)
+    bench.effects.take()
+    bench.assign("t3")
+    assert bench.effects.take() == [("start", "t3", 1)]
+
+
+def test_an_assignment_waits_while_a_folder_is_cleaned(bench: Bench) -> None:
+    bench.effects.free = 0
+    bench.assign()
+    assert bench.effects.take() == []
+    bench.effects.free = 1
+    bench.core.fill()
+    assert bench.effects.take() == [("start", "t1", 1)]
+
+
+# --- orders ------------------------------------------------------------------------------------
+
+
+def test_a_cancel_stops_the_program_with_the_grace_asked_for(bench: Bench) -> None:
+    attempt = bench.running()
+    bench.core.cancel(CancelAttempt("t1", 1, 3.0))
+    assert bench.effects.take() == [("stop", "t1", "cancel", 3.0)]
+    bench.end(attempt, Signaled(15), "cancel")
+    report = bench.effects.take()[-1][1]
+    assert report.exit.cause == "cancel"
+    assert report.committed
+
+
+def test_a_cancel_of_another_attempt_does_nothing(bench: Bench) -> None:
+    bench.running()
+    bench.core.cancel(CancelAttempt("t1", 2))
+    bench.core.cancel(CancelAttempt("t9", 1))
+    assert bench.effects.take() == []
+
+
+def test_a_cancel_that_overtakes_its_assignment_counts(bench: Bench) -> None:
+    bench.core.cancel(CancelAttempt("t1", 1))
+    bench.assign()
+    assert bench.reported().handed_back == "cancelled before it started"
+
+
+def test_a_cancel_of_what_waits_for_a_slot_hands_it_back(bench: Bench) -> None:
+    bench.effects.free = 0
+    bench.assign()
+    bench.core.cancel(CancelAttempt("t1", 1))
+    assert bench.reported().handed_back == "cancelled before it started"
+    bench.effects.free = 1
+    bench.core.fill()
+    assert bench.effects.take() == []
+
+
+def test_a_stale_verdict_kills_at_once_and_nothing_more_is_said(bench: Bench) -> None:
+    attempt = bench.assign()
+    bench.core.started(attempt, 101.0)
+    bench.effects.take()
+    bench.accept(STALE)
+    assert bench.effects.take() == [("forget", "t1", 1), ("stop", "t1", "lease", 0.0)]
+    assert bench.core.held == []
+    assert not bench.core.empty
+    bench.end(attempt, Signaled(9), "lease")
+    assert bench.effects.take() == [("release", "t1"), ("idle",)]
+
+
+def test_a_foreign_attempt_in_delivery_is_aborted(bench: Bench) -> None:
+    attempt = bench.running(terminal=True)
+    bench.end(attempt)
+    bench.effects.take()
+    bench.core.drop_foreign([Held("t1", "lab", 1), Held("t9", "lab", 1)])
+    assert bench.effects.take() == [("forget", "t1", 1), ("abort", "t1", 1)]
+    bench.core.delivered(attempt, [], timed_out=False)
+    assert bench.effects.take() == [("idle",)]
+
+
+def test_a_newer_attempt_starts_only_when_the_older_one_is_dead(bench: Bench) -> None:
+    older = bench.running("t1", 1)
+    bench.assign("t1", 2)
+    assert bench.effects.take() == [("forget", "t1", 1), ("stop", "t1", "lease", 0.0)]
+    bench.end(older, Signaled(9), "lease")
+    assert bench.effects.take() == [("release", "t1"), ("start", "t1", 2)]
+    assert bench.core.held == [Held("t1", "lab", 2)]
+
+
+def test_an_older_attempt_that_comes_late_is_ignored(bench: Bench) -> None:
+    bench.running("t1", 2)
+    bench.core.assign(Assignment("t1", "lab", 1, 600.0, TaskSpec(("true",))))
+    assert bench.effects.take() == []
+
+
+def test_a_refused_last_report_frees_the_task_once(bench: Bench) -> None:
+    bench.end(bench.running())
+    bench.effects.take()
+    bench.accept("invalid")
+    assert bench.reported().fault == "the coordinator refused the worker's report (invalid)"
+    bench.accept("invalid")
+    assert bench.effects.take() == [("idle",)]
+
+
+# --- leaving -----------------------------------------------------------------------------------
+
+
+def test_a_drain_lets_what_runs_finish_and_takes_nothing_new(bench: Bench) -> None:
+    attempt = bench.running()
+    bench.core.drain("asked to leave")
+    assert bench.effects.take() == []
+    bench.assign("t2")
+    assert bench.reported().handed_back == "asked to leave"
+    bench.accept()
+    bench.effects.take()
+    bench.end(attempt)
+    assert bench.effects.take()[-1][1].committed
+    bench.accept()
+    assert bench.effects.take() == [("idle",)]
+
+
+def test_a_forced_drain_hands_back_what_it_stopped(bench: Bench) -> None:
+    attempt = bench.running()
+    bench.core.drain("the worker got SIGTERM", force=True)
+    assert bench.effects.take() == [("stop", "t1", "shutdown", 10.0)]
+    bench.end(attempt, Signaled(15), "shutdown")
+    report = bench.effects.take()[-1][1]
+    assert report.handed_back == "the worker got SIGTERM"
+    assert report.exit is None
+    assert not report.committed
+
+
+def test_a_program_that_ends_by_itself_during_a_forced_drain_keeps_its_end(bench: Bench) -> None:
+    attempt = bench.running()
+    bench.core.drain("bye", force=True)
+    bench.effects.take()
+    bench.end(attempt, Exited(0), "own")
+    assert bench.effects.take()[-1][1].committed
+
+
+def test_a_drain_hands_back_what_waits(bench: Bench) -> None:
+    bench.effects.free = 0
+    bench.assign()
+    bench.core.drain("bye")
+    assert bench.reported().handed_back == "bye"
+
+
+def test_an_empty_worker_is_idle_at_once(bench: Bench) -> None:
+    bench.core.drain("bye")
+    assert bench.effects.take() == [("idle",)]
+
+
+def test_the_end_of_a_registration_kills_everything(bench: Bench) -> None:
+    running = bench.running("t1")
+    reported = bench.running("t2")
+    bench.end(reported)
+    bench.effects.take()
+    bench.core.drop_all()
+    assert bench.effects.take() == [
+        ("forget", "t1", 1),
+        ("stop", "t1", "lease", 0.0),
+        ("forget", "t2", 1),
+    ]
+    bench.end(running, Signaled(9), "lease")
+    assert bench.effects.take() == [("release", "t1"), ("idle",)]
+
+
+def test_a_tree_that_could_not_be_killed_is_remembered(bench: Bench) -> None:
+    bench.end(bench.running(), tree_clean=False)
+    assert bench.core.unclean
+
+
+def test_the_phases_of_an_attempt_follow_each_other(bench: Bench) -> None:
+    bench.effects.free = 0
+    attempt = bench.assign(terminal=True)
+    seen = [attempt.phase]
+    bench.effects.free = 1
+    bench.core.fill()
+    seen.append(attempt.phase)
+    bench.end(attempt)
+    seen.append(attempt.phase)
+    bench.core.delivered(attempt, [], timed_out=False)
+    seen.append(attempt.phase)
+    assert seen == [Phase.WAITING, Phase.RUNNING, Phase.DELIVERING, Phase.REPORTED]

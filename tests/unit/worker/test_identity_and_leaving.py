@@ -1,0 +1,111 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mitosis.errors import Misconfigured
+from mitosis.services.worker import identity
+from mitosis.services.worker.drain import Departure
+from mitosis.services.worker.identity import Record, WorkFolder, this_machine
+
+
+def test_a_folder_is_used_by_one_worker_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_WAIT_SECONDS", 0.1)
+    folder = WorkFolder.open(tmp_path / "w")
+    folder.write_record("w-1", this_machine(folder.path))
+    with pytest.raises(Misconfigured, match=f"by worker w-1 .process {os.getpid()} on"):
+        WorkFolder.open(tmp_path / "w")
+    folder.close()
+    WorkFolder.open(tmp_path / "w").close()
+
+
+def test_the_lock_is_held_as_long_as_a_helper_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_WAIT_SECONDS", 0.1)
+    folder = WorkFolder.open(tmp_path / "w")
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[folder.lock_fd]
+    ) as helper:
+        folder.close()
+        with pytest.raises(Misconfigured, match="in use"):
+            WorkFolder.open(tmp_path / "w")
+        helper.communicate(b"\n")
+    WorkFolder.open(tmp_path / "w").close()
+
+
+def test_workers_without_a_named_folder_take_the_first_free_one(tmp_path: Path) -> None:
+    first = WorkFolder.open_any(tmp_path)
+    second = WorkFolder.open_any(tmp_path)
+    assert (first.path.name, second.path.name) == ("1", "2")
+    first.close()
+    third = WorkFolder.open_any(tmp_path)
+    assert third.path.name == "1"
+    second.close()
+    third.close()
+
+
+def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(Misconfigured, match="work_dir"):
+        WorkFolder.open(tmp_path / "file" / "w")
+
+
+def test_the_record_tells_who_works_here(tmp_path: Path) -> None:
+    folder = WorkFolder.open(tmp_path)
+    machine = this_machine(tmp_path)
+    folder.write_record("w-1", machine)
+    record = msgspec.json.decode((tmp_path / "worker.json").read_bytes(), type=Record)
+    assert record == Record("w-1", machine.machine, machine.boot, machine.host, os.getpid())
+    folder.close()
+
+
+def test_the_outbox_is_empty_at_the_start(tmp_path: Path) -> None:
+    folder = WorkFolder.open(tmp_path)
+    (folder.outbox() / "left.tar.gz").touch()
+    assert list(folder.outbox().iterdir()) == []
+    folder.close()
+
+
+def test_a_machine_keeps_its_identity_and_differs_from_its_clones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = this_machine(tmp_path)
+    assert here == this_machine(tmp_path)
+    assert len(here.machine) == 32
+    monkeypatch.setattr(identity.socket, "gethostname", lambda: "a-clone")
+    assert this_machine(tmp_path).machine != here.machine
+
+
+def test_a_machine_without_an_id_gets_one_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_MACHINE_ID", tmp_path / "none")
+    first = this_machine(tmp_path)
+    assert first == this_machine(tmp_path)
+    (tmp_path / "machine-id").unlink()
+    assert this_machine(tmp_path) != first
+
+
+def test_the_first_signal_lets_tasks_finish_and_the_second_hands_them_back() -> None:
+    departure = Departure()
+    heard: list[tuple[str, bool]] = []
+    departure.listen(lambda reason, force: heard.append((reason, force)))
+    departure.on_signal("SIGTERM")
+    departure.on_signal("SIGTERM")
+    departure.on_signal("SIGTERM")
+    assert heard == [("the worker got SIGTERM", False), ("the worker got SIGTERM", True)]
+
+
+def test_a_late_listener_hears_the_present_wish() -> None:
+    departure = Departure()
+    departure.wish("order", force=True)
+    departure.wish("another", force=False)
+    heard: list[tuple[str, bool]] = []
+    departure.listen(lambda reason, force: heard.append((reason, force)))
+    assert heard == [("order", True)]
