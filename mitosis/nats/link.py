@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 class Link(Client):
-    """nats-py's client with two additions: a publish that never waits, and no downgrade of TLS."""
+    """nats-py's client; its publish never waits, its flush confirms, its TLS is not dropped."""
 
     tls_wanted = False
 
@@ -53,6 +53,25 @@ class Link(Client):
         if initial_connection and self.tls_wanted and not info.get("tls_required"):
             raise errors.SecureConnWantedError
         await super()._process_info(info, initial_connection)
+
+    @property
+    def lone_server(self) -> str | None:
+        """Id of the server if it belongs to no cluster, else None."""
+        if "cluster" in self._server_info:
+            return None
+        return str(self._server_info["server_id"])
+
+    async def flush(self, timeout: float = 10.0) -> None:
+        """Wait until the server has seen everything sent so far.
+
+        nats-py's own PING overtakes what still waits in its buffer, so that is written first.
+        """
+        if self.is_connected and self._flush_queue is not None and self._pending_data_size:
+            written = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(timeout):
+                await self._flush_queue.put(written)
+                await written
+        await super().flush(timeout)  # type: ignore[arg-type]
 
     async def abandon(self) -> None:
         """Close a link that never came to stand, at whatever point it failed."""
@@ -93,8 +112,9 @@ async def dial(
     tls: ssl.SSLContext | None,
     timeout_seconds: float,
     on_closed: Callable[[Client], Awaitable[None]],
+    on_error: Callable[[Exception], None] | None = None,
 ) -> Link:
-    """Open one link to one server.
+    """Open one link to one server. Errors of the open link go to `on_error`, else to the log.
 
     Raises:
         Unavailable: Nobody listens there (StoreUnavailable for services, else NoCoordinator).
@@ -105,8 +125,13 @@ async def dial(
     link.tls_wanted = tls is not None
     seen: list[Exception] = []
 
-    async def on_error(error: Exception) -> None:
-        seen.append(error) if not opened else log_error(error, server)
+    async def note_error(error: Exception) -> None:
+        if not opened:
+            seen.append(error)
+        elif on_error is not None:
+            on_error(error)
+        else:
+            log_error(error, server)
 
     async def on_close() -> None:
         if opened:
@@ -120,7 +145,7 @@ async def dial(
                 **connect_options(credentials, name),  # type: ignore[arg-type]
                 inbox_prefix=inbox_prefix(credentials),
                 tls=tls,
-                error_cb=on_error,
+                error_cb=note_error,
                 closed_cb=on_close,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # 0 would mean: for ever
