@@ -55,6 +55,11 @@ class Link(Client):
         await super()._process_info(info, initial_connection)
 
     @property
+    def has_greeted(self) -> bool:
+        """Whether a NATS server has spoken at the other end."""
+        return bool(self._server_info)
+
+    @property
     def lone_server(self) -> str | None:
         """Id of the server if it belongs to no cluster, else None."""
         if "cluster" in self._server_info:
@@ -156,6 +161,8 @@ async def dial(
     except (TimeoutError, OSError, errors.Error, ValueError) as error:
         await link.abandon()
         cause = seen[0] if isinstance(error, errors.NoServersError) and seen else error
+        if isinstance(cause, TimeoutError) and link.has_greeted and not is_service(credentials):
+            raise Refused(f"the NATS server at {address(server)} did not decide in time") from error
         raise explain(cause, server, credentials) from error
     except BaseException:
         await link.abandon()
@@ -179,7 +186,7 @@ def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisE
     if isinstance(cause, ValueError) or "connect url" in text:
         return Misconfigured(f"{place!r} is no address of a NATS server: write nats://HOST:PORT")
     why = _reason(cause)
-    if isinstance(credentials, ServiceLogin):
+    if is_service(credentials):
         return StoreUnavailable(
             f"no NATS server answers at {place} ({why}): start it, or correct nats_url",
             server=place,
@@ -188,6 +195,11 @@ def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisE
         f"no coordinator answers at {place} ({why}): start it, or correct its address",
         server=place,
     )
+
+
+def is_service(credentials: Credentials) -> bool:
+    """Whether the server itself knows this identity, without asking anybody."""
+    return isinstance(credentials, ServiceLogin)
 
 
 def address(server: str) -> str:

@@ -20,9 +20,15 @@ _ADVICE = (
 
 
 async def refuse_open_server(
-    server: str, *, tls: ssl.SSLContext | None = None, timeout_seconds: float = 5.0
+    server: str, *, tls: ssl.SSLContext | None = None, timeout_seconds: float = 0.5
 ) -> bool:
     """Connect without credentials, and try what only services may do.
+
+    Args:
+        server: Address.
+        tls: For the address.
+        timeout_seconds: An open server lets in at once. One that asks a responder keeps a
+            stranger waiting while none runs: silence counts as a closed door.
 
     Returns:
         Whether strangers are let in as guests. False: the server lets nobody in; before the

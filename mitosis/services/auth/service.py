@@ -23,6 +23,7 @@ from mitosis.services.auth.tokens import TokenKeys
 
 log = logging.getLogger(__name__)
 
+PROBE_SECONDS = 5.0  # longer than the server waits for the answer of a responder
 LOGIN_QUEUE = "mito-login"
 
 
@@ -98,7 +99,9 @@ class Authentication:
         """
         await self._responder.start()
         try:
-            if not await refuse_open_server(self._server, tls=self._tls):
+            if not await refuse_open_server(
+                self._server, tls=self._tls, timeout_seconds=PROBE_SECONDS
+            ):
                 raise not_asked(self._server)
             await self._endpoints.start(LOGIN_QUEUE)
             await self.connections.start()

@@ -3,13 +3,9 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sysconfig
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,74 +24,22 @@ from mitosis.domain.roles import Role
 from mitosis.errors import MitosisError
 from mitosis.nats.connection import Connection, ServiceLogin, Token
 from mitosis.nats.nkeys import issuer_account
-from mitosis.nats.server_config import CalloutConfig, NatsServerConfig, StaticUser, render
+from mitosis.nats.server_config import CalloutConfig
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.service import Authentication
 from mitosis.services.auth.tokens import TokenKeys, load_keys
+from mitosis.services.platform.binaries import nats_server
+from mitosis.services.platform.embedded_nats import EmbeddedNats
+from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER, open_nats, outside_of_loops
+from mitosis.testing.waiting import eventually
 
-SERVICE = ServiceLogin("coordinator", "service-secret")
-SYSTEM = ServiceLogin("system", "system-secret")
+SERVICE = ServiceLogin(SERVICE_USER.name, SERVICE_USER.password)
+SYSTEM = ServiceLogin(SYSTEM_USER.name, SYSTEM_USER.password)
 LIFETIME_SECONDS = 600
 
 
-def server_binary() -> str:
-    beside = Path(sysconfig.get_path("scripts")) / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    assert found, "nats-server is missing: install the extra 'embedded'"
-    return found
-
-
-class Server:
-    """One nats-server process; may be killed and started again on the same port."""
-
-    def __init__(self, folder: Path, config: str | None) -> None:
-        self.folder = folder
-        self._config = config
-        self._process: subprocess.Popen[bytes] | None = None
-        self._port = -1
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        command = [server_binary(), "-a", "127.0.0.1", "-p", str(self._port)]
-        command += ["--ports_file_dir", str(self.folder), "-l", str(self.folder / "log")]
-        if self._config is not None:
-            (self.folder / "nats.conf").write_text(self._config)
-            command += ["-c", str(self.folder / "nats.conf")]
-        else:
-            command += ["-js", "-sd", str(self.folder)]
-        self._process = subprocess.Popen(command, start_new_session=True)
-        ports = self.folder / f"nats-server_{self._process.pid}.ports"
-        deadline = time.monotonic() + 10
-        while True:  # the file is written when the server listens
-            with suppress(FileNotFoundError, json.JSONDecodeError):
-                address = json.loads(ports.read_text())["nats"][0]
-                self._port = int(address.rpartition(":")[2])
-                return
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()
-            assert self._process.poll() is None, (self.folder / "log").read_text()
-            time.sleep(0.01)
-
-    def kill(self) -> None:
-        if self._process is not None:
-            os.kill(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
-def configuration(folder: Path, keys: TokenKeys) -> str:
-    return render(
-        NatsServerConfig(
-            store_dir=str(folder / "store"),
-            port=-1,
-            service_users=(StaticUser(name=SERVICE.user, password=SERVICE.password),),
-            system_users=(StaticUser(name=SYSTEM.user, password=SYSTEM.password),),
-            callout=CalloutConfig(issuer=issuer_account(keys.private_pem), timeout_seconds=1.0),
-            sync_always=False,
-        )
-    )
+def callout(keys: TokenKeys) -> CalloutConfig:
+    return CalloutConfig(issuer=issuer_account(keys.private_pem), timeout_seconds=1.0)
 
 
 def write_pair(folder: Path) -> tuple[Path, Path]:
@@ -148,16 +92,12 @@ class MemoryAccounts:
 class Platform:
     """Server, accounts, authentication, and the means to come in as anybody."""
 
-    def __init__(self, server: Server, keys: TokenKeys) -> None:
-        self.server = server
+    def __init__(self, url: str, keys: TokenKeys) -> None:
+        self.url = url
         self.keys = keys
         self.accounts = MemoryAccounts()
         self.lost_workers: list[str] = []
         self._opened: list[Connection] = []
-
-    @property
-    def url(self) -> str:
-        return self.server.url
 
     async def start(self, password_hash: str) -> None:
         self.service = await self.connect(SERVICE, "coordinator")
@@ -217,30 +157,45 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> TokenKeys:
 
 
 @pytest.fixture(scope="session")
-def shared_server(keys: TokenKeys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("nats")
-    server = Server(folder, configuration(folder, keys))
-    server.start()
-    yield server
-    server.kill()
+def shared_server(keys: TokenKeys) -> Iterator[str]:
+    with outside_of_loops(open_nats(callout=callout(keys))) as server:
+        yield server.url
 
 
 @pytest.fixture
-def own_server(keys: TokenKeys, tmp_path: Path) -> Iterator[Server]:
+async def own_server(keys: TokenKeys, tmp_path: Path) -> AsyncIterator[EmbeddedNats]:
     """A server that the test may kill."""
-    server = Server(tmp_path, configuration(tmp_path, keys))
-    server.start()
-    yield server
-    server.kill()
+    server = EmbeddedNats(
+        tmp_path / "nats",
+        service_users=(SERVICE_USER,),
+        system_users=(SYSTEM_USER,),
+        callout=callout(keys),
+        sync_always=False,
+    )
+    async with server:
+        yield server
+
+
+async def kill(server: EmbeddedNats) -> None:
+    """End a server as a crash would; `restart` brings it back at the same address."""
+    os.kill(server.process.pid, signal.SIGKILL)
+    await server.process.wait()
 
 
 @pytest.fixture
-def open_server(tmp_path: Path) -> Iterator[Server]:
+async def open_server(tmp_path: Path) -> AsyncIterator[str]:
     """A server as it comes: everybody may do everything."""
-    server = Server(tmp_path, None)
-    server.start()
-    yield server
-    server.kill()
+    process = await asyncio.create_subprocess_exec(
+        nats_server(), "-a", "127.0.0.1", "-p", "-1", "-js", "-sd", str(tmp_path),
+        "--ports_file_dir", str(tmp_path), "-l", str(tmp_path / "log"),
+    )  # fmt: skip
+    try:
+        ports = tmp_path / f"nats-server_{process.pid}.ports"
+        text = await eventually(lambda: ports.exists() and ports.read_text())
+        yield json.loads(text)["nats"][0]
+    finally:
+        process.kill()
+        await process.wait()
 
 
 @pytest.fixture(scope="session")
@@ -257,7 +212,7 @@ def password_hash() -> str:
 
 @pytest.fixture
 async def platform(
-    shared_server: Server, keys: TokenKeys, password_hash: str
+    shared_server: str, keys: TokenKeys, password_hash: str
 ) -> AsyncIterator[Platform]:
     platform = Platform(shared_server, keys)
     await platform.start(password_hash)

@@ -5,6 +5,7 @@ import asyncio
 from mitosis.domain import user as users
 from mitosis.domain.roles import Role
 from mitosis.errors import AuthenticationFailed
+from mitosis.testing.waiting import eventually
 from tests.integration.nats.conftest import may_subscribe
 
 WORKER = "0b7e4f2e-1111-4222-8333-444455556666"
@@ -43,9 +44,7 @@ async def test_one_that_came_back_is_not_kicked_by_the_second_look(platform):
 
 
 async def _settle(connection) -> None:
-    async with asyncio.timeout(5):
-        while not connection.is_connected:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: connection.is_connected)
     await connection.flush()
 
 
@@ -53,11 +52,11 @@ async def test_the_loss_of_a_workers_last_connection_is_told_once(platform):
     token = platform.token_of_worker(WORKER)
     one = await platform.connect(token, f"mito-worker-{WORKER}")
     two = await platform.connect(token, f"mito-worker-{WORKER}")
-    await _until(lambda: platform.authentication.connections.worker_is_connected(WORKER))
+    await eventually(lambda: platform.authentication.connections.worker_is_connected(WORKER))
     await one.close()
     assert platform.lost_workers == []
     await two.close()
-    await _until(lambda: platform.lost_workers)
+    await eventually(lambda: platform.lost_workers)
     assert platform.lost_workers == [WORKER]
     assert not platform.authentication.connections.worker_is_connected(WORKER)
 
@@ -67,7 +66,7 @@ async def test_a_user_that_takes_the_name_of_a_worker_does_not_make_it_lost(plat
     liar = await platform.connect(await platform.token_of("bob"), f"mito-worker-{WORKER}")
     await liar.close()
     await worker.close()
-    await _until(lambda: platform.lost_workers)
+    await eventually(lambda: platform.lost_workers)
     assert platform.lost_workers == [WORKER]  # once, by its own close
 
 
@@ -80,9 +79,3 @@ async def test_a_worker_that_was_there_before_the_start_is_known(platform):
     assert connections.worker_is_connected(WORKER)
     assert await connections.kick_worker(WORKER) == 1
     await _settle(worker)
-
-
-async def _until(question, seconds: float = 5) -> None:
-    async with asyncio.timeout(seconds):
-        while not question():
-            await asyncio.sleep(0.01)

@@ -11,14 +11,14 @@ from tests.integration.nats.conftest import (
     SERVICE,
     SYSTEM,
     MemoryAccounts,
-    Server,
     error_of,
+    kill,
     write_pair,
 )
 
 
 async def test_an_open_server_is_refused_with_what_a_stranger_could_do(open_server):
-    error = await error_of(lambda: refuse_open_server(open_server.url))
+    error = await error_of(lambda: refuse_open_server(open_server))
     assert isinstance(error, Misconfigured)
     assert "'mito.events.>'" in error.message
     assert "$JS.API.INFO" in error.message
@@ -43,32 +43,32 @@ async def test_authentication_does_not_start_on_a_server_that_asks_somebody_else
     folder = tmp_path / "other"
     folder.mkdir()
     foreign = load_keys(*write_pair(folder))
-    error = await error_of(lambda: _start(own_server, foreign))
+    error = await error_of(lambda: _start(own_server.url, foreign))
     assert isinstance(error, Misconfigured)
     assert "issuer" in error.message
 
 
-async def _start(server: Server, keys) -> None:
+async def _start(url: str, keys) -> None:
     async with (
-        await Connection.open([server.url], SERVICE, name="coordinator") as service,
-        await Connection.open([server.url], SYSTEM, name="system") as system,
+        await Connection.open([url], SERVICE, name="coordinator") as service,
+        await Connection.open([url], SYSTEM, name="system") as system,
     ):
         authentication = Authentication(
             MemoryAccounts(),
             keys,
             service,
             system,
-            server=server.url,
+            server=url,
             term=lambda: 1,
             session_seconds=60,
-            on_worker_gone=lambda uuid: None,
+            on_worker_gone=lambda _: None,
         )
         await authentication.start()
 
 
 @pytest.mark.parametrize("probe", [True, False])
 async def test_a_server_that_is_down_is_named_with_its_address(own_server, probe):
-    own_server.kill()
+    await kill(own_server)
     if probe:
         error = await error_of(lambda: refuse_open_server(own_server.url))
         assert isinstance(error, Unavailable)
