@@ -152,6 +152,11 @@ class Connection:
         return self._require_link()
 
     @property
+    def lone_server(self) -> str | None:
+        """Id of the server at the other end if it is the only one, None in a cluster."""
+        return self._require_link().lone_server
+
+    @property
     def jetstream(self) -> JetStreamContext:
         """JetStream's interface on the present link."""
         return self._require_link().jetstream()
@@ -243,7 +248,7 @@ class Connection:
         """
         link = self._require_link()
         try:
-            await link.flush(timeout=timeout_seconds)  # type: ignore[arg-type]
+            await link.flush(timeout_seconds)
         except (NatsError, TimeoutError) as error:
             raise Unavailable(f"no answer from the NATS server at {self.address}") from error
 

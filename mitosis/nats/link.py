@@ -45,7 +45,7 @@ class Refused(Exception):
 
 
 class Link(Client):
-    """nats-py's client with two additions: a publish that never waits, and no downgrade of TLS."""
+    """nats-py's client; its publish never waits, its flush confirms, its TLS is not dropped."""
 
     tls_wanted = False
 
@@ -53,6 +53,30 @@ class Link(Client):
         if initial_connection and self.tls_wanted and not info.get("tls_required"):
             raise errors.SecureConnWantedError
         await super()._process_info(info, initial_connection)
+
+    @property
+    def has_greeted(self) -> bool:
+        """Whether a NATS server has spoken at the other end."""
+        return bool(self._server_info)
+
+    @property
+    def lone_server(self) -> str | None:
+        """Id of the server if it belongs to no cluster, else None."""
+        if "cluster" in self._server_info:
+            return None
+        return str(self._server_info["server_id"])
+
+    async def flush(self, timeout: float = 10.0) -> None:
+        """Wait until the server has seen everything sent so far.
+
+        nats-py's own PING overtakes what still waits in its buffer, so that is written first.
+        """
+        if self.is_connected and self._flush_queue is not None and self._pending_data_size:
+            written = asyncio.get_running_loop().create_future()
+            async with asyncio.timeout(timeout):
+                await self._flush_queue.put(written)
+                await written
+        await super().flush(timeout)  # type: ignore[arg-type]
 
     async def abandon(self) -> None:
         """Close a link that never came to stand, at whatever point it failed."""
@@ -93,8 +117,9 @@ async def dial(
     tls: ssl.SSLContext | None,
     timeout_seconds: float,
     on_closed: Callable[[Client], Awaitable[None]],
+    on_error: Callable[[Exception], None] | None = None,
 ) -> Link:
-    """Open one link to one server.
+    """Open one link to one server. Errors of the open link go to `on_error`, else to the log.
 
     Raises:
         Unavailable: Nobody listens there (StoreUnavailable for services, else NoCoordinator).
@@ -105,8 +130,13 @@ async def dial(
     link.tls_wanted = tls is not None
     seen: list[Exception] = []
 
-    async def on_error(error: Exception) -> None:
-        seen.append(error) if not opened else log_error(error, server)
+    async def note_error(error: Exception) -> None:
+        if not opened:
+            seen.append(error)
+        elif on_error is not None:
+            on_error(error)
+        else:
+            log_error(error, server)
 
     async def on_close() -> None:
         if opened:
@@ -120,7 +150,7 @@ async def dial(
                 **connect_options(credentials, name),  # type: ignore[arg-type]
                 inbox_prefix=inbox_prefix(credentials),
                 tls=tls,
-                error_cb=on_error,
+                error_cb=note_error,
                 closed_cb=on_close,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # 0 would mean: for ever
@@ -131,6 +161,8 @@ async def dial(
     except (TimeoutError, OSError, errors.Error, ValueError) as error:
         await link.abandon()
         cause = seen[0] if isinstance(error, errors.NoServersError) and seen else error
+        if isinstance(cause, TimeoutError) and link.has_greeted and not is_service(credentials):
+            raise Refused(f"the NATS server at {address(server)} did not decide in time") from error
         raise explain(cause, server, credentials) from error
     except BaseException:
         await link.abandon()
@@ -154,7 +186,7 @@ def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisE
     if isinstance(cause, ValueError) or "connect url" in text:
         return Misconfigured(f"{place!r} is no address of a NATS server: write nats://HOST:PORT")
     why = _reason(cause)
-    if isinstance(credentials, ServiceLogin):
+    if is_service(credentials):
         return StoreUnavailable(
             f"no NATS server answers at {place} ({why}): start it, or correct nats_url",
             server=place,
@@ -163,6 +195,11 @@ def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisE
         f"no coordinator answers at {place} ({why}): start it, or correct its address",
         server=place,
     )
+
+
+def is_service(credentials: Credentials) -> bool:
+    """Whether the server itself knows this identity, without asking anybody."""
+    return isinstance(credentials, ServiceLogin)
 
 
 def address(server: str) -> str:

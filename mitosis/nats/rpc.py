@@ -10,6 +10,7 @@ import msgspec
 
 from mitosis.contract.subjects import GUEST_INBOX, USER_INBOX, WORKER_INBOX
 from mitosis.contract.wire import (
+    MAX_REQUEST_BYTES,
     Reply,
     Request,
     decode_request,
@@ -19,7 +20,7 @@ from mitosis.contract.wire import (
     reply_decoder,
     request_decoder,
 )
-from mitosis.errors import InvalidInput, MitosisError, Unavailable
+from mitosis.errors import InvalidInput, MitosisError, TooLarge, Unavailable
 from mitosis.nats.connection import Connection, Msg, Subscription
 from mitosis.nats.credentials import SERVICE_INBOX
 
@@ -107,12 +108,14 @@ class Endpoints:
         subject: str,
         *,
         max_running: int = 256,
+        max_request_bytes: int = MAX_REQUEST_BYTES,
         handler_timeout_seconds: float = 60.0,
     ) -> None:
         """`subject` is a wildcard such as `contract.subjects.COMMANDS_ALL`."""
         self._connection = connection
         self._subject = subject
         self._max_running = max_running
+        self._max_bytes = max_request_bytes
         self._handler_timeout = handler_timeout_seconds
         self._handlers: dict[str, tuple[msgspec.json.Decoder[Request[Any]], Handler]] = {}
         self._running: set[asyncio.Task[None]] = set()
@@ -182,6 +185,13 @@ class Endpoints:
             return
         caller = Caller(owner, verb, "", message.reply)
         try:
+            if len(message.data) > self._max_bytes:
+                raise TooLarge(
+                    f"the request has {len(message.data)} bytes, at most {self._max_bytes} are "
+                    "possible",
+                    size=len(message.data),
+                    limit=self._max_bytes,
+                )
             entry = self._handlers.get(verb)
             if entry is None:
                 raise InvalidInput(

@@ -1,0 +1,79 @@
+"""The coordinator must not serve where strangers may do more than log in."""
+
+import pytest
+
+from mitosis.errors import Misconfigured, StoreUnavailable, Unavailable
+from mitosis.nats.connection import Connection
+from mitosis.services.auth.probe import refuse_open_server
+from mitosis.services.auth.service import Authentication
+from mitosis.services.auth.tokens import load_keys
+from tests.integration.nats.conftest import (
+    SERVICE,
+    SYSTEM,
+    MemoryAccounts,
+    error_of,
+    kill,
+    write_pair,
+)
+
+
+async def test_an_open_server_is_refused_with_what_a_stranger_could_do(open_server):
+    error = await error_of(lambda: refuse_open_server(open_server))
+    assert isinstance(error, Misconfigured)
+    assert "'mito.events.>'" in error.message
+    assert "$JS.API.INFO" in error.message
+    assert "mito nats-config" in error.message
+
+
+async def test_a_server_with_the_callout_is_accepted_with_and_without_responder(
+    platform, own_server
+):
+    assert await refuse_open_server(platform.url) is True
+    assert await refuse_open_server(own_server.url) is False
+
+
+async def test_authentication_does_not_start_on_an_open_server(open_server, keys):
+    error = await error_of(lambda: _start(open_server, keys))
+    assert isinstance(error, Misconfigured)
+
+
+async def test_authentication_does_not_start_on_a_server_that_asks_somebody_else(
+    tmp_path, keys, own_server
+):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    foreign = load_keys(*write_pair(folder))
+    error = await error_of(lambda: _start(own_server.url, foreign))
+    assert isinstance(error, Misconfigured)
+    assert "issuer" in error.message
+
+
+async def _start(url: str, keys) -> None:
+    async with (
+        await Connection.open([url], SERVICE, name="coordinator") as service,
+        await Connection.open([url], SYSTEM, name="system") as system,
+    ):
+        authentication = Authentication(
+            MemoryAccounts(),
+            keys,
+            service,
+            system,
+            server=url,
+            term=lambda: 1,
+            session_seconds=60,
+            on_worker_gone=lambda _: None,
+        )
+        await authentication.start()
+
+
+@pytest.mark.parametrize("probe", [True, False])
+async def test_a_server_that_is_down_is_named_with_its_address(own_server, probe):
+    await kill(own_server)
+    if probe:
+        error = await error_of(lambda: refuse_open_server(own_server.url))
+        assert isinstance(error, Unavailable)
+    else:
+        error = await error_of(lambda: Connection.open([own_server.url], SERVICE, name="x"))
+        assert isinstance(error, StoreUnavailable)
+        assert "start it, or correct nats_url" in error.message
+    assert own_server.url in error.message
