@@ -6,6 +6,8 @@ Every function imports what it needs when it is called, so that no command pays 
 import asyncio
 import json
 import logging
+import pickle
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HTTP_SECONDS = 2.0
+PROJECTOR_CHILD = (
+    sys.executable,
+    "-c",
+    "from mitosis.bootstrap import run_projector_child as run; raise SystemExit(run())",
+)
 
 
 def configure_log(level: str) -> None:
@@ -42,29 +49,92 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 def run_coordinator(config: CoordinatorConfig) -> int:
-    """Serve as a coordinator until a signal; return the exit status."""
+    """Serve as a coordinator, with a projector beside it, until a signal.
+
+    Returns:
+        The exit status.
+    """
+    from mitosis.projections.migrations import migrate
+    from mitosis.services.coordinator.children import ChildProcess
     from mitosis.services.coordinator.service import Coordinator
 
     configure_log(config.log_level)
-    run(Coordinator(config).run())
+    children = [ChildProcess(PROJECTOR_CHILD, "projector", pickle.dumps(config))]
+
+    async def main() -> None:
+        await migrate(config.db_url)
+        await Coordinator(config, children if config.projector else []).run()
+
+    run(main())
     return 0
 
 
 def run_projector(config: CoordinatorConfig) -> int:
     """Build read models and answer queries until a signal; return the exit status."""
-    from mitosis.services.projector.service import run_projector as serve
-
     configure_log(config.log_level)
-    run(serve(config))
+    stopping = asyncio.Event()
+    run(_project(config, stopping))
     return 0
+
+
+def run_projector_child() -> int:
+    """Be the projector of a coordinator: settings come from it on standard input.
+
+    Standard input ends when the coordinator dies, however it dies; then this process ends too.
+    """
+    size = int.from_bytes(sys.stdin.buffer.read(4))
+    config: CoordinatorConfig = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301  our parent's
+    configure_log(config.log_level)
+    stopping = asyncio.Event()
+
+    async def main() -> None:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stopping.set)
+        await _project(config, stopping)
+
+    run(main())
+    return 0
+
+
+async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
+    from mitosis.artifacts.s3 import S3Store
+    from mitosis.nats.connection import Connection
+    from mitosis.nats.credentials import ServiceLogin
+    from mitosis.projections.migrations import migrate
+    from mitosis.services.coordinator.service import settings_of
+    from mitosis.services.projector.service import ProjectorService
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await migrate(config.db_url)
+    objects = S3Store(settings_of(config))
+    login = ServiceLogin(config.nats_user, config.nats_password)
+    ca = str(config.nats_ca) if config.nats_ca else None
+    async with await Connection.open(
+        [config.nats_url], login, name="mito-projector", tls_ca=ca
+    ) as connection:
+        service = ProjectorService(connection, config.db_url, objects.artifacts.presign_get)
+        try:
+            await service.start()
+            ended = asyncio.create_task(service.wait())
+            stopped = asyncio.create_task(stopping.wait())
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if ended.done():
+                ended.result()
+        finally:
+            await service.stop()
+            await objects.close()
 
 
 def run_worker(config: WorkerConfig) -> int:
     """Run tasks until a signal, a drain or the end of the lifetime; return the exit status."""
+    from mitosis.config.locations import data_dir
+    from mitosis.processes.launch import become_subreaper
     from mitosis.services.worker.service import run_worker as work
 
     configure_log(config.log_level)
-    return run(work(config))
+    become_subreaper()
+    return run(work(config, default_work_dir=data_dir() / "work", adopts_orphans=True))
 
 
 def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], None]") -> int:
@@ -108,6 +178,7 @@ async def _is_ready(running: "RunningPlatform", workers: int) -> bool:
     from mitosis.client.client import MitoClient
     from mitosis.config.client import ClientConfig
     from mitosis.errors import MitosisError
+    from mitosis.services.platform import ADMIN_USER
 
     status = await asyncio.to_thread(_http_status, running.addresses.http)
     if not status.get("active") or status.get("workers", 0) < workers:
@@ -115,7 +186,7 @@ async def _is_ready(running: "RunningPlatform", workers: int) -> bool:
     config = ClientConfig(
         coordinator_addr=running.addresses.nats,
         credential_path=running.folder.secrets / "client-credentials",
-        user=running.credentials.admin_user,
+        user=ADMIN_USER,
         password=running.credentials.admin_password,
     )
     try:

@@ -67,14 +67,14 @@ def demo(
     # One cell of the campaign is run on two different workers.
     _check_counts(workers, 2, 1)
     from mitosis.bootstrap import run_demo
-    from mitosis.cli.output.demo import DemoScreen, print_report
+    from mitosis.cli.output.demo import DemoScreen, show_report
 
     as_json = current.get().json
     report = run_demo(DemoOptions(workers=workers, keep=keep, json=as_json), DemoScreen())
     if as_json:
         write(to_json(report))
     else:
-        print_report(report)
+        show_report(report)
     return FAILED if report.problems else DONE
 
 

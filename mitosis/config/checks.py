@@ -1,7 +1,7 @@
 """Rules for single settings, used by more than one section."""
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from mitosis.errors import InvalidInput
 
@@ -32,14 +32,19 @@ def split_bind(value: str) -> tuple[str, int]:
 
 
 def url_check(*schemes: str) -> Callable[[str | None], None]:
-    """Return a check of an optional URL with one of these schemes and a host."""
+    """Return a check of an optional URL with one of these schemes and a host.
+
+    The host may stand in the query (`?host=/folder`), as libpq has it for Unix sockets.
+    """
 
     def check(value: str | None) -> None:
         if not value:
             return
         try:
             parts = urlsplit(value)
-            usable = parts.scheme in schemes and bool(parts.hostname)
+            usable = parts.scheme in schemes and bool(
+                parts.hostname or parse_qs(parts.query).get("host")
+            )
             _ = parts.port
         except ValueError:
             usable = False

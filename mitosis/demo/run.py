@@ -10,7 +10,7 @@ from mitosis.client.client import MitoClient
 from mitosis.config.client import ClientConfig
 from mitosis.config.platform import DemoOptions
 from mitosis.demo.sweep import WORKER_TAGS, Report, View, run_sweep
-from mitosis.services.platform import Platform, PlatformSettings, ReadyCheck
+from mitosis.services.platform import ADMIN_USER, Platform, PlatformSettings, ReadyCheck
 
 
 async def run_demo(options: DemoOptions, ready_check: ReadyCheck, view: View) -> Report:
@@ -50,7 +50,7 @@ async def _run_in(
         config = ClientConfig(
             coordinator_addr=running.addresses.nats,
             credential_path=folder / "credentials",
-            user=running.credentials.admin_user,
+            user=ADMIN_USER,
             password=running.credentials.admin_password,
         )
         async with MitoClient(config) as client:

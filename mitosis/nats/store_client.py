@@ -46,13 +46,13 @@ async def open_store_client(
         async with asyncio.timeout(timeout_seconds):
             return await nats.connect(
                 servers=list(servers),
-                **connect_options(login, name),  # type: ignore[arg-type]
+                **connect_options(login, name),
                 inbox_prefix=inbox_prefix(login).encode(),
                 tls=tls,
                 error_cb=on_error,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,  # type: ignore[arg-type]
+                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,
                 ping_interval=PING_SECONDS,
             )
     except (TimeoutError, OSError, NatsError) as error:

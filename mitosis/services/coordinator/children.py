@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Sequence
 
 log = logging.getLogger(__name__)
@@ -14,11 +13,16 @@ STOP_SECONDS = 10.0
 
 
 class ChildProcess:
-    """One program of ours, kept alive until `stop`. It ends with this process (see `guard`)."""
+    """One program of ours, kept alive until `stop`.
 
-    def __init__(self, arguments: Sequence[str], name: str) -> None:
-        self._arguments = [sys.executable, "-m", "mitosis", *arguments]
+    It gets its settings on standard input (not as arguments, which everybody on the machine can
+    read), and sees the end of standard input when this process dies, however it dies.
+    """
+
+    def __init__(self, command: Sequence[str], name: str, settings: bytes) -> None:
+        self._command = command
         self._name = name
+        self._settings = len(settings).to_bytes(4) + settings
         self._process: asyncio.subprocess.Process | None = None
         self._loop: asyncio.Task[None] | None = None
 
@@ -31,10 +35,11 @@ class ChildProcess:
         clock = asyncio.get_running_loop().time
         while True:
             began = clock()
-            # Its standard input is a pipe that closes when this process dies, however it dies.
             self._process = await asyncio.create_subprocess_exec(
-                *self._arguments, stdin=asyncio.subprocess.PIPE
+                *self._command, stdin=asyncio.subprocess.PIPE
             )
+            if self._process.stdin is not None:
+                self._process.stdin.write(self._settings)
             status = await self._process.wait()
             lasted = clock() - began
             pause = FIRST_PAUSE_SECONDS if lasted > LONGEST_PAUSE_SECONDS else pause

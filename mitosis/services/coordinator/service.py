@@ -5,7 +5,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +24,7 @@ from mitosis.services.auth.probe import refuse_open_server
 from mitosis.services.auth.service import Authentication
 from mitosis.services.auth.tokens import load_keys
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
+from mitosis.services.coordinator.children import ChildProcess
 from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
 from mitosis.services.coordinator.leadership import wait_for_office
 from mitosis.services.coordinator.term import Parts, Term
@@ -37,8 +38,9 @@ PAUSE_BETWEEN_TERMS_SECONDS = 1.0
 class Coordinator:
     """Everything of the process that outlives a term."""
 
-    def __init__(self, config: CoordinatorConfig) -> None:
+    def __init__(self, config: CoordinatorConfig, children: Sequence[ChildProcess] = ()) -> None:
         self._config = config
+        self._children = children
         self._term: Term | None = None
         self._stopping = asyncio.Event()
         self._tls: ssl.SSLContext | None = None
@@ -116,10 +118,13 @@ class Coordinator:
             parts.connection, NAME, __version__, "decides commands, dispatches tasks", self._status
         )
         await discovery.start()
+        for child in self._children:
+            child.start()
         try:
             while not self._stopping.is_set():
                 await self._one_term(parts, system)
         finally:
+            await asyncio.gather(*(child.stop() for child in self._children))
             await discovery.stop()
             http.stop()
             await serving

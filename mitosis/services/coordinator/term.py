@@ -14,7 +14,6 @@ from datetime import timedelta
 import msgspec
 from nats.aio.client import Client
 
-from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.contract import commands, subjects, wire, work

@@ -41,7 +41,7 @@ class ReadyNotice(msgspec.Struct, frozen=True, kw_only=True):
     data: str
 
 
-class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
+class PlatformSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a platform on one machine is told.
 
     `preferred_nats_port` and `preferred_http_port` are taken at the first start if they are free;
@@ -52,6 +52,8 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
     ready_check: ReadyCheck
     workers: int = 1
     worker_slots: int = 1
+    worker_tags: tuple[tuple[str, ...], ...] = ()
+    """Tags of each worker, the first ones first; workers beyond the list have none."""
     preferred_nats_port: int | None = 4222
     preferred_http_port: int | None = 5000
     ready_file: Path | None = None

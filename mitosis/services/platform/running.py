@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 
-from mitosis.services.platform.options import PlatformOptions
+from mitosis.services.platform.options import PlatformSettings
 from mitosis.services.platform.supervisor import Platform
 
 _LOG = logging.getLogger(__name__)
@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 
 
-def run_platform(options: PlatformOptions) -> int:
+def run_platform(options: PlatformSettings) -> int:
     """Runs a platform in the main thread until SIGINT, SIGTERM or SIGHUP; a second one is faster.
 
     Returns:
@@ -28,7 +28,7 @@ def run_platform(options: PlatformOptions) -> int:
     return asyncio.run(serve_platform(options))
 
 
-async def serve_platform(options: PlatformOptions) -> int:
+async def serve_platform(options: PlatformSettings) -> int:
     """See `run_platform`."""
     platform = Platform(options)
     stopped = asyncio.Event()

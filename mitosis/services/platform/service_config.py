@@ -10,7 +10,7 @@ from mitosis.errors import Misconfigured
 from mitosis.nats.server_config import write_private
 from mitosis.services.platform.credentials import ADMIN_USER, Credentials
 
-Value = str | int | float | bool
+Value = str | int | float | bool | tuple[str, ...]
 
 
 class Addresses(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,12 @@ def coordinator_config(addresses: Addresses, credentials: Credentials) -> dict[s
 
 
 def worker_config(
-    addresses: Addresses, credentials: Credentials, *, slots: int, work_folder: Path
+    addresses: Addresses,
+    credentials: Credentials,
+    *,
+    slots: int,
+    work_folder: Path,
+    tags: tuple[str, ...] = (),
 ) -> dict[str, Value]:
     """Returns what one worker of this machine needs; it registers as the administrator."""
     return {
@@ -63,12 +68,14 @@ def worker_config(
         "password": credentials.admin_password,
         "slots": slots,
         "work_dir": str(work_folder),
+        "tags": tags,
     }
 
 
-def write_config(path: Path, values: Mapping[str, Value]) -> Path:
+def write_config(path: Path, section: str, values: Mapping[str, Value]) -> Path:
     """Writes a configuration file for its owner only (0600) and returns its path."""
-    write_private(path, "# Written by `mito up` at every start.\n" + toml_text(values))
+    head = f"# Written by `mito up` at every start.\n[{section}]\n"
+    write_private(path, head + toml_text(values))
     return path
 
 
@@ -77,6 +84,8 @@ def _toml_value(key: str, value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml_value(key, item) for item in value)}]"
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

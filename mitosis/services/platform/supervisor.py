@@ -24,7 +24,7 @@ from mitosis.services.platform.keeper import BackOff, Keeper
 from mitosis.services.platform.logs import LogFile
 from mitosis.services.platform.options import (
     Child,
-    PlatformOptions,
+    PlatformSettings,
     ReadyNotice,
     RunningPlatform,
 )
@@ -53,7 +53,7 @@ class Platform:
     children (workers), the first child (the coordinator), then the servers.
     """
 
-    def __init__(self, options: PlatformOptions) -> None:
+    def __init__(self, options: PlatformSettings) -> None:
         self._options = options
         self._folder = DataFolder(options.data)
         self._servers: list[EmbeddedServer] = []
@@ -151,19 +151,23 @@ class Platform:
         folder, addresses, credentials = running.folder, running.addresses, running.credentials
         program = (sys.executable, "-m", "mitosis")
         path = write_config(
-            folder.config / "coordinator.toml", coordinator_config(addresses, credentials)
+            folder.config / "coordinator.toml",
+            "coordinator",
+            coordinator_config(addresses, credentials),
         )
         children = [
             Child(name="coordinator", command=(*program, "coordinator", "--config", str(path)))
         ]
+        tags = self._options.worker_tags
         for number in range(1, self._options.workers + 1):
             values = worker_config(
                 addresses,
                 credentials,
                 slots=self._options.worker_slots,
                 work_folder=folder.worker_folder(number),
+                tags=tags[number - 1] if number <= len(tags) else (),
             )
-            path = write_config(folder.config / f"worker-{number}.toml", values)
+            path = write_config(folder.config / f"worker-{number}.toml", "worker", values)
             command = (*program, "worker", "--config", str(path))
             children.append(Child(name=f"worker-{number}", command=command))
         return children

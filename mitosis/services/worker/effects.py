@@ -7,7 +7,7 @@ from functools import partial
 from mitosis.contract.commands import Registered
 from mitosis.contract.work import Held
 from mitosis.domain.task import Exit, ExitKind
-from mitosis.processes.engine import EngineError
+from mitosis.errors import WorkerFault
 from mitosis.processes.guard.linux import machine_clock
 from mitosis.processes.run import Run
 from mitosis.processes.runs import RunResult
@@ -97,7 +97,7 @@ class Parts:
             )
         except ValueError as error:
             end = Exit(ExitKind.NOT_STARTED, reason=str(error)[:500])
-        except EngineError as error:
+        except WorkerFault as error:
             end = Fault(f"the worker could not set the task up: {error}")
         asyncio.get_running_loop().call_soon(self.core.not_started, attempt, end)
         return None

@@ -15,9 +15,14 @@ from pathlib import Path
 from mitosis.config.worker import WorkerConfig
 from mitosis.contract.commands import Done, Registered
 from mitosis.contract.work import Drain, Leave
-from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
+from mitosis.errors import (
+    AuthenticationFailed,
+    Misconfigured,
+    MitosisError,
+    Unavailable,
+    WorkerFault,
+)
 from mitosis.nats.connection import Connection
-from mitosis.processes.engine import EngineError
 from mitosis.processes.guard.linux import machine_clock
 from mitosis.services.worker.assignments import Inbox
 from mitosis.services.worker.drain import Departure
@@ -94,7 +99,7 @@ def _open_folder(given: Path | None, default: Path) -> WorkFolder:
 async def _start(engine: SlotEngine) -> None:
     try:
         await engine.start()
-    except (EngineError, OSError) as error:
+    except (WorkerFault, OSError) as error:
         raise Misconfigured(
             f"the worker cannot run programs here: {error}", setting="work_dir"
         ) from error
@@ -247,7 +252,7 @@ class _Worker:
     async def _close_engine(self, grace_seconds: float) -> bool:
         try:
             await self._engine.close(grace_seconds)
-        except EngineError as error:
+        except WorkerFault as error:
             log.error("%s", error)
             return False
         return True

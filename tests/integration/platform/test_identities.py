@@ -26,13 +26,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 PROGRAM = """
 import asyncio, sys, tempfile
 from pathlib import Path
-from mitosis.services.platform import Platform, PlatformOptions
+from mitosis.services.platform import Platform, PlatformSettings
 
 async def ready(running):
     return True
 
 async def main():
-    options = PlatformOptions(data=Path(sys.argv[1]), ready_check=ready, preferred_nats_port=None,
+    options = PlatformSettings(data=Path(sys.argv[1]), ready_check=ready, preferred_nats_port=None,
                               preferred_http_port=None, children=lambda running: [])
     async with Platform(options) as platform:
         print(platform.is_complete)

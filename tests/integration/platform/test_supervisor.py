@@ -28,7 +28,7 @@ from mitosis.errors import MitosisError
 from mitosis.services.platform import (
     Child,
     Platform,
-    PlatformOptions,
+    PlatformSettings,
     RunningPlatform,
     run_platform,
 )
@@ -73,7 +73,7 @@ async def both_started(running: RunningPlatform) -> bool:
     return started_now(running.folder.path) == 2
 
 
-def options(data: Path, kind: str = "", ready_file: Path | None = None) -> PlatformOptions:
+def options(data: Path, kind: str = "", ready_file: Path | None = None) -> PlatformSettings:
     def children(running: RunningPlatform) -> list[Child]:
         # As for the real coordinator; the tests read the addresses from it.
         values = coordinator_config(running.addresses, running.credentials)
@@ -83,7 +83,7 @@ def options(data: Path, kind: str = "", ready_file: Path | None = None) -> Platf
         path = str(data / "diary.txt")
         return [Child(name=name, command=(*program, name, path), stop_seconds=60) for name in names]
 
-    return PlatformOptions(
+    return PlatformSettings(
         data=data,
         ready_check=both_started,
         ready_file=ready_file,

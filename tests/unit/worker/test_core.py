@@ -4,6 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
+from mitosis.domain.execution import ExecutionState as State
+from mitosis.domain.task import ArtifactKind, Exit, ExitKind, TaskSpec
 from mitosis.processes.runs import (
     Cause,
     Exited,
@@ -13,10 +17,6 @@ from mitosis.processes.runs import (
     SpawnFailed,
     StreamResult,
 )
-
-from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
-from mitosis.domain.execution import ExecutionState as State
-from mitosis.domain.task import ArtifactKind, Exit, ExitKind, TaskSpec
 from mitosis.services.worker.core import STALE, Attempt, Core, Phase
 from mitosis.services.worker.drafts import Draft, Key
 

@@ -1,9 +1,8 @@
 from pathlib import Path
 
-from mitosis.processes.runs import Exited, RunResult, StreamResult
-
 from mitosis.contract.work import Assignment
 from mitosis.domain.task import TaskSpec
+from mitosis.processes.runs import Exited, RunResult, StreamResult
 from mitosis.services.worker.run import (
     base_environment,
     has_outputs,

@@ -13,7 +13,6 @@ from mitosis.services.coordinator.core import Core
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.journal import Unit
 
-
 IssueToken = Callable[[str, float | None], str]
 
 
