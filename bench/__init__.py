@@ -1,0 +1,1 @@
+"""Benchmarks: what the platform costs beside the floor of the machine. Run by `just bench`."""
