@@ -16,6 +16,7 @@ import msgspec
 from msgspec import inspect
 
 from mitosis import errors
+from mitosis.cli.exit_codes import exit_status
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
 from mitosis.errors import MitosisError
@@ -87,9 +88,9 @@ def subjects_block(_: Path) -> str:
 
 def errors_block(_: Path) -> str:
     """Every error: code, class and meaning, children below their parent."""
-    rows = ["| code | in the SDK | meaning |", "|---|---|---|"]
+    rows = ["| code | in the SDK | exit status | meaning |", "|---|---|---|---|"]
     rows += [
-        f"| `{cls.code}` | {cls.__name__} | {_prose(cls.__doc__)} |"
+        f"| `{cls.code}` | {cls.__name__} | {exit_status(cls(''))} | {_prose(cls.__doc__)} |"
         for cls in _family(MitosisError)
     ]
     return "\n".join(rows)
