@@ -4,6 +4,7 @@ A page is written by hand, with blocks between `<!-- made from ...: NAME -->` an
 that are filled in from here. A test fails when a page is stale; `just docs` brings it up to date.
 """
 
+import ast
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
+from mitosis import errors
+from mitosis.cli.exit_codes import exit_status
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
 from mitosis.errors import MitosisError
@@ -54,7 +57,7 @@ def events_block(_: Path) -> str:
         parts += [f"### {aggregate.title()}: `{subjects.events(SUBJECTS[aggregate])}`", ""]
         parts += ["| stored name | meaning | fields |", "|---|---|---|"]
         parts += [
-            f"| `{topic}`<br>{cls.__name__} | {_prose(cls)} | {'<br>'.join(_fields(cls)) or '-'} |"
+            f"| `{topic}`<br>{cls.__name__} | {_prose(cls.__doc__)} | {_field_list(cls)} |"
             for topic, cls in catalogue.EVENTS.items()
             if topic.startswith(f"{aggregate}.")
         ]
@@ -71,7 +74,7 @@ def shapes_block(_: Path) -> str:
                                else f"`{m.value}`" for m in shape)  # fmt: skip
             rows.append(f"| {shape.__name__} | {values} |")
         else:
-            fields = "<br>".join(_fields(shape))
+            fields = _field_list(shape)
             as_list = " as a list, in this order" if shape.__struct_config__.array_like else ""
             rows.append(f"| {shape.__name__}{as_list} | {fields} |")
     return "\n".join(rows)
@@ -85,8 +88,49 @@ def subjects_block(_: Path) -> str:
 
 def errors_block(_: Path) -> str:
     """Every error: code, class and meaning, children below their parent."""
-    rows = ["| code | in the SDK | meaning |", "|---|---|---|"]
-    rows += [f"| `{cls.code}` | {cls.__name__} | {_prose(cls)} |" for cls in _family(MitosisError)]
+    rows = ["| code | in the SDK | exit status | meaning |", "|---|---|---|---|"]
+    rows += [
+        f"| `{cls.code}` | {cls.__name__} | {exit_status(cls(''))} | {_prose(cls.__doc__)} |"
+        for cls in _family(MitosisError)
+    ]
+    return "\n".join(rows)
+
+
+class SpecialError(msgspec.Struct, frozen=True, order=True):
+    """An error that one part of the product has of its own, found in the source."""
+
+    code: str
+    name: str
+    home: str
+    meaning: str
+
+
+def special_errors() -> list[SpecialError]:
+    """Return every class outside of errors.py that has a `code` of its own."""
+    package = Path(errors.__file__).parent
+    return sorted(
+        SpecialError(
+            statement.value.value,
+            node.name,
+            path.parent.relative_to(package).as_posix(),
+            _prose(ast.get_docstring(node)),
+        )
+        for path in package.rglob("*.py")
+        if path != Path(errors.__file__)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and node.bases
+        for statement in node.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+        and ast.unparse(statement.targets[0]) == "code"
+    )
+
+
+def special_errors_block(_: Path) -> str:
+    """Every error that one part of the product has of its own."""
+    rows = ["| code | where | meaning |", "|---|---|---|"]
+    rows += [f"| `{e.code}` | {e.name} in `{e.home}/` | {e.meaning} |" for e in special_errors()]
     return "\n".join(rows)
 
 
@@ -104,14 +148,19 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "shapes": shapes_block,
     "subjects": subjects_block,
     "errors": errors_block,
+    "special_errors": special_errors_block,
     "decisions": decisions_block,
 }
 
 
-def _prose(cls: type) -> str:
-    prose = re.split(r"\n\s*(?:Args|Attributes):\n", cls.__doc__ or "")[0]
+def _prose(docstring: str | None) -> str:
+    prose = re.split(r"\n\s*(?:Args|Attributes):\n", docstring or "")[0]
     text = " ".join(prose.split())
     return text.replace("|", "\\|")
+
+
+def _field_list(cls: type[msgspec.Struct]) -> str:
+    return "<br>".join(_fields(cls)) or "-"
 
 
 def _fields(cls: type[msgspec.Struct]) -> Iterator[str]:
@@ -189,7 +238,7 @@ def _shapes(structs: Iterable[type[Event]]) -> list[Any]:
 def _family(cls: type[MitosisError]) -> Iterator[type[MitosisError]]:
     yield cls
     for child in cls.__subclasses__():
-        if child.__module__ == MitosisError.__module__:
+        if child.__module__ == errors.__name__:
             yield from _family(child)
 
 

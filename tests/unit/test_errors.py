@@ -4,27 +4,37 @@ import pytest
 
 from mitosis import errors
 from mitosis.errors import MitosisError, NotFound, StaleAttempt, WrongState, from_wire
+from mitosis.testing.reference import SpecialError, special_errors
 
-
-def subclasses(cls: type[MitosisError]) -> list[type[MitosisError]]:
-    return [cls, *(each for child in cls.__subclasses__() for each in subclasses(child))]
+TREE = errors.every_error()
+SPECIAL = special_errors()
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    classes = {cls for cls in subclasses(MitosisError) if cls.__module__ == errors.__name__}
-    assert len({cls.code for cls in classes}) == len(classes)
-    assert classes <= set(errors.every_error().values())
+    classes = {
+        cls
+        for cls in vars(errors).values()
+        if isinstance(cls, type) and issubclass(cls, MitosisError)
+    }
+    assert set(TREE.values()) == classes
+    codes = [*TREE, *(special.code for special in SPECIAL)]
+    assert len(set(codes)) == len(codes)
 
 
-@pytest.mark.parametrize("cls", subclasses(MitosisError), ids=lambda cls: cls.code)
-def test_a_dotted_code_belongs_to_a_child_of_what_stands_before_the_dot(
-    cls: type[MitosisError],
-) -> None:
-    parent = errors.every_error().get(cls.code.rpartition(".")[0])
-    assert parent is None or issubclass(cls, parent)
+@pytest.mark.parametrize("code", TREE)
+def test_a_dotted_code_belongs_to_a_child_of_what_stands_before_the_dot(code: str) -> None:
+    parent = TREE.get(code.rpartition(".")[0])
+    assert parent is None or issubclass(TREE[code], parent)
 
 
-@pytest.mark.parametrize("cls", subclasses(MitosisError)[1:], ids=lambda cls: cls.code)
+@pytest.mark.parametrize("special", SPECIAL, ids=lambda special: special.code)
+def test_a_special_error_arrives_elsewhere_as_its_parent(special: SpecialError) -> None:
+    error = from_wire(special.code, "no", {})
+    assert type(error) is TREE[special.code.rpartition(".")[0]]
+    assert error.details == {"original_code": special.code}
+
+
+@pytest.mark.parametrize("cls", TREE.values(), ids=TREE)
 def test_every_error_is_drawn_in_the_tree(cls: type[MitosisError]) -> None:
     assert cls.__name__ in (errors.__doc__ or "")
 
@@ -54,5 +64,14 @@ def test_details_may_have_any_names() -> None:
 
 def test_every_error_is_explained_in_the_documents() -> None:
     page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
-    missing = [cls.code for cls in subclasses(MitosisError) if f"`{cls.code}`" not in page]
-    assert missing == []
+    codes = [*TREE, *(special.code for special in SPECIAL)]
+    assert [code for code in codes if f"`{code}`" not in page] == []
+
+
+def test_a_class_that_shares_a_code_does_not_take_its_place() -> None:
+    class Local(WrongState):
+        def __init__(self, number: int) -> None:
+            super().__init__(f"{number}")
+
+    assert issubclass(Local, WrongState)
+    assert type(from_wire("conflict.state", "no", {})) is WrongState

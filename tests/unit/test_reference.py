@@ -26,7 +26,7 @@ def test_a_stale_page_is_found_and_brought_up_to_date(tmp_path: Path) -> None:
     assert reference.main([str(tmp_path)]) == 0
     text = page.read_text()
     assert "FORMER" not in text
-    assert "| `not_found` | NotFound |" in text
+    assert "| `not_found` | NotFound | 3 |" in text
     assert text.startswith("# Title\n")
     assert text.endswith("\nBy hand.\n")
     assert reference.main(["--check", str(tmp_path)]) == 0
