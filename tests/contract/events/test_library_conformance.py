@@ -29,14 +29,13 @@ from eventsourcing.tests import persistence as cases
 from eventsourcing.tests import projection as projection_cases
 from eventsourcing.utils import Environment
 
-from mitosis.events.jetstream import (
+from mitosis.events.jetstream import JetStreamFactory
+from mitosis.events.recorders import (
     JetStreamAggregateRecorder,
     JetStreamApplicationRecorder,
-    JetStreamFactory,
-    JetStreamProcessRecorder,
-    JetStreamTrackingRecorder,
     notification_id,
 )
+from mitosis.events.tracking import JetStreamProcessRecorder, JetStreamTrackingRecorder
 
 from .conftest import Server
 

@@ -25,16 +25,12 @@ from mitosis.domain.roles import Role
 from mitosis.errors import Misconfigured
 from mitosis.events.catalogue import encode_event
 from mitosis.events.envelope import Commit, decode_commit, digest, encode_commit
-from mitosis.events.jetstream import (
-    EventLoopThread,
-    JetStreamApplicationRecorder,
-    JetStreamFactory,
-    notification_id,
-    position_of,
-)
+from mitosis.events.jetstream import JetStreamFactory
+from mitosis.events.loop_thread import EventLoopThread
 from mitosis.events.mapper import RecordedEvent, project
 from mitosis.events.messages import last_message, subject_messages
 from mitosis.events.reader import EventReader
+from mitosis.events.recorders import JetStreamApplicationRecorder, notification_id, position_of
 from mitosis.events.store import CommitStore, commit_context
 from mitosis.events.streams import StreamDefinition
 from mitosis.events.verify import ChainVerifier
