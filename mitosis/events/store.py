@@ -10,9 +10,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
-from uuid import uuid4
 
 import msgspec
 from nats.aio.client import Client
@@ -28,6 +27,7 @@ from mitosis.events.messages import (
     next_message,
     parse_answer,
 )
+from mitosis.runtime import Clock, Ids, RandomIds, SystemClock
 
 BUDGET_SECONDS = 15.0  # an election of a new stream leader takes 4 to 9 s
 HEADS = 10_000
@@ -97,10 +97,21 @@ class CommitStore:
     Args:
         nc: An open connection.
         stream: Name of the stream.
+        clock: Gives commits their time, unless their context does.
+        ids: Gives commits their ids.
         budget_seconds: How long an append tries to find out its outcome.
     """
 
-    def __init__(self, nc: Client, stream: str, budget_seconds: float = BUDGET_SECONDS) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        stream: str,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._ids = ids or RandomIds()
         self.nc = nc
         self.stream = stream
         self._budget = budget_seconds
@@ -148,7 +159,7 @@ class CommitStore:
     async def _encode(
         self, changes: Sequence[Change], context: CommitContext, *, gaps: bool
     ) -> tuple[list[tuple[str, bytes]], list[Head], dict[str, int]]:
-        now = context.now or datetime.now(UTC)
+        now = context.now or self._clock.now()
         messages: list[tuple[str, bytes]] = []
         heads: list[Head] = []
         expected: dict[str, int] = {}
@@ -161,7 +172,7 @@ class CommitStore:
                 expected[subject] = head.position
             _check_version(subject, version, head, gaps=gaps)
             commit = Commit(
-                uuid4().hex,
+                self._ids.commit_id(),
                 context.command,
                 context.actor,
                 now,
@@ -212,7 +223,7 @@ class CommitStore:
         self, messages: list[tuple[str, bytes]], expected: dict[str, int]
     ) -> tuple[int, str]:
         """Send once; return the position, or 0 and why the outcome must be looked up."""
-        batch = uuid4().hex if len(messages) > 1 else ""
+        batch = self._ids.commit_id() if len(messages) > 1 else ""
         unchecked = dict(expected)
         for index, (subject, payload) in enumerate(messages, 1):
             headers: dict[str, str] = {}

@@ -18,7 +18,7 @@ Decision: docs/decisions/0002-event-store.md.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -26,21 +26,23 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from mitosis.errors import (
-    CorruptData,
-    Fenced,
     MitosisError,
     OutcomeUnknown,
     StoreUnavailable,
     TooLarge,
-    VersionConflict,
 )
 from mitosis.events.messages import (
     WRONG_LAST_SEQUENCE,
-    get_message,
-    last_message,
     parse_answer,
     request,
-    stream_state,
+)
+from mitosis.events.settlement import (
+    Append,
+    Entry,
+    OnFailed,
+    OnStored,
+    check_expectations,
+    settle_pending,
 )
 from mitosis.events.takeover import WINDOW
 
@@ -48,43 +50,12 @@ BUDGET_SECONDS = 15.0  # an election of a new stream leader takes 4 to 9 s
 ANSWER_SECONDS = 5.0
 BATCH_LIMIT = 1000  # nats-server's own
 _WATCH_SECONDS = 0.25
-_FLUSH_SECONDS = 1
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _HEADER_ROOM_BYTES = 512
 
-OnStored = Callable[[int], None]
-OnFailed = Callable[[MitosisError], None]
 
-
-class Append(NamedTuple):
-    """One commit to store.
-
-    Attributes:
-        subject: Subject of its aggregate.
-        payload: The encoded commit.
-        expected: Position of the aggregate's previous commit, 0 for none.
-    """
-
-    subject: str
-    payload: bytes
-    expected: int
-
-
-class _Entry:
-    """What is sent and settled as one: a commit, or an atomic batch of them."""
-
-    __slots__ = ("appends", "first", "last", "on_failed", "on_stored", "stored")
-
-    def __init__(
-        self, first: int, appends: Sequence[Append], on_stored: OnStored, on_failed: OnFailed | None
-    ) -> None:
-        self.first = first
-        self.last = first + len(appends) - 1
-        self.appends = appends
-        self.on_stored = on_stored
-        self.on_failed = on_failed
-        self.stored = False
+__all__ = ["Append", "PipelinedWriter"]
 
 
 class PipelinedWriter:
@@ -115,9 +86,9 @@ class PipelinedWriter:
         self._answer = answer_seconds
         self._on_closed = on_closed
 
-        self._pending: deque[_Entry] = deque()
-        self._by_last: dict[int, _Entry] = {}
-        self._outgoing: deque[_Entry] = deque()
+        self._pending: deque[Entry] = deque()
+        self._by_last: dict[int, Entry] = {}
+        self._outgoing: deque[Entry] = deque()
         self._in_flight = 0
         self._recent: OrderedDict[str, int] = OrderedDict()
         self._wake = asyncio.Event()
@@ -276,7 +247,7 @@ class PipelinedWriter:
                 size = len(append.payload)
                 msg = f"a commit of {size} bytes is over the limit of {limit} bytes"
                 raise TooLarge(msg, size=size, limit=limit)
-        entry = _Entry(self._next, appends, on_stored, on_failed)
+        entry = Entry(self._next, appends, on_stored, on_failed)
         self._next = entry.last + 1
         self._in_flight += len(appends)
         self._pending.append(entry)
@@ -328,7 +299,7 @@ class PipelinedWriter:
                 except (NatsError, OSError) as error:
                     self._trouble(str(error) or type(error).__name__)
 
-    async def _publish(self, entry: _Entry) -> None:
+    async def _publish(self, entry: Entry) -> None:
         reply = f"{self._reply}{entry.last}"
         if len(entry.appends) == 1:
             append = entry.appends[0]
@@ -477,68 +448,9 @@ class PipelinedWriter:
         )
 
     async def _reconcile(self, *, check_subject: bool) -> None:
-        """Find out by reading which of the pending commits are stored.
-
-        Raises:
-            StoreUnavailable: The stream cannot be read now.
-            Fenced: Something foreign stands behind our last known position.
-            VersionConflict: The owner expected another position of an aggregate than there is.
-            CorruptData: The stream is shorter than what it acknowledged.
-        """
-        await self._flush_connection()
-        last = (await stream_state(self._nc, self._stream)).last_seq
-        while self._pending and await self._is_stored(self._pending[0], last):
-            self._pop_stored()
-        expected = (self._pending[0].first if self._pending else self._next) - 1
-        if last < expected:
-            msg = (
-                f"the stream {self._stream} ends at {last}, but {expected} was acknowledged: "
-                "it has lost commits. Stop writing and repair it from the archive."
-            )
-            raise CorruptData(msg, position=last, acknowledged=expected)
-        if last > expected:
-            raise _fenced(self._stream, expected + 1)
+        await settle_pending(self._nc, self._stream, self._pending, self._next, self._pop_stored)
         if check_subject and self._pending:
-            await self._check_subjects(self._pending[0])
-
-    async def _flush_connection(self) -> None:
-        """Let what the connection still holds go out first; it would only be refused later."""
-        if not self._nc.is_connected:
-            msg = "the connection to NATS is down"
-            raise StoreUnavailable(msg)
-        try:
-            await self._nc.flush(_FLUSH_SECONDS)
-        except (NatsError, OSError) as error:
-            msg = f"the connection to NATS is down: {error}"
-            raise StoreUnavailable(msg) from error
-
-    async def _is_stored(self, entry: _Entry, last: int) -> bool:
-        """Whether an entry is stored. An atomic batch is there as a whole or not at all."""
-        if last < entry.first:
-            return False
-        for position, append in enumerate(entry.appends, entry.first):
-            found = await get_message(self._nc, self._stream, position)
-            if found is None:
-                msg = f"position {position} of {self._stream} cannot be read yet"
-                raise StoreUnavailable(msg)
-            if found.subject != append.subject or found.payload != append.payload:
-                raise _fenced(self._stream, position)
-        return True
-
-    async def _check_subjects(self, entry: _Entry) -> None:
-        seen: set[str] = set()
-        for append in entry.appends:
-            if append.subject in seen:
-                continue
-            seen.add(append.subject)
-            found = await last_message(self._nc, self._stream, append.subject)
-            position = 0 if found is None else found.position
-            if position != append.expected and position < entry.first:
-                msg = (
-                    f"{append.subject} was last written at {position}, not at {append.expected}: "
-                    "the writer's owner has a wrong state and must read the stream again"
-                )
-                raise VersionConflict(msg, subject=append.subject, position=position)
+            await check_expectations(self._nc, self._stream, self._pending[0])
 
     def _send_again(self) -> None:
         self._settling = None
@@ -567,14 +479,6 @@ class PipelinedWriter:
                 waiter.set_exception(error)
         if self._on_closed is not None and not deliberately:
             _tell(self._on_closed, error)
-
-
-def _fenced(stream: str, position: int) -> Fenced:
-    msg = (
-        f"another writer has stored position {position} of {stream}: this one must stop. "
-        "Its owner reads the stream again before it may open a new term."
-    )
-    return Fenced(msg, stream=stream, position=position)
 
 
 def _tell(callback: Callable[[Any], None], value: Any) -> None:

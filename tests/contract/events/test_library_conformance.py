@@ -3,7 +3,8 @@
 Two cases cannot pass as they are: `ApplicationRecorderTestCase.test_insert_select` writes down the
 ids 1, 2 and 3, and `ApplicationTestCase.test_save_returns_recording_event` 1 to 4, while an id here
 is `position << 10 | index in the commit` (ids may have gaps, as the library allows with
-EXPECT_CONTIGUOUS_NOTIFICATION_IDS). Each is replaced by the same promises with our ids. `TaggedDecisionCountersProjectionTestCase` is about another kind of store (DCB).
+EXPECT_CONTIGUOUS_NOTIFICATION_IDS). Each is replaced by the same promises with our ids.
+`TaggedDecisionCountersProjectionTestCase` is about another kind of store (DCB).
 """
 
 from collections.abc import Iterator
@@ -28,14 +29,13 @@ from eventsourcing.tests import persistence as cases
 from eventsourcing.tests import projection as projection_cases
 from eventsourcing.utils import Environment
 
-from mitosis.events.jetstream import (
+from mitosis.events.jetstream import JetStreamFactory
+from mitosis.events.recorders import (
     JetStreamAggregateRecorder,
     JetStreamApplicationRecorder,
-    JetStreamFactory,
-    JetStreamProcessRecorder,
-    JetStreamTrackingRecorder,
     notification_id,
 )
+from mitosis.events.tracking import JetStreamProcessRecorder, JetStreamTrackingRecorder
 
 from .conftest import Server
 

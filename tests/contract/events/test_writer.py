@@ -16,7 +16,7 @@ from mitosis.errors import (
     VersionConflict,
 )
 from mitosis.events.envelope import Commit, encode_commit
-from mitosis.events.messages import StoredMessage, stream_state, subject_messages
+from mitosis.events.messages import StoredMessage, request, stream_state, subject_messages
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.takeover import WINDOW, takeover_payloads
 from mitosis.events.writer import Append, PipelinedWriter
@@ -299,3 +299,34 @@ def test_the_payloads_of_a_takeover_need_a_full_window_of_ids() -> None:
     with pytest.raises(ValueError, match="needs 500"):
         takeover_payloads("s", term, ["0" * 32])
     assert encode_commit(term) == takeover_payloads("s", term, ["0" * 32] * WINDOW)[0]
+
+
+async def test_a_batch_with_a_wrong_idea_of_an_aggregate_stores_nothing(
+    nc: Client, stream: StreamDefinition
+) -> None:
+    await foreign(nc, stream, "b")
+    writer = await PipelinedWriter.open(nc, stream.name)
+
+    _, future = writer.submit_batch(
+        [Append(f"{stream.prefix}.a", b"1", 0), Append(f"{stream.prefix}.b", b"2", 0)]
+    )
+
+    with pytest.raises(VersionConflict, match=r"\.b was last written at 1"):
+        await future
+    assert [m.payload for m in await everything(nc, stream)] == [b"foreign"]
+    await writer.close()
+
+
+async def test_a_full_store_is_the_reason_when_the_budget_is_over(nc: Client) -> None:
+    stream = fresh_definition()
+    config = stream.config() | {"max_bytes": 1000}
+    await request(nc, f"$JS.API.STREAM.CREATE.{stream.name}", config)
+    writer = await PipelinedWriter.open(nc, stream.name, budget_seconds=0.5)
+    assert await writer.submit(f"{stream.prefix}.a", b"x" * 500, 0)[1] == 1
+
+    _, future = writer.submit(f"{stream.prefix}.b", b"x" * 500, 0)
+
+    with pytest.raises(OutcomeUnknown, match="maximum bytes exceeded"):
+        await asyncio.wait_for(future, 10)
+    assert (await stream_state(nc, stream.name)).last_seq == 1
+    await writer.close()
