@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mitosis.processes.engine import Engine
 from mitosis.processes.runs import Exited, Lost, Signaled, SpawnFailed
 
 from .conftest import Bench, marked, until
@@ -215,11 +216,15 @@ async def test_a_task_that_kills_its_runner_is_lost_with_its_tree_and_the_slot_l
     assert not result.folder.exists()
 
 
-async def test_a_task_that_stops_its_runner_is_found_out(bench: Bench) -> None:
+async def test_a_task_that_stops_its_runner_is_found_out(tmp_path: Path) -> None:
+    engine = Engine(1, tmp_path / "root", ping_seconds=0.3)
+    await engine.start()
+    bench = Bench(engine, tmp_path)
     run = bench.shell("kill -STOP $PPID; sleep 20")
     result = await bench.finish(run)
     assert isinstance(result.outcome, Lost)
     assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
+    await engine.close(0.0)
 
 
 async def test_a_reservation_outlives_its_runner_only_to_say_so(bench: Bench) -> None:
