@@ -83,6 +83,7 @@ class Engine:
         self._housekeeping: asyncio.TimerHandle | None = None
         self._reapers: set[asyncio.Future[int]] = set()
         self._guardians_lost = 0
+        self._silent_launches = 0
         self._aside: deque[Path] = deque(maxlen=_KEPT_ASIDE)
 
     # What the worker calls.
@@ -110,6 +111,9 @@ class Engine:
         except TimeoutError as problem:
             await self.close(0.0)
             raise WorkerFault(f"the runners are not ready after {_START_SECONDS} s") from problem
+        except WorkerFault:
+            await self.close(0.0)
+            raise
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
 
     @property
@@ -215,6 +219,7 @@ class Engine:
         return self._free.popleft()
 
     def _launch_guardian(self) -> None:
+        self._silent_launches += 1
         self._guard = guard = start_guardian(self._lock_fds)
         self._loop.add_reader(guard.channel.fileno(), self._hear_guardian, guard)
         if self._epitaph:
@@ -246,8 +251,10 @@ class Engine:
             self._guardian_ended(guard)
             return
         for message in messages:
-            if message[0] == frames.HELLO and self._abilities and not self._abilities.done():
-                self._abilities.set_result(Abilities(**message[1]))
+            if message[0] == frames.HELLO:
+                self._silent_launches = 0
+                if self._abilities is not None and not self._abilities.done():
+                    self._abilities.set_result(Abilities(**message[1]))
             elif message[0] == frames.LOST:
                 self._runner_lost(self._slots[message[1]], message[2])
 
@@ -262,8 +269,8 @@ class Engine:
             return
         _log.error("the guardian has died; its runners finish their tasks and are replaced")
         self._guardians_lost += 1
-        if self._guardians_lost > _MAX_FAILED_STARTS * self._count and not self._free:
-            _log.error("guardians die again and again; no new one is started")
+        if self._silent_launches >= _MAX_FAILED_STARTS:
+            self._give_up("guardians die before they say a word")
             return
         self._launch_guardian()
         for slot in self._slots:
@@ -272,6 +279,17 @@ class Engine:
                 self._replace(slot)
             elif not slot.connected:
                 self._orphans_of(slot)
+
+    def _give_up(self, text: str) -> None:
+        """No helper can be had: no slot takes a task any more."""
+        _log.error("%s; no new one is started", text)
+        if self._abilities is not None and not self._abilities.done():
+            self._abilities.set_exception(WorkerFault(f"{text}: see the worker's stderr"))
+        self._free.clear()
+        for slot in self._slots:
+            if slot.run is None:
+                slot.state = SlotState.BROKEN
+                slot.detach()
 
     def _reap_in_thread(self, process: subprocess.Popen[bytes]) -> None:
         waiting = self._loop.run_in_executor(None, process.wait)

@@ -87,7 +87,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    engine = Engine(1, tmp_path / "root", ping_seconds=0.2)
+    engine = Engine(1, tmp_path / "root")
     await engine.start()
     found = Bench(engine, tmp_path)
     yield found

@@ -21,7 +21,7 @@ NASTY = [
     "cd ..; mv work moved; mkdir work; touch work/f moved/f",
     "mkdir -- -rf; touch \"$(printf 'new\\nline')\" \"$(printf '\\377\\376')\"",
     "d=d; for i in $(seq 150); do mkdir $d && cd $d; done; touch leaf",
-    "for i in $(seq 2500); do : > f$i; done",
+    "for i in $(seq 1100); do : > f$i; done",
     "cd ../..; mv slot-0-* /tmp/exec-moved-$MARK; rm -rf /tmp/exec-moved-$MARK",
 ]
 

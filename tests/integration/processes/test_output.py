@@ -90,7 +90,7 @@ async def test_a_tail_can_be_had_while_output_is_past_its_cap(bench: Bench) -> N
 
 
 async def test_output_written_before_a_kill_is_kept(bench: Bench) -> None:
-    run = bench.shell("yes | head -c 50000; sleep 20", output="file", timeout_seconds=0.4,
+    run = bench.shell("yes | head -c 50000; sleep 20", output="file", timeout_seconds=1.5,
                       grace_seconds=0)  # fmt: skip
     result = await run.result()
     assert result.cause == "timeout"

@@ -4,12 +4,15 @@ import asyncio
 import errno
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from mitosis.errors import WorkerFault
+from mitosis.processes.engine import Engine
+from mitosis.processes.run import Run
 from mitosis.processes.runs import Exited, RunResult, RunSpec, Signaled, SpawnFailed
 
 from .conftest import PATH, Bench, names, tool, until
@@ -131,8 +134,6 @@ async def test_a_task_has_three_descriptors_an_own_session_and_clean_signals(ben
 
 
 async def test_a_lock_of_the_worker_does_not_reach_a_task(tmp_path: Path) -> None:
-    from mitosis.processes.engine import Engine
-
     with (tmp_path / "lock").open("w") as lock:
         engine = Engine(1, tmp_path / "root", lock_fds=[lock.fileno()])
         await engine.start()
@@ -156,6 +157,31 @@ async def test_figures_cover_the_tree_and_not_the_worker(bench: Bench) -> None:
     assert busy.wall_seconds >= 0.19
     assert busy.started_age_seconds() > busy.ended_age_seconds() >= 0
     assert len(ballast) > 0
+
+
+async def test_helpers_that_do_not_come_up_are_an_error_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    engine = Engine(2, tmp_path / "root")
+    with pytest.raises(WorkerFault, match="guardians die"):
+        await engine.start()
+    assert engine.free_slots == 0
+
+
+async def test_a_callback_that_fails_loses_no_message(bench: Bench) -> None:
+    reported: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: reported.append(str(context["exception"]))
+    )
+
+    def fail(run: Run) -> None:
+        raise KeyError("in a callback")
+
+    spec = RunSpec(argv=["sh", "-c", "exit 5"], env={"PATH": PATH})
+    run = bench.engine.start_task(spec, on_started=fail)
+    assert (await bench.finish(run)).outcome == Exited(5)
+    assert reported == ["'in a callback'"]
 
 
 async def test_callbacks_and_futures_tell_the_same(bench: Bench) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mitosis.processes.engine import Engine
 from mitosis.processes.runs import Exited, Lost, Signaled, SpawnFailed
 
 from .conftest import Bench, marked, until
@@ -71,23 +72,23 @@ async def ready(bench: Bench, run: object) -> None:
 
 
 async def test_a_timeout_that_is_obeyed_burns_no_grace(bench: Bench) -> None:
-    run = bench.shell("trap 'exit 9' TERM; sleep 20 & wait", timeout_seconds=0.3)
+    run = bench.shell("trap 'exit 9' TERM; sleep 20 & wait", timeout_seconds=1.0)
     result = await bench.finish(run)
     assert (result.cause, result.outcome) == ("timeout", Exited(9))
-    assert 0.3 <= result.wall_seconds < 5
+    assert 1.0 <= result.wall_seconds < 6
     assert result.leftovers_killed == 0
 
 
 async def test_a_timeout_that_is_ignored_ends_after_the_grace(bench: Bench) -> None:
-    run = bench.shell(IGNORES_TERM, timeout_seconds=0.3, grace_seconds=0.3)
+    run = bench.shell(IGNORES_TERM, timeout_seconds=1.0, grace_seconds=0.3)
     result = await bench.finish(run)
     assert (result.cause, result.outcome) == ("timeout", Signaled(signal.SIGKILL))
-    assert 0.6 <= result.wall_seconds < 10
+    assert 1.3 <= result.wall_seconds < 10
     assert result.stdout.tail == b"ready\n"
 
 
 async def test_children_forked_while_dying_are_killed(bench: Bench) -> None:
-    run = bench.python(FORKS_AT_TERM, grace_seconds=0.3)
+    run = bench.python(FORKS_AT_TERM, grace_seconds=1.0)
     await ready(bench, run)
     run.stop("cancel")
     result = await bench.finish(run)
@@ -98,7 +99,7 @@ async def test_children_forked_while_dying_are_killed(bench: Bench) -> None:
 async def test_the_grace_lasts_until_the_tree_is_empty_not_until_its_main_process_ends(
     bench: Bench,
 ) -> None:
-    child = "trap 'sleep 0.3; echo saved; exit 0' TERM; echo ready; sleep 20 & wait"
+    child = "trap 'sleep 0.3; echo saved; exit 0' TERM; sleep 20 & echo ready; wait"
     run = bench.shell(f'(setsid sh -c "{child}") & wait', grace_seconds=10)
     await ready(bench, run)
     run.stop("cancel")
@@ -111,7 +112,7 @@ async def test_the_grace_lasts_until_the_tree_is_empty_not_until_its_main_proces
 async def test_each_process_gets_the_stop_signal_once_and_it_can_be_chosen(bench: Bench) -> None:
     script = "n=0; trap 'n=$((n+1)); echo got $n' USR1; trap 'exit 3' ALRM; echo ready;"
     script += " while :; do sleep 0.05; done"
-    run = bench.shell(script, stop_signal=signal.SIGUSR1, grace_seconds=0.5)
+    run = bench.shell(script, stop_signal=signal.SIGUSR1, grace_seconds=1.5)
     await ready(bench, run)
     run.stop("cancel")
     result = await bench.finish(run)
@@ -119,8 +120,9 @@ async def test_each_process_gets_the_stop_signal_once_and_it_can_be_chosen(bench
 
 
 async def test_a_stopped_tree_wakes_to_end(bench: Bench) -> None:
-    run = bench.shell("trap 'exit 4' TERM; echo ready; kill -STOP $$; sleep 20", grace_seconds=10)
-    await ready(bench, run)
+    run = bench.shell("trap 'exit 4' TERM; kill -STOP $$; sleep 20", grace_seconds=10)
+    pid = await run.started()
+    await until(lambda: ") T " in Path(f"/proc/{pid}/stat").read_text())
     run.stop("cancel")
     result = await bench.finish(run)
     assert result.outcome == Exited(4)
@@ -215,11 +217,15 @@ async def test_a_task_that_kills_its_runner_is_lost_with_its_tree_and_the_slot_l
     assert not result.folder.exists()
 
 
-async def test_a_task_that_stops_its_runner_is_found_out(bench: Bench) -> None:
+async def test_a_task_that_stops_its_runner_is_found_out(tmp_path: Path) -> None:
+    engine = Engine(1, tmp_path / "root", ping_seconds=0.3)
+    await engine.start()
+    bench = Bench(engine, tmp_path)
     run = bench.shell("kill -STOP $PPID; sleep 20")
     result = await bench.finish(run)
     assert isinstance(result.outcome, Lost)
     assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
+    await engine.close(0.0)
 
 
 async def test_a_reservation_outlives_its_runner_only_to_say_so(bench: Bench) -> None:
@@ -266,7 +272,7 @@ async def test_a_runner_outlives_its_guardian_and_finishes_its_task(bench: Bench
 
 
 async def test_the_end_of_the_lease_kills_without_grace(bench: Bench) -> None:
-    bench.engine.renew(0.3)
+    bench.engine.renew(1.0)
     run = bench.shell(IGNORES_TERM, grace_seconds=60)
     result = await bench.finish(run)
     assert (result.cause, result.outcome) == ("lease", Signaled(signal.SIGKILL))
@@ -279,17 +285,17 @@ async def test_the_end_of_the_lease_kills_without_grace(bench: Bench) -> None:
 
 
 async def test_a_renewed_lease_lets_a_task_go_on(bench: Bench) -> None:
-    bench.engine.renew(0.4)
-    run = bench.shell("sleep 0.8; exit 2")
+    bench.engine.renew(1.0)
+    run = bench.shell("sleep 1.5; exit 2")
     done = asyncio.ensure_future(run.result())
     while not done.done():
-        bench.engine.renew(0.4)
+        bench.engine.renew(1.0)
         await asyncio.sleep(0.1)
     assert (await bench.finish(run)).outcome == Exited(2)
 
 
 async def test_close_stops_what_runs_and_delivers_its_result(bench: Bench) -> None:
-    run = bench.shell("trap 'exit 8' TERM; echo ready; sleep 20 & wait")
+    run = bench.shell("trap 'exit 8' TERM; sleep 20 & echo ready; wait")
     await ready(bench, run)
     waiting = asyncio.ensure_future(run.result())
     await bench.engine.close(10)
