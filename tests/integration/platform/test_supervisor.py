@@ -77,7 +77,7 @@ def options(data: Path, kind: str = "", ready_file: Path | None = None) -> Platf
     def children(running: RunningPlatform) -> list[Child]:
         # As for the real coordinator; the tests read the addresses from it.
         values = coordinator_config(running.addresses, running.credentials)
-        write_config(running.folder.config / "coordinator.toml", values)
+        write_config(running.folder.config / "coordinator.toml", "coordinator", values)
         names = [f"{kind}coordinator", f"{kind}worker"]
         program = (sys.executable, "-c", RECORDER)
         path = str(data / "diary.txt")
@@ -143,7 +143,8 @@ class Stores:
     """The three stores of a running platform, reached as the coordinator would."""
 
     def __init__(self, data: Path) -> None:
-        self.config = tomllib.loads((data / "config" / "coordinator.toml").read_text())
+        text = (data / "config" / "coordinator.toml").read_text()
+        self.config = tomllib.loads(text)["coordinator"]
 
     async def write(self) -> None:
         client = await self._nats()
