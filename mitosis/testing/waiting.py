@@ -20,7 +20,7 @@ async def eventually(question: Callable[[], T], *, seconds: float = 20.0) -> T:
     while not (answer := question()):
         if time.monotonic() > deadline:
             raise AssertionError(f"still {answer!r} after {seconds} s")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     return answer
 
 

@@ -78,6 +78,7 @@ class EmbeddedServer(abc.ABC):
         try:
             self._process = await self._serve()
         except BaseException:
+            self._clean_up()
             self._lock.release()
             raise
 

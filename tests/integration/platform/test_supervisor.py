@@ -77,7 +77,7 @@ def options(data: Path, kind: str = "", ready_file: Path | None = None) -> Platf
     def children(running: RunningPlatform) -> list[Child]:
         # As for the real coordinator; the tests read the addresses from it.
         values = coordinator_config(running.addresses, running.credentials)
-        write_config(running.folder.config / "coordinator.toml", values)
+        write_config(running.folder.config / "coordinator.toml", "coordinator", values)
         names = [f"{kind}coordinator", f"{kind}worker"]
         program = (sys.executable, "-c", RECORDER)
         path = str(data / "diary.txt")
@@ -130,9 +130,12 @@ class Foreground:
 async def foreground(tmp_path: Path) -> AsyncIterator[Foreground]:
     platform = Foreground(tmp_path)
     yield platform
-    if platform.process is not None and platform.process.returncode is None:
-        platform.process.kill()
-        await platform.process.wait()
+    process = platform.process
+    if process is not None and process.returncode is None:
+        process.terminate()
+        await eventually(lambda: not platform.ready_file.exists())
+        process.terminate()  # the second is the fast one
+        await platform.end()
     await eventually(lambda: not processes_with(str(platform.data)), seconds=10)
 
 
@@ -140,7 +143,8 @@ class Stores:
     """The three stores of a running platform, reached as the coordinator would."""
 
     def __init__(self, data: Path) -> None:
-        self.config = tomllib.loads((data / "config" / "coordinator.toml").read_text())
+        text = (data / "config" / "coordinator.toml").read_text()
+        self.config = tomllib.loads(text)["coordinator"]
 
     async def write(self) -> None:
         client = await self._nats()
@@ -200,21 +204,12 @@ async def test_an_interrupt_stops_workers_then_the_coordinator_then_the_servers(
     assert not foreground.ready_file.exists()
 
 
-async def test_everything_in_the_folder_is_private(foreground: Foreground) -> None:
-    await foreground.start()
-    await foreground.ready()
-    assert stat.S_IMODE(foreground.data.stat().st_mode) == 0o700
-    secret = [*foreground.data.glob("secrets/*"), *foreground.data.glob("config/*")]
-    assert len(secret) >= 5
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in secret}
-    assert modes == {0o600}
-
-
 async def test_a_kill_leaves_no_orphan_and_the_next_start_has_all_data(
     foreground: Foreground,
 ) -> None:
     process = await foreground.start()
     first = await foreground.ready()
+    assert_private(foreground.data)
     await Stores(foreground.data).write()
     assert len(processes_with(str(foreground.data))) > 5
 
@@ -228,6 +223,14 @@ async def test_a_kill_leaves_no_orphan_and_the_next_start_has_all_data(
         assert platform.running.addresses.nats == first["nats"]
         assert platform.running.addresses.http == first["http"]
         platform.hurry()
+
+
+def assert_private(data: Path) -> None:
+    """What the folder holds is for its owner only."""
+    assert stat.S_IMODE(data.stat().st_mode) == 0o700
+    secret = [*data.glob("secrets/*"), *data.glob("config/*")]
+    assert len(secret) >= 5
+    assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
 
 
 async def test_a_second_interrupt_does_not_wait(foreground: Foreground) -> None:

@@ -42,6 +42,10 @@ def test_what_is_written_is_read_back(value: str | float) -> None:
     assert tomllib.loads(toml_text(values)) == values
 
 
+def test_a_list_is_read_back_as_one() -> None:
+    assert tomllib.loads(toml_text({"tags": ("a", 'b"')})) == {"tags": ["a", 'b"']}
+
+
 def test_a_path_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(Misconfigured, match="work_dir"):
         toml_text({"work_dir": "/data/\udcff"})
@@ -61,7 +65,7 @@ def test_the_coordinator_gets_every_key_that_it_needs(tmp_path: Path) -> None:
 def test_a_worker_gets_no_service_secret(tmp_path: Path) -> None:
     credentials = Credentials(tmp_path)
     config = worker_config(ADDRESSES, credentials, slots=2, work_folder=tmp_path)
-    assert set(config) == {"coordinator_addr", "user", "password", "slots", "work_dir"}
+    assert set(config) == {"coordinator_addr", "user", "password", "slots", "work_dir", "tags"}
     assert credentials.service.password not in config.values()
 
 
