@@ -66,7 +66,14 @@ def _download(
                     raise _GivenUp
                 digest.update(chunk)
                 received += len(chunk)
+                if received > size_bytes:
+                    break
                 stream.write(chunk)
+        if received < size_bytes:
+            raise ObjectsUnavailable(
+                f"the file store stopped after {received} of {size_bytes} bytes of {target.name}: "
+                "try again"
+            )
         if received != size_bytes or digest.hexdigest() != sha256:
             raise CorruptData(
                 f"what the store gave for {target.name} is not what was stored ({received} of "
