@@ -81,17 +81,17 @@ def _download(
                 size=received,
                 expected_size=size_bytes,
             )
+        if given_up.is_set():
+            raise _GivenUp
         os.replace(temporary, target)  # noqa: PTH105  one name for the whole swap
     except _GivenUp:
-        temporary.unlink(missing_ok=True)
+        return
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidInput(
             f"{target} cannot be written: {error.strerror or error}", field="output"
         ) from error
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _chunks(url: str) -> Iterator[bytes]:
