@@ -18,6 +18,7 @@ from mitosis.cli.parameters import (
     several,
 )
 from mitosis.cli.running import with_client
+from mitosis.client.submits import to_request
 from mitosis.config.client import DEFAULT_PAGE, GetTasksArgs, SubmitTaskArgs
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
 
@@ -67,6 +68,7 @@ def submit(
         terminal=terminal,
         key=key,
     )
+    to_request(args)  # what is wrong here need not be asked of the coordinator
     submitted = with_client(lambda client: client.submit_task(args))
     show(submitted, lambda: [submitted.task])
     _say_what_is_next(submitted, tags)

@@ -66,7 +66,14 @@ def _download(
                     raise _GivenUp
                 digest.update(chunk)
                 received += len(chunk)
+                if received > size_bytes:
+                    break
                 stream.write(chunk)
+        if received < size_bytes:
+            raise ObjectsUnavailable(
+                f"the file store stopped after {received} of {size_bytes} bytes of {target.name}: "
+                "try again"
+            )
         if received != size_bytes or digest.hexdigest() != sha256:
             raise CorruptData(
                 f"what the store gave for {target.name} is not what was stored ({received} of "
@@ -74,17 +81,17 @@ def _download(
                 size=received,
                 expected_size=size_bytes,
             )
+        if given_up.is_set():
+            raise _GivenUp
         os.replace(temporary, target)  # noqa: PTH105  one name for the whole swap
     except _GivenUp:
-        temporary.unlink(missing_ok=True)
+        return
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InvalidInput(
             f"{target} cannot be written: {error.strerror or error}", field="output"
         ) from error
-    except BaseException:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def _chunks(url: str) -> Iterator[bytes]:

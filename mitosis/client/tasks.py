@@ -1,13 +1,11 @@
 """Tasks: submit, look, cancel, watch and wait."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
 
-import msgspec
-
 from mitosis.client.session import Session
+from mitosis.client.submits import batches, to_request
 from mitosis.client.watching import follow, resolve
 from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
 from mitosis.contract.commands import (
@@ -15,26 +13,13 @@ from mitosis.contract.commands import (
     CancelTask,
     SubmitMany,
     SubmitResult,
-    SubmitTask,
     Submitted,
     SubmittedMany,
 )
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
-from mitosis.contract.wire import MAX_REQUEST_BYTES, error_body, raise_error
-from mitosis.domain.limits import (
-    MAX_BATCH,
-    MAX_PRIORITY,
-    MAX_TIMEOUT_SECONDS,
-    MIN_TIMEOUT_SECONDS,
-    check_command,
-    check_number,
-    check_tags,
-)
-from mitosis.domain.names import check_name, is_uuid
+from mitosis.contract.wire import error_body, raise_error
+from mitosis.domain.names import is_uuid
 from mitosis.errors import Unavailable
-
-# A part of the batch that leaves room for the envelope of the request.
-MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 4_096
 
 
 class Tasks:
@@ -150,44 +135,3 @@ class Tasks:
                 ended=len(ended),
             ) from None
         return [ended[uuid] for uuid in wanted]
-
-
-def to_request(args: SubmitTaskArgs) -> SubmitTask:
-    """Check a submit as far as it can be here, and draw a key if none is given.
-
-    Raises:
-        InvalidInput: A value out of its bounds.
-    """
-    check_command(args.command, args.envs)
-    if args.group:
-        check_name(args.group, "group")
-    check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
-    seconds = args.timeout.total_seconds()
-    check_number(seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
-    return SubmitTask(
-        argv=tuple(args.command),
-        key=args.key or secrets.token_hex(16),
-        group=args.group,
-        env=dict(args.envs),
-        tags=check_tags(args.tags, "tags"),
-        labels=check_tags(args.labels, "labels"),
-        priority=args.priority,
-        timeout_seconds=seconds,
-        terminal=args.terminal,
-    )
-
-
-def batches(tasks: Iterable[SubmitTask]) -> Iterable[list[SubmitTask]]:
-    """Cut submits into requests that are small enough."""
-    encode = msgspec.json.Encoder().encode
-    batch: list[SubmitTask] = []
-    size = 0
-    for task in tasks:
-        length = len(encode(task)) + 1
-        if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(task)
-        size += length
-    if batch:
-        yield batch

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -47,5 +48,39 @@ def mito(home: Path, tmp_path: Path) -> Mito:
             timeout=60,
             check=False,
         )
+
+    return run
+
+
+class Outcome(NamedTuple):
+    """What a command line in this process did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Here = Callable[..., Outcome]
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Here:
+    """Run the command line inside this process, which is ten times cheaper than a new one."""
+    from mitosis.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("MITO_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*tokens: str, **variables: str) -> Outcome:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        status = main(tokens)
+        streams = capfd.readouterr()
+        return Outcome(status, streams.out, streams.err)
 
     return run

@@ -1,0 +1,209 @@
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from mitosis import MitoClient, SyncMitoClient
+from mitosis.config.client import ClientConfig, CreateUserArgs, SubmitTaskArgs
+from mitosis.domain.roles import Role
+from mitosis.domain.task import Outcome, TaskState
+from mitosis.errors import (
+    AuthenticationFailed,
+    InvalidInput,
+    NotFound,
+    OutcomeUnknown,
+    Unavailable,
+    WrongState,
+)
+
+if TYPE_CHECKING:
+    from tests.integration.client.conftest import SmallPlatform
+
+HELLO = SubmitTaskArgs(command=("echo", "hello"))
+
+
+async def test_a_password_logs_in_once_and_the_session_is_kept(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    async with MitoClient(config) as client:
+        assert (await client.whoami()).username == "alice"
+    assert config.credential_path is not None
+    stored = config.credential_path.read_text()
+    assert "alice:token-1" in stored
+    assert config.credential_path.stat().st_mode & 0o777 == 0o600
+    platform.valid = "token-2"
+    without_password = replace(config, password=None, user=None)
+    async with MitoClient(without_password) as client:
+        assert (await client.whoami()).username == "alice"
+    assert config.credential_path.read_text() == stored
+
+
+async def test_nobody_logged_in_is_an_error_that_says_how(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    with pytest.raises(AuthenticationFailed, match="mito client auth bob"):
+        await MitoClient(replace(config, user="bob", password=None)).connect()
+    with pytest.raises(AuthenticationFailed, match="nobody is logged in"):
+        await MitoClient(replace(config, user=None, password=None)).connect()
+
+
+async def test_a_wrong_password_leaves_no_session(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    with pytest.raises(AuthenticationFailed, match="wrong user or password"):
+        await MitoClient(replace(config, password="wrong")).connect()
+    assert config.credential_path is not None
+    assert not config.credential_path.exists()
+
+
+async def test_commands_and_reads_reach_the_platform(
+    platform: "SmallPlatform", config: ClientConfig, unknown_task: str
+) -> None:
+    async with MitoClient(config) as client:
+        await client.create_user(CreateUserArgs(username="bob", password="x"))
+        assert await client.get_groups() == {"alice": Role.ADMIN, "lab": Role.READ}
+        submitted = await client.submit_task(HELLO)
+        assert submitted.number == 1
+        assert (await client.get_task(submitted.task[:8])).spec.argv == ("echo", "hello")
+        assert (await client.get_tasks()).total == 1
+        assert (await client.cancel_task(submitted.task[:8])).task == submitted.task
+        with pytest.raises(WrongState, match="ended already"):
+            await client.cancel_task(submitted.task)
+        with pytest.raises(NotFound):
+            await client.get_task(unknown_task)
+        with pytest.raises(InvalidInput):
+            await client.submit_task(SubmitTaskArgs(command=()))
+
+
+async def test_a_lost_answer_is_asked_for_again_with_the_same_id(
+    platform: "SmallPlatform", config: ClientConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mitosis.client.retry.TRY_SECONDS", 0.2)
+    platform.silent = 2
+    async with MitoClient(config) as client:
+        submitted = await client.submit_task(HELLO)
+    assert len(platform.tasks) == 1
+    assert submitted.task in platform.tasks
+    asked = platform.commands["task.submit"]
+    assert len(asked) == 3
+    assert len(set(asked)) == 1
+
+
+async def test_no_answer_at_all_means_that_the_outcome_is_unknown(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    platform.silent = 1_000
+    async with MitoClient(replace(config, timeout=timedelta(seconds=0.5))) as client:
+        with pytest.raises(OutcomeUnknown, match="may or may not") as caught:
+            await client.submit_task(replace(HELLO, key="my-key"))
+    assert caught.value.details["command"] == "my-key"
+
+
+async def test_many_submits_travel_in_few_requests_and_keep_their_order(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    many = [SubmitTaskArgs(command=("echo", str(n))) for n in range(1_200)]
+    async with MitoClient(config) as client:
+        submitted = await client.submit_many(many)
+    assert [s.number for s in submitted] == list(range(1, 1_201))
+    assert len(set(platform.commands["task.submit"])) == 2
+
+
+async def test_watching_shows_each_change_and_ends_with_the_last_task(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    seen: list[tuple[str, TaskState]] = []
+    async with MitoClient(config) as client:
+        first, second = await client.submit_many([HELLO, HELLO])
+        async for view in client.watch([first, second.task]):
+            seen.append((view.uuid, view.state))
+            if len(seen) == 2:
+                platform.end(first.task, Outcome.SUCCEEDED)
+            if len(seen) == 3:
+                platform.end(second.task, Outcome.FAILED)
+    assert {task for task, _ in seen[:2]} == {first.task, second.task}
+    assert seen[2:] == [(first.task, TaskState.FINISHED), (second.task, TaskState.FINISHED)]
+
+
+async def test_an_end_of_which_no_message_came_is_still_seen(
+    platform: "SmallPlatform", config: ClientConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mitosis.client.watching.REFRESH_SECONDS", 0.1)
+    async with MitoClient(config) as client:
+        submitted = await client.submit_task(HELLO)
+        ended = asyncio.create_task(client.wait_for_tasks([submitted]))
+        async for view in client.watch([submitted]):
+            if not view.state.terminal:
+                platform.end(submitted.task, Outcome.SUCCEEDED, tell=False)
+        (view,) = await ended
+    assert view.outcome is Outcome.SUCCEEDED
+
+
+async def test_tasks_that_have_ended_already_are_returned_at_once_in_order(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    async with MitoClient(config) as client:
+        submitted = await client.submit_many([HELLO] * 60)
+        for one in submitted:
+            platform.end(one.task, Outcome.SUCCEEDED, tell=False)
+        views = await client.wait_for_tasks(reversed(submitted))
+    assert [v.uuid for v in views] == [s.task for s in reversed(submitted)]
+
+
+async def test_a_wait_ends_with_its_time_and_the_task_goes_on(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    async with MitoClient(config) as client:
+        submitted = await client.submit_task(HELLO)
+        with pytest.raises(Unavailable, match="0 of 1 tasks"):
+            await client.wait_for_tasks([submitted], timedelta(seconds=0.2))
+    assert platform.tasks[submitted.task].state is TaskState.READY
+
+
+async def test_waiting_for_an_unknown_task_says_so(
+    platform: "SmallPlatform", config: ClientConfig, unknown_task: str
+) -> None:
+    async with MitoClient(config) as client:
+        with pytest.raises(NotFound, match=unknown_task):
+            await client.wait_for_tasks([unknown_task])
+
+
+async def test_an_answer_that_may_be_old_is_pointed_out(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    notes: list[str] = []
+    platform.stale = True
+    client = MitoClient(config)
+    client.session.stale = notes.append
+    async with client:
+        await client.get_tasks()
+    assert len(notes) == 1
+
+
+async def test_the_blocking_client_is_the_same_client(
+    platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    def program() -> list[str]:
+        with SyncMitoClient(config) as client:
+            submitted = client.submit_task(HELLO)
+            client.cancel_task(submitted.task)
+            return [view.state.value for view in client.watch([submitted])]
+
+    assert await asyncio.to_thread(program) == ["cancelled"]
+
+
+def test_the_blocking_client_has_every_method() -> None:
+    names = {name for name in vars(MitoClient) if not name.startswith("_")}
+    assert names <= {name for name in vars(SyncMitoClient) if not name.startswith("_")}
+
+
+def test_a_blocking_client_that_cannot_connect_leaves_no_thread(tmp_path: Path) -> None:
+    import threading
+
+    config = ClientConfig(coordinator_addr="nats://127.0.0.1:1", credential_path=tmp_path / "c")
+    with pytest.raises(Unavailable), SyncMitoClient(config):
+        pass
+    assert "mitosis-client" not in {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,55 @@
+import pytest
+
+from mitosis.client import retry
+from mitosis.client.retry import persist
+from mitosis.errors import (
+    NoCoordinator,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Unavailable,
+)
+
+
+class Scripted:
+    """Fails with these errors one after the other, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.tries = 0
+
+    async def __call__(self, timeout_seconds: float) -> str:
+        assert 0 < timeout_seconds <= retry.TRY_SECONDS
+        self.tries += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+async def test_a_service_that_comes_back_answers() -> None:
+    ask = Scripted(NoCoordinator("a"), StoreUnavailable("b"), Unavailable("c"))
+    assert await persist(ask, 10.0, "id") == "answer"
+    assert ask.tries == 4
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    ask = Scripted(NotFound("x"))
+    with pytest.raises(NotFound):
+        await persist(ask, 10.0, "id")
+    assert ask.tries == 1
+
+
+async def test_a_command_that_nobody_received_is_not_unknown() -> None:
+    with pytest.raises(NoCoordinator):
+        await persist(Scripted(*[NoCoordinator("x")] * 99), 0.2, "id")
+
+
+async def test_a_command_without_an_answer_is_unknown() -> None:
+    with pytest.raises(OutcomeUnknown) as caught:
+        await persist(Scripted(Unavailable("lost"), *[NoCoordinator("x")] * 99), 0.2, "id")
+    assert caught.value.details["command"] == "id"
+
+
+async def test_a_read_without_an_answer_is_unavailable() -> None:
+    with pytest.raises(Unavailable, match="lost"):
+        await persist(Scripted(*[Unavailable("lost")] * 99), 0.2)

@@ -1,0 +1,56 @@
+from datetime import timedelta
+
+import msgspec
+import pytest
+
+from mitosis.client.submits import MAX_BATCH_BYTES, batches, to_request
+from mitosis.config.client import SubmitTaskArgs
+from mitosis.contract.commands import SubmitMany
+from mitosis.contract.wire import MAX_REQUEST_BYTES
+from mitosis.errors import InvalidInput, TooLarge
+
+
+def test_a_key_is_drawn_unless_one_is_given() -> None:
+    args = SubmitTaskArgs(command=("x",))
+    assert to_request(args).key != to_request(args).key
+    assert to_request(SubmitTaskArgs(command=("x",), key="mine")).key == "mine"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        SubmitTaskArgs(command=()),
+        SubmitTaskArgs(command=("a\0b",)),
+        SubmitTaskArgs(command=("x",), group="a/b"),
+        SubmitTaskArgs(command=("x",), tags=("a,b",)),
+        SubmitTaskArgs(command=("x",), labels=("",)),
+        SubmitTaskArgs(command=("x",), envs={"": "1"}),
+        SubmitTaskArgs(command=("x",), priority=2**31),
+        SubmitTaskArgs(command=("x",), timeout=timedelta(0)),
+        SubmitTaskArgs(command=("x",), timeout=timedelta(days=100_000)),
+        SubmitTaskArgs(command=("x",), key="k" * 256),
+    ],
+)
+def test_what_cannot_be_accepted_is_refused_here(wrong: SubmitTaskArgs) -> None:
+    with pytest.raises(InvalidInput):
+        to_request(wrong)
+
+
+def test_a_command_over_the_bound_is_too_large() -> None:
+    with pytest.raises(TooLarge):
+        to_request(SubmitTaskArgs(command=("x" * 131_072,)))
+
+
+def test_requests_are_as_large_as_they_may_be_and_no_larger() -> None:
+    tasks = [to_request(SubmitTaskArgs(command=("x" * 100_000,))) for _ in range(25)]
+    cut = list(batches(tasks))
+    assert [task for batch in cut for task in batch] == tasks
+    assert [len(batch) for batch in cut] == [10, 10, 5]
+    for batch in cut:
+        assert len(msgspec.json.encode(SubmitMany(batch))) <= MAX_BATCH_BYTES < MAX_REQUEST_BYTES
+
+
+def test_at_most_a_thousand_tasks_are_in_one_request() -> None:
+    tasks = [to_request(SubmitTaskArgs(command=("x",))) for _ in range(2_001)]
+    assert [len(batch) for batch in batches(tasks)] == [1_000, 1_000, 1]
+    assert list(batches([])) == []
