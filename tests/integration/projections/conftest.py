@@ -11,7 +11,7 @@ import subprocess
 import sysconfig
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,7 +48,8 @@ class Postgres:
         self._process = subprocess.Popen(
             [*self._as_user, self._bin / "postgres", "-D", self.folder / "data",
              "-c", "listen_addresses=", "-c", f"unix_socket_directories={self.folder}",
-             "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB", "-c", "jit=off", "-c", "fsync=off"],
+             "-c", "shared_buffers=64MB", "-c", "max_wal_size=1GB", "-c", "jit=off",
+             "-c", "fsync=off"],
             stdout=log, stderr=log,
         )  # fmt: skip
         log.close()
@@ -99,6 +100,18 @@ def database(postgres: Postgres) -> Iterator[str]:
     postgres.execute(f"CREATE DATABASE {name} TEMPLATE template_mito")
     yield postgres.url(name)
     postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def make_database(postgres: Postgres) -> Callable[[], str]:
+    """Makes migrated, empty databases that last for the session."""
+
+    def make() -> str:
+        name = f"test_{next(_numbers)}"
+        postgres.execute(f"CREATE DATABASE {name} TEMPLATE template_mito")
+        return postgres.url(name)
+
+    return make
 
 
 @pytest.fixture

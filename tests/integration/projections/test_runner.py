@@ -1,6 +1,8 @@
 """The loop against a real Postgres, with the stream in memory: what it refuses and survives."""
 
 import asyncio
+import signal
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ from mitosis.domain.task import (
 )
 from mitosis.errors import CorruptData, Misconfigured
 from mitosis.projections.memory import MemoryCommitSource
+from mitosis.projections.migrations import rebuild
 from mitosis.projections.plan import fold_all, needed_rows
 from mitosis.projections.postgres import OutOfStep
 from mitosis.projections.runner import Runner
@@ -164,7 +167,6 @@ async def test_a_stream_with_another_commit_at_the_archived_position_is_refused(
 async def test_a_rebuild_compares_every_commit_with_its_second_copy(database: str) -> None:
     history = campaign(9, 20)
     await project(database, history)
-    from mitosis.projections.migrations import rebuild
 
     await rebuild(database)
     position, subject, payload = history.commits[9]
@@ -201,8 +203,7 @@ async def test_output_with_a_nul_byte_does_not_stop_the_projection(database: str
     assert task["exit"]["stdout_tail"] == "a\ufffdb \\u0000"
 
 
-async def test_postgres_may_restart_at_any_moment(database: str, postgres: object) -> None:
-    import signal
+async def test_postgres_may_restart_at_any_moment(database: str, postgres: Any) -> None:
 
     history = campaign(10, 300)
     source = MemoryCommitSource(batch=50)
@@ -211,8 +212,8 @@ async def test_postgres_may_restart_at_any_moment(database: str, postgres: objec
             source.append(history.commits[at : at + 100])
             if number % 5 == 2:
                 how = signal.SIGQUIT if number % 2 else signal.SIGINT
-                await asyncio.to_thread(postgres.stop, how)  # type: ignore[attr-defined]
-                await asyncio.to_thread(postgres.start)  # type: ignore[attr-defined]
+                await asyncio.to_thread(postgres.stop, how)
+                await asyncio.to_thread(postgres.start)
         assert await runner.wait_for(len(history.commits), 20)
     assert stored_rows(database) == expected_rows(history)
     assert archived(database) == history.commits
