@@ -5,11 +5,12 @@ import sys
 
 from mitosis.nats.connection import Connection, ServiceLogin
 from mitosis.services.projector.service import ProjectorService
+from mitosis.testing.servers import SERVICE_USER
 
 
 async def main(nats_url: str, db_url: str) -> None:
     connection = await Connection.open(
-        [nats_url], ServiceLogin("projector", "unused"), name="mito-projector"
+        [nats_url], ServiceLogin(SERVICE_USER.name, SERVICE_USER.password), name="mito-projector"
     )
     service = ProjectorService(connection, db_url, lambda name, _: f"https://s3.invalid/{name}")
     await service.start()

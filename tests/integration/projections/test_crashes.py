@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
 from mitosis.events.messages import stream_state
 from mitosis.nats.connection import Connection
+from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.testing.history import History, campaign
 from mitosis.testing.views import archived, expected_rows, stored_rows
 
@@ -83,7 +83,7 @@ async def eventually(look: Callable[[], int], wanted: int) -> int:
 
 
 async def test_projectors_killed_in_mid_stream_lose_and_repeat_nothing(
-    connection: Connection, nats_server: Any, database: str, tmp_path: Path
+    connection: Connection, own_nats: EmbeddedNats, database: str, tmp_path: Path
 ) -> None:
     history = campaign(11, 4_000)
     end = len(history.commits)
@@ -91,26 +91,26 @@ async def test_projectors_killed_in_mid_stream_lose_and_repeat_nothing(
     await publish(connection, history)
     watch, log, kills = Watch(database), tmp_path / "log", 5
     for number in range(1, kills + 1):
-        with projector(nats_server.url, database, log) as process:
+        with projector(own_nats.url, database, log) as process:
             await watch.reached(end * number // (kills + 2))
             process.send_signal(signal.SIGKILL)
             process.wait()
         assert watch.position() < end, "killed too late to prove anything"
-    with projector(nats_server.url, database, log):
+    with projector(own_nats.url, database, log):
         await watch.reached(end)
     assert stored_rows(database) == expected_rows(history)
     assert archived(database) == history.commits
 
 
 async def test_two_projectors_at_once_write_each_commit_once(
-    connection: Connection, nats_server: Any, database: str, tmp_path: Path
+    connection: Connection, own_nats: EmbeddedNats, database: str, tmp_path: Path
 ) -> None:
     history = campaign(12, 1_000)
     end = len(history.commits)
     watch, log = Watch(database), tmp_path / "log"
     with (
-        projector(nats_server.url, database, log) as first,
-        projector(nats_server.url, database, log) as second,
+        projector(own_nats.url, database, log) as first,
+        projector(own_nats.url, database, log) as second,
     ):
         await publish(connection, history)
         await watch.reached(end // 3)

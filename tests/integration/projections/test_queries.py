@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg
 import pytest
@@ -22,6 +22,7 @@ from mitosis.domain.task import ArtifactKind, Outcome, TaskState
 from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge, ViewUnavailable
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.queries import Queries
+from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.testing.history import History
 from mitosis.testing.views import project
 
@@ -324,10 +325,21 @@ async def test_reads_change_nothing_even_if_they_try(lab: Lab) -> None:
     await pool.close()
 
 
-async def test_a_read_comes_back_after_postgres_has_restarted(lab: Lab, postgres: Any) -> None:
-    assert (await lab.queries.whoami("bob")).username == "bob"
-    postgres.stop()
+async def test_a_read_comes_back_after_postgres_has_restarted(
+    own_postgres: EmbeddedPostgres,
+) -> None:
+    history = History()
+    history.add_user("bob")
+    await project(own_postgres.url, history)
+    pool = ReadPool(own_postgres.url)
+    queries = Queries(pool)
+    assert (await queries.whoami("bob")).username == "bob"
+    await own_postgres.stop(fast=True)
     with pytest.raises(ViewUnavailable):
-        await lab.queries.whoami("bob")
-    postgres.start()
-    assert (await lab.queries.whoami("bob")).username == "bob"
+        await queries.whoami("bob")
+    await own_postgres.start()
+    assert (await queries.whoami("bob")).username == "bob"
+    await own_postgres.stop(fast=True)
+    await own_postgres.start()
+    assert (await queries.whoami("bob")).username == "bob", "a dead connection is replaced"
+    await pool.close()

@@ -1,8 +1,6 @@
 """The loop against a real Postgres, with the stream in memory: what it refuses and survives."""
 
 import asyncio
-import signal
-from typing import Any
 
 import psycopg
 import pytest
@@ -23,6 +21,7 @@ from mitosis.projections.plan import fold_all, needed_rows
 from mitosis.projections.postgres import OutOfStep
 from mitosis.projections.runner import Runner
 from mitosis.projections.store import ViewStore
+from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import History, campaign
 from mitosis.testing.views import archived, expected_rows, project, running, stored_rows
@@ -203,17 +202,16 @@ async def test_output_with_a_nul_byte_does_not_stop_the_projection(database: str
     assert task["exit"]["stdout_tail"] == "a\ufffdb \\u0000"
 
 
-async def test_postgres_may_restart_at_any_moment(database: str, postgres: Any) -> None:
-
+async def test_postgres_may_be_killed_at_any_moment(own_postgres: EmbeddedPostgres) -> None:
     history = campaign(10, 300)
     source = MemoryCommitSource(batch=50)
-    async with running(runner_of(database, source)) as runner:
+    url = own_postgres.url
+    async with running(runner_of(url, source)) as runner:
         for number, at in enumerate(range(0, len(history.commits), 100)):
             source.append(history.commits[at : at + 100])
             if number % 5 == 2:
-                how = signal.SIGQUIT if number % 2 else signal.SIGINT
-                await asyncio.to_thread(postgres.stop, how)
-                await asyncio.to_thread(postgres.start)
+                await own_postgres.stop(fast=number % 2 == 0)
+                await own_postgres.start()
         assert await runner.wait_for(len(history.commits), 20)
-    assert stored_rows(database) == expected_rows(history)
-    assert archived(database) == history.commits
+    assert stored_rows(url) == expected_rows(history)
+    assert archived(url) == history.commits

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,15 +16,17 @@ from mitosis.contract.queries import (
     TaskView,
     WhoAmI,
 )
-from mitosis.contract.wire import Nothing, Reply
+from mitosis.contract.wire import Nothing
 from mitosis.domain import task
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import CorruptData, InvalidInput, NotFound, Unavailable, ViewUnavailable
 from mitosis.events.messages import request as jetstream_request
 from mitosis.events.messages import stream_state
 from mitosis.events.streams import ensure_stream
-from mitosis.nats.connection import Connection, ServiceLogin
+from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import call
+from mitosis.services.platform.embedded_nats import EmbeddedNats
+from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.projector.service import ProjectorService
 from mitosis.testing.history import History
 from mitosis.testing.views import expected_rows, stored_rows
@@ -40,6 +42,14 @@ async def service(connection: Connection, database: str) -> AsyncIterator[Projec
     await started.start()
     yield started
     await started.stop()
+
+
+class Answer(NamedTuple):
+    """What `call` gives, with a result that is there."""
+
+    result: Any
+    position: int
+    stale: bool
 
 
 class Writer:
@@ -68,9 +78,10 @@ async def writer(connection: Connection) -> Writer:
 
 async def ask(
     connection: Connection, verb: str, body: Any, result: type[Any], user: str = "alice"
-) -> Reply[Any]:
+) -> Answer:
     subject = subjects.query(user, *verb.split("."))
-    return await call(connection, subject, body, result, timeout_seconds=10)
+    reply = await call(connection, subject, body, result, timeout_seconds=10)
+    return Answer(reply.result, reply.position, reply.stale)
 
 
 async def test_a_read_shows_everything_that_was_stored_before_it(
@@ -121,15 +132,12 @@ async def test_every_answer_is_typed_and_every_error_has_its_code(
 
 
 async def test_a_standby_answers_too(
-    nats_server: Any, connection: Connection, database: str, writer: Writer
+    connection: Connection, other_connection: Connection, database: str, writer: Writer
 ) -> None:
     first = ProjectorService(connection, database, presign)
     await first.start()
     assert await first.runner.wait_for(2, 10)
-    other = await Connection.open(
-        [nats_server.url], ServiceLogin("projector", "unused"), name="standby"
-    )
-    second = ProjectorService(other, database, presign)
+    second = ProjectorService(other_connection, database, presign)
     await second.start()
     for _ in range(20):  # the queue group spreads them over both
         uuid = writer.history.submit("alice", "alice")
@@ -144,7 +152,6 @@ async def test_a_standby_answers_too(
     assert second.status().active
     await second.stop()
     await second.stop()
-    await other.close()
 
 
 async def test_answers_are_marked_stale_when_the_projection_cannot_follow(
@@ -163,20 +170,21 @@ async def test_answers_are_marked_stale_when_the_projection_cannot_follow(
 
 
 async def test_without_postgres_reads_fail_in_time_and_come_back(
-    connection: Connection, service: ProjectorService, writer: Writer, postgres: Any
+    connection: Connection, writer: Writer, own_postgres: EmbeddedPostgres
 ) -> None:
+    service = ProjectorService(connection, own_postgres.url, presign)
+    await service.start()
     await ask(connection, "user.whoami", Nothing(), WhoAmI)
-    postgres.stop()
-    try:
-        uuid = writer.history.submit("alice", "alice")
-        await writer.store()
-        with pytest.raises(ViewUnavailable):
-            await ask(connection, "task.get", GetTask("last"), TaskView)
-    finally:
-        postgres.start()
+    await own_postgres.stop(fast=True)
+    uuid = writer.history.submit("alice", "alice")
+    await writer.store()
+    with pytest.raises(ViewUnavailable):
+        await ask(connection, "task.get", GetTask("last"), TaskView)
+    await own_postgres.start()
     assert await service.runner.wait_for(len(writer.history.commits), 10)
     reply = await ask(connection, "task.get", GetTask("last"), TaskView)
     assert (reply.result.uuid, reply.stale) == (uuid, False)
+    await service.stop()
 
 
 async def back(connection: Connection, stored: int) -> None:
@@ -192,7 +200,7 @@ async def back(connection: Connection, stored: int) -> None:
 
 
 async def test_nats_may_restart_and_nothing_is_lost(
-    nats_server: Any,
+    own_nats: EmbeddedNats,
     connection: Connection,
     service: ProjectorService,
     writer: Writer,
@@ -202,8 +210,8 @@ async def test_nats_may_restart_and_nothing_is_lost(
         writer.history.submit("alice", "alice")
         position = await writer.store()
         assert await service.runner.wait_for(position, 10)
-        nats_server.stop()
-        nats_server.start()
+        await own_nats.stop(fast=True)
+        await own_nats.start()
         await back(connection, position)
         writer.history.submit("alice", "alice")
         position = await writer.store()
