@@ -16,10 +16,12 @@ from mitosis.domain.task import (
 )
 from mitosis.errors import CorruptData, Misconfigured
 from mitosis.projections.memory import MemoryCommitSource
+from mitosis.projections.migrations import rebuild
 from mitosis.projections.plan import fold_all, needed_rows
 from mitosis.projections.postgres import OutOfStep
 from mitosis.projections.runner import Runner
 from mitosis.projections.store import ViewStore
+from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import History, campaign
 from mitosis.testing.views import archived, expected_rows, project, running, stored_rows
@@ -164,7 +166,6 @@ async def test_a_stream_with_another_commit_at_the_archived_position_is_refused(
 async def test_a_rebuild_compares_every_commit_with_its_second_copy(database: str) -> None:
     history = campaign(9, 20)
     await project(database, history)
-    from mitosis.projections.migrations import rebuild
 
     await rebuild(database)
     position, subject, payload = history.commits[9]
@@ -201,18 +202,16 @@ async def test_output_with_a_nul_byte_does_not_stop_the_projection(database: str
     assert task["exit"]["stdout_tail"] == "a\ufffdb \\u0000"
 
 
-async def test_postgres_may_restart_at_any_moment(database: str, postgres: object) -> None:
-    import signal
-
+async def test_postgres_may_be_killed_at_any_moment(own_postgres: EmbeddedPostgres) -> None:
     history = campaign(10, 300)
     source = MemoryCommitSource(batch=50)
-    async with running(runner_of(database, source)) as runner:
+    url = own_postgres.url
+    async with running(runner_of(url, source)) as runner:
         for number, at in enumerate(range(0, len(history.commits), 100)):
             source.append(history.commits[at : at + 100])
             if number % 5 == 2:
-                how = signal.SIGQUIT if number % 2 else signal.SIGINT
-                await asyncio.to_thread(postgres.stop, how)  # type: ignore[attr-defined]
-                await asyncio.to_thread(postgres.start)  # type: ignore[attr-defined]
+                await own_postgres.stop(fast=number % 2 == 0)
+                await own_postgres.start()
         assert await runner.wait_for(len(history.commits), 20)
-    assert stored_rows(database) == expected_rows(history)
-    assert archived(database) == history.commits
+    assert stored_rows(url) == expected_rows(history)
+    assert archived(url) == history.commits
