@@ -6,7 +6,7 @@ bounded by the attempts that a worker holds, each of which has a few reports at 
 
 import asyncio
 import logging
-import uuid
+import secrets
 from collections import deque
 from collections.abc import Callable
 
@@ -78,7 +78,7 @@ class Reporter:
 
     async def _send(self, batch: list[Draft]) -> None:
         """Send until it is answered: the same batch with the same id has one effect."""
-        command_id, pause = str(uuid.uuid4()), 0.0
+        command_id, pause = secrets.token_hex(16), 0.0
         while True:
             now = self._now()
             try:

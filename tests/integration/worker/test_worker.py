@@ -156,15 +156,29 @@ async def test_a_timeout_keeps_what_was_written(
 ) -> None:
     coordinator = storing_coordinator
     await storing_work().ready()
-    script = "print('before'); open('x', 'w'); import time; time.sleep(600)"
     told = await coordinator.over(
-        coordinator.assign("python3", "-c", script, terminal=True, timeout_seconds=0.4)
+        coordinator.assign(
+            "sh", "-c", "echo before; exec sleep 600", terminal=True, timeout_seconds=3.0
+        )
     )
     assert told.exit.cause is EndCause.TIMEOUT
     assert told.exit.stdout_tail == "before\n"
     assert State.EXEC_TIMEOUT in [step.state for step in told.steps]
     assert State.UPLOAD_CANCELLED_RESULT in [step.state for step in told.steps]
     assert [artifact.kind for artifact in told.artifacts] == [ArtifactKind.STD_LOG]
+
+
+async def test_what_a_python_program_printed_before_it_was_stopped_is_kept(
+    coordinator: Any, work: Work, tmp_path: Path
+) -> None:
+    await work().ready()
+    seen = tmp_path / "seen"
+    script = f"import time; print('before'); open({str(seen)!r}, 'w').close(); time.sleep(600)"
+    task = coordinator.assign("python3", "-c", script)
+    await eventually(seen.exists)
+    coordinator.order(CancelAttempt(task, 1))
+    told = await coordinator.over(task)
+    assert told.exit.stdout_tail == "before\n"
 
 
 async def test_a_program_that_does_not_exist_is_an_end_of_the_task(
