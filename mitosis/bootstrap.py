@@ -128,13 +128,23 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
 
 def run_worker(config: WorkerConfig) -> int:
     """Run tasks until a signal, a drain or the end of the lifetime; return the exit status."""
-    from mitosis.config.locations import data_dir
+    from mitosis.client.session import Session
+    from mitosis.config.client import ClientConfig
     from mitosis.processes.launch import become_subreaper
     from mitosis.services.worker.service import run_worker as work
 
     configure_log(config.log_level)
     become_subreaper()
-    return run(work(config, default_work_dir=data_dir() / "work", adopts_orphans=True))
+    user = Session(
+        ClientConfig(
+            coordinator_addr=config.coordinator_addr,
+            credential_path=config.credential_path,
+            user=config.user,
+            password=config.password,
+            nats_ca=config.nats_ca,
+        )
+    )
+    return run(work(config, user, adopts_orphans=True))
 
 
 def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], None]") -> int:

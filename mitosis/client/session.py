@@ -125,6 +125,14 @@ class Session:
             self.stale("the read models lag behind: this may be older than what was stored last")
         return _result(reply)
 
+    async def servers(self) -> list[str]:
+        """Return the addresses of the platform's NATS servers, for other connections than this.
+
+        Raises:
+            NoCoordinator: Nobody answers at the address.
+        """
+        return await self._addresses.resolve(self._config.coordinator_addr)
+
     async def close(self) -> None:
         """Close the connection. The stored session stays."""
         if self._connection is not None:

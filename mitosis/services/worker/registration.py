@@ -6,9 +6,6 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from mitosis._version import __version__
-from mitosis.client.addresses import Addresses
-from mitosis.client.session import Session
-from mitosis.config.client import ClientConfig
 from mitosis.config.worker import WorkerConfig
 from mitosis.contract.commands import Registered, RegisterWorker
 from mitosis.nats.connection import Connection
@@ -19,7 +16,7 @@ T = TypeVar("T")
 
 
 class UserAccess(Protocol):
-    """What the worker needs of the user who starts it."""
+    """What the worker needs of the user who starts it: the SDK's session is one."""
 
     async def command(
         self, noun: str, verb: str, body: msgspec.Struct, result: type[T], key: str = ""
@@ -31,37 +28,6 @@ class UserAccess(Protocol):
 
     async def close(self) -> None:
         """The connection is not needed for now; the next command opens it again."""
-
-
-class SessionAccess:
-    """The user of the configuration, by the SDK's own session: stored token or password."""
-
-    def __init__(self, config: WorkerConfig) -> None:
-        self._address = config.coordinator_addr
-        self._addresses = Addresses(config.nats_ca)
-        self._session = Session(
-            ClientConfig(
-                coordinator_addr=config.coordinator_addr,
-                credential_path=config.credential_path,
-                user=config.user,
-                password=config.password,
-                nats_ca=config.nats_ca,
-            )
-        )
-
-    async def command(
-        self, noun: str, verb: str, body: msgspec.Struct, result: type[T], key: str = ""
-    ) -> T:
-        """Send a command as this user."""
-        return await self._session.command(noun, verb, body, result, key)
-
-    async def servers(self) -> list[str]:
-        """Addresses of the NATS servers; the session has just asked for them."""
-        return await self._addresses.resolve(self._address)
-
-    async def close(self) -> None:
-        """Close the user's connection."""
-        await self._session.close()
 
 
 def registration(config: WorkerConfig, machine: Machine, folder: Path) -> RegisterWorker:

@@ -6,13 +6,13 @@ bounded by the attempts that a worker holds, each of which has a few reports at 
 
 import asyncio
 import logging
-import uuid
+import secrets
 from collections import deque
 from collections.abc import Callable
 
 from mitosis.contract.work import Reports, Verdicts
 from mitosis.domain.task import Exit
-from mitosis.errors import MitosisError, TooLarge
+from mitosis.errors import MitosisError, ObjectsUnavailable, TooLarge
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.link import Link, check_registered, longer
 
@@ -34,6 +34,7 @@ class Reporter:
         self._on_verdict = on_verdict
         self._now = now
         self._waiting: deque[Draft] = deque()
+        self._aside: list[Draft] = []
         self._last: dict[Key, Draft] = {}
         self._wake = asyncio.Event()
         self._limit = MAX_REPORTS
@@ -50,6 +51,7 @@ class Reporter:
 
     def forget(self, key: Key) -> None:
         """Drop what still waits about an attempt."""
+        self._aside = [draft for draft in self._aside if draft.key != key]
         if self._last.pop(key, None) is not None:
             self._waiting = deque(draft for draft in self._waiting if draft.key != key)
 
@@ -76,7 +78,7 @@ class Reporter:
 
     async def _send(self, batch: list[Draft]) -> None:
         """Send until it is answered: the same batch with the same id has one effect."""
-        command_id, pause = str(uuid.uuid4()), 0.0
+        command_id, pause = secrets.token_hex(16), 0.0
         while True:
             now = self._now()
             try:
@@ -90,6 +92,10 @@ class Reporter:
             except TooLarge:
                 self._split(batch)
                 return
+            except ObjectsUnavailable as error:
+                log.warning("the store of artifacts is away: %s", error)
+                self._set_aside(batch)
+                return
             except MitosisError as error:
                 check_registered(error)
                 if not pause:
@@ -99,7 +105,7 @@ class Reporter:
         self._limit = min(MAX_REPORTS, self._limit * 2)
         if len(verdicts.codes) != len(batch):
             log.error("%d verdicts on %d reports", len(verdicts.codes), len(batch))
-        await self._judge(batch, verdicts.codes)
+        self._judge(batch, verdicts.codes)
 
     def _split(self, batch: list[Draft]) -> None:
         """Over the bound of one request: send less at once."""
@@ -114,7 +120,26 @@ class Reporter:
             self._last.setdefault(draft.key, draft)
         self._wake.set()
 
-    async def _judge(self, batch: list[Draft], codes: list[str]) -> None:
+    def _set_aside(self, batch: list[Draft]) -> None:
+        """Reports of uploads wait until their objects can be looked at; the others go on.
+
+        No order is lost: an attempt says nothing else until its uploads are judged.
+        """
+        uploads = [draft for draft in batch if draft.artifacts]
+        self._put_back([draft for draft in batch if not draft.artifacts])
+        self._put_back_later(uploads)
+
+    def _put_back_later(self, drafts: list[Draft]) -> None:
+        if not self._aside:
+            self._pause = longer(self._pause)
+            asyncio.get_running_loop().call_later(self._pause, self._come_back)
+        self._aside += drafts
+
+    def _come_back(self) -> None:
+        drafts, self._aside = self._aside, []
+        self._put_back(drafts)
+
+    def _judge(self, batch: list[Draft], codes: list[str]) -> None:
         again = []
         for draft, code in zip(batch, codes, strict=False):
             if code.startswith("unavailable"):
@@ -124,10 +149,10 @@ class Reporter:
                 log.warning("report on task %s attempt %d: %s", *draft.key, code)
             self._on_verdict(draft, code)
         again += batch[len(codes) :]
-        self._pause = longer(self._pause) if again else 0.0
         if again:
-            await asyncio.sleep(self._pause)
-            self._put_back(again)
+            self._put_back_later(again)
+        else:
+            self._pause = 0.0
 
 
 def _shorten(draft: Draft) -> None:

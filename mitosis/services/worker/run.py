@@ -99,10 +99,11 @@ def ending(result: RunResult) -> Ending:
 
 def has_outputs(result: RunResult, *, terminal: bool) -> bool:
     """Whether there is something to pack."""
-    return terminal or any(holds_something(result.folder / part) for part in ("result", "exec"))
+    folder = str(result.folder)  # joined as text: this is on the way of every task
+    return terminal or holds_something(f"{folder}/result") or holds_something(f"{folder}/exec")
 
 
-def holds_something(folder: Path) -> bool:
+def holds_something(folder: Path | str) -> bool:
     """Whether a folder is there and not empty; one that cannot be read counts as empty."""
     try:
         with os.scandir(folder) as entries:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from mitosis.config.locations import data_dir
 from mitosis.config.worker import WorkerConfig
 from mitosis.contract.commands import Done, Registered
 from mitosis.contract.work import Drain, Leave
@@ -30,7 +31,6 @@ from mitosis.services.worker.effects import Parts
 from mitosis.services.worker.identity import Machine, WorkFolder, this_machine
 from mitosis.services.worker.link import NatsLink, Unregistered, longer
 from mitosis.services.worker.registration import (
-    SessionAccess,
     UserAccess,
     register,
     registration,
@@ -46,9 +46,8 @@ GRACE_SECONDS = 10.0
 
 async def run_worker(
     config: WorkerConfig,
+    access: UserAccess,
     *,
-    default_work_dir: Path,
-    access: UserAccess | None = None,
     departure: Departure | None = None,
     announce: Callable[[str], None] | None = None,
     handle_signals: bool = True,
@@ -57,9 +56,8 @@ async def run_worker(
     """Be a worker until a signal, an order or the end of the lifetime.
 
     Args:
-        config: The worker's settings.
-        default_work_dir: Below it is the work folder when `work_dir` is not set.
-        access: The user who registers it; None: the one of the settings.
+        config: The worker's settings; without `work_dir`, the first free default folder is used.
+        access: The user who registers it.
         departure: Where to wish that it leaves; None: an own one.
         announce: Gets the UUID after each registration; None: a line on standard output.
         handle_signals: Leave at SIGTERM and SIGINT; hand tasks back at the second one.
@@ -72,7 +70,7 @@ async def run_worker(
         Misconfigured: The work folder cannot be used.
         MitosisError: The first registration failed.
     """
-    folder = await asyncio.to_thread(_open_folder, config.work_dir, default_work_dir)
+    folder = await asyncio.to_thread(_open_folder, config.work_dir)
     departure = departure or Departure()
     undo = departure.catch_signals() if handle_signals else None
     try:
@@ -85,15 +83,17 @@ async def run_worker(
         )
         await _start(engine)
         worker = _Worker(config, folder, machine, engine, departure, announce or _print_line)
-        return await worker.run(access or SessionAccess(config))
+        return await worker.run(access)
     finally:
         if undo is not None:
             undo()
         folder.close()
 
 
-def _open_folder(given: Path | None, default: Path) -> WorkFolder:
-    return WorkFolder.open_any(default) if given is None else WorkFolder.open(given.expanduser())
+def _open_folder(given: Path | None) -> WorkFolder:
+    if given is None:
+        return WorkFolder.open_any(data_dir() / "work")
+    return WorkFolder.open(given.expanduser())
 
 
 async def _start(engine: SlotEngine) -> None:

@@ -8,14 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from mitosis.contract.work import Held, Renew, Renewed, Reports, Verdicts
+from mitosis.contract.work import Held, Renew, Renewed, Reports, StoredArtifact, Verdicts
 from mitosis.domain.execution import ExecutionState as State
-from mitosis.domain.task import Exit, ExitKind
+from mitosis.domain.task import ArtifactKind, Exit, ExitKind
 from mitosis.errors import (
     AuthenticationFailed,
     MitosisError,
     NoCoordinator,
     NotFound,
+    ObjectsUnavailable,
     TooLarge,
     Unavailable,
 )
@@ -161,8 +162,26 @@ async def test_a_report_that_the_coordinator_could_not_check_comes_again_in_orde
         while len(tasks) < 2:
             body = await desk.link.answer(all_good)
             tasks += [report.task for report in body.reports]
+        await desk.told(3)
     assert sorted(tasks) == ["t1", "t2"]
     assert sorted(desk.verdicts) == [("t1", ""), ("t2", ""), ("t2", "")]
+
+
+async def test_reports_of_uploads_wait_for_the_store_and_hold_up_nobody_else() -> None:
+    desk = Desk()
+    upload = Draft("t1", "lab", 1)
+    upload.artifacts.append(StoredArtifact(ArtifactKind.RESULT, "t1/1/u/result.tar.gz", 1, "0"))
+    upload.alone = True
+    async with running(desk.reporter.run()):
+        desk.reporter.add(upload)
+        desk.reporter.add(committed("t2"))
+        await desk.link.answer(ObjectsUnavailable("S3 is away"))
+        body = await desk.link.answer(all_good)
+        assert [report.task for report in body.reports] == ["t2"]
+        body = await desk.link.answer(all_good)
+        assert [report.task for report in body.reports] == ["t1"]
+        await desk.told(2)
+    assert desk.link.requests.empty()
 
 
 async def test_every_verdict_is_told() -> None:
