@@ -360,6 +360,11 @@ class Connection:
         except (Refused, Unavailable):
             return absent
         await guest.close()
+        if not refused.decided:
+            return Unavailable(
+                f"{address(server)} took too long to decide who may connect: try again",
+                server=address(server),
+            )
         who = f"{self.credentials.kind} {self.credentials.owner!r}"
         return AuthenticationFailed(
             f"the session of {who} is not accepted any more: log in again", server=address(server)

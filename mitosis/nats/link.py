@@ -8,6 +8,7 @@ import asyncio
 import logging
 import re
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -34,6 +35,9 @@ from mitosis.nats.credentials import (
 log = logging.getLogger(__name__)
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # a server that reads so slowly is as good as away
+# A responder says no within milliseconds; the server gives up after its own timeout (3 s in our
+# configuration) with the same error. Slower than this, a no proves nothing.
+DECISION_SECONDS = 1.0
 PING_SECONDS = 10  # two unanswered pings: a dead server is noticed within 30 s
 _UNSAFE = re.compile(r"[ \t\r\n]")
 _TLS_ERRORS = (ssl.SSLError, errors.SecureConnWantedError, errors.SecureConnFailedError)
@@ -41,7 +45,14 @@ _AUTH_ERRORS = ("authorization violation", "authentication timeout", "user authe
 
 
 class Refused(Exception):
-    """The server does not let this identity in. What that means depends on who else gets in."""
+    """The server does not let this identity in. What that means depends on who else gets in.
+
+    Attributes:
+        decided: Whether somebody said no. False: the answer took so long that the server may
+            have given up waiting for it, which it tells in the same words.
+    """
+
+    decided = True
 
 
 class Link(Client):
@@ -143,6 +154,7 @@ async def dial(
             await on_closed(link)
 
     opened = False
+    started = time.monotonic()
     try:
         async with asyncio.timeout(timeout_seconds):
             await link.connect(
@@ -162,8 +174,11 @@ async def dial(
         await link.abandon()
         cause = seen[0] if isinstance(error, errors.NoServersError) and seen else error
         if isinstance(cause, TimeoutError) and link.has_greeted and not is_service(credentials):
-            raise Refused(f"the NATS server at {address(server)} did not decide in time") from error
-        raise explain(cause, server, credentials) from error
+            raise _undecided(Refused(f"{address(server)} did not decide in time")) from error
+        failure = explain(cause, server, credentials)
+        if isinstance(failure, Refused) and time.monotonic() - started >= DECISION_SECONDS:
+            failure = _undecided(failure)
+        raise failure from error
     except BaseException:
         await link.abandon()
         raise
@@ -195,6 +210,11 @@ def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisE
         f"no coordinator answers at {place} ({why}): start it, or correct its address",
         server=place,
     )
+
+
+def _undecided(refused: Refused) -> Refused:
+    refused.decided = False
+    return refused
 
 
 def is_service(credentials: Credentials) -> bool:

@@ -5,14 +5,12 @@ A server without the auth callout lets everybody do everything, and looks like a
 
 import ssl
 
-from nats.errors import Error as NatsError
+from mitosis.errors import Misconfigured
+from mitosis.nats.link import address
+from mitosis.nats.stranger import subjects_open_to_strangers
 
-from mitosis.errors import Misconfigured, Unavailable
-from mitosis.nats.connection import Guest
-from mitosis.nats.link import Refused, address, dial
-
-_FORBIDDEN_SUBJECTS = ("mito.events.>", "mito.live.>", "mito.work.>", ">")
-_FORBIDDEN_PUBLISH = "$JS.API.INFO"
+_READ = ("mito.events.>", "mito.live.>", "mito.work.>", ">")
+_WRITE = ("$JS.API.INFO",)
 _ADVICE = (
     "run 'mito nats-config' and start the NATS server with the configuration that it writes "
     "(accounts, auth callout, limits)"
@@ -38,44 +36,21 @@ async def refuse_open_server(
         Misconfigured: A stranger may do more than log in.
         Unavailable: The server does not answer.
     """
-    denials: list[str] = []
-    guest = Guest()
-    try:
-        link = await dial(
-            server,
-            guest,
-            name="",
-            tls=tls,
-            timeout_seconds=timeout_seconds,
-            on_closed=_ignore,
-            on_error=lambda error: denials.append(str(error).lower()),
-        )
-    except Refused:
+    allowed = await subjects_open_to_strangers(
+        server, read=_READ, write=_WRITE, tls=tls, timeout_seconds=timeout_seconds
+    )
+    if allowed is None:
         return False
-    try:
-        for subject in _FORBIDDEN_SUBJECTS:
-            await link.subscribe(subject)
-        link.send(_FORBIDDEN_PUBLISH, b"", f"_INBOX.guest.{guest.nonce}.probe")
-        await link.flush(timeout_seconds)
-    except (NatsError, TimeoutError) as error:
-        raise Unavailable(f"the NATS server at {address(server)} does not answer") from error
-    finally:
-        await link.close()
-    allowed = [
-        f"read {subject!r}"
-        for subject in _FORBIDDEN_SUBJECTS
-        if not any(f'subscription to "{subject}"' in denial for denial in denials)
-    ]
-    if not any(_FORBIDDEN_PUBLISH.lower() in denial for denial in denials):
-        allowed.append(f"use JetStream ({_FORBIDDEN_PUBLISH})")
-    if allowed:
-        raise Misconfigured(
-            f"on the NATS server at {address(server)} a stranger without credentials may "
-            f"{', '.join(allowed)}: {_ADVICE}",
-            server=address(server),
-            allowed=allowed,
-        )
-    return True
+    if not allowed:
+        return True
+    deeds = [f"read {subject!r}" for subject in allowed if subject in _READ]
+    deeds += [f"use JetStream ({subject})" for subject in allowed if subject in _WRITE]
+    raise Misconfigured(
+        f"on the NATS server at {address(server)} a stranger without credentials may "
+        f"{', '.join(deeds)}: {_ADVICE}",
+        server=address(server),
+        allowed=deeds,
+    )
 
 
 def not_asked(server: str) -> Misconfigured:
@@ -85,7 +60,3 @@ def not_asked(server: str) -> Misconfigured:
         f"its auth callout is missing or names another issuer key; {_ADVICE}",
         server=address(server),
     )
-
-
-async def _ignore(_: object) -> None:
-    """Nobody waits for the end of a probing link."""

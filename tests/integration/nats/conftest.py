@@ -39,7 +39,7 @@ LIFETIME_SECONDS = 600
 
 
 def callout(keys: TokenKeys) -> CalloutConfig:
-    return CalloutConfig(issuer=issuer_account(keys.private_pem), timeout_seconds=1.0)
+    return CalloutConfig(issuer=issuer_account(keys.private_pem), timeout_seconds=1.5)
 
 
 def write_pair(folder: Path) -> tuple[Path, Path]:
