@@ -24,7 +24,7 @@ def platform(*, workers: int, slots: int) -> Iterator[tuple[Path, ClientConfig]]
         command = [
             sys.executable, "-m", "mitosis", "up", "--data", str(folder / "data"),
             "--workers", str(workers), "--slots", str(slots), "--ready-file", str(ready),
-            "--log-level", "warning",
+            "--bind", "127.0.0.1:0", "--nats-port", "0", "--log-level", "warning",
         ]  # fmt: skip
         with subprocess.Popen(command, stderr=None) as up:
             try:

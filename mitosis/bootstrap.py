@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 HTTP_SECONDS = 2.0
+DEFAULT_HTTP_PORT = 5000
+DEFAULT_NATS_PORT = 4222
 PROJECTOR_CHILD = (
     sys.executable,
     "-c",
@@ -159,14 +161,17 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
     from mitosis.services.platform import run_platform as serve
 
     configure_log(options.log_level)
-    bind_port = int(options.bind.rpartition(":")[2]) if options.bind else 5000
+    bind_port = int(options.bind.rpartition(":")[2]) if options.bind else DEFAULT_HTTP_PORT
     settings = PlatformSettings(
         data=options.data or data_dir() / "platform",
         ready_check=lambda running: _is_ready(running, options.workers),
+        coordinator_check=_is_active,
         workers=options.workers,
         worker_slots=options.slots,
-        preferred_http_port=bind_port,
-        preferred_nats_port=options.nats_port or 4222,
+        preferred_http_port=bind_port or None,
+        preferred_nats_port=(
+            DEFAULT_NATS_PORT if options.nats_port is None else options.nats_port or None
+        ),
         ready_file=options.ready_file,
         on_ready=announce,
     )
@@ -175,12 +180,18 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
 
 def run_demo(options: DemoOptions, view: "View") -> "Report":
     """Run the demo in this process; everything is stopped and removed when it returns."""
+    from mitosis.demo.run import Checks
     from mitosis.demo.run import run_demo as demonstrate
 
     configure_log("error")
-    return asyncio.run(
-        demonstrate(options, lambda running: _is_ready(running, options.workers), view)
-    )
+    checks = Checks(_is_active, lambda running: _is_ready(running, options.workers))
+    return asyncio.run(demonstrate(options, checks, view))
+
+
+async def _is_active(running: "RunningPlatform") -> bool:
+    """Whether the coordinator is in office."""
+    status = await asyncio.to_thread(_http_status, running.addresses.http)
+    return bool(status.get("active"))
 
 
 async def _is_ready(running: "RunningPlatform", workers: int) -> bool:

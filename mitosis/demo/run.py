@@ -5,6 +5,7 @@ import signal
 import tempfile
 from pathlib import Path
 from shutil import rmtree
+from typing import NamedTuple
 
 from mitosis.client.client import MitoClient
 from mitosis.config.client import ClientConfig
@@ -13,7 +14,14 @@ from mitosis.demo.sweep import WORKER_TAGS, Report, View, run_sweep
 from mitosis.services.platform import ADMIN_USER, Platform, PlatformSettings, ReadyCheck
 
 
-async def run_demo(options: DemoOptions, ready_check: ReadyCheck, view: View) -> Report:
+class Checks(NamedTuple):
+    """How it is found out that the coordinator serves, and that everything does."""
+
+    coordinator: ReadyCheck
+    ready: ReadyCheck
+
+
+async def run_demo(options: DemoOptions, checks: Checks, view: View) -> Report:
     """Run everything and clean up, whatever happens.
 
     Raises:
@@ -23,7 +31,7 @@ async def run_demo(options: DemoOptions, ready_check: ReadyCheck, view: View) ->
     _cancel_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="mito-demo-"))
     try:
-        return await _run_in(folder, options, ready_check, view)
+        return await _run_in(folder, options, checks, view)
     finally:
         if options.keep:
             view.phase(f"everything is kept in {folder}")
@@ -31,13 +39,12 @@ async def run_demo(options: DemoOptions, ready_check: ReadyCheck, view: View) ->
             rmtree(folder)
 
 
-async def _run_in(
-    folder: Path, options: DemoOptions, ready_check: ReadyCheck, view: View
-) -> Report:
+async def _run_in(folder: Path, options: DemoOptions, checks: Checks, view: View) -> Report:
     view.phase("starting NATS, Postgres, S3, coordinator and workers in a scratch folder")
     settings = PlatformSettings(
         data=folder / "platform",
-        ready_check=ready_check,
+        ready_check=checks.ready,
+        coordinator_check=checks.coordinator,
         workers=options.workers,
         worker_tags=tuple((WORKER_TAGS[n % len(WORKER_TAGS)],) for n in range(options.workers)),
         preferred_nats_port=None,

@@ -6,9 +6,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mitosis.cli.invocation import current
-from mitosis.cli.output.screen import write
-from mitosis.cli.output.values import to_json
 from mitosis.demo.sweep import Report
 
 
@@ -53,14 +50,7 @@ class DemoScreen:
 
 
 def show_report(report: Report) -> None:
-    """Print the table, what was run, and every problem; or all of it as JSON."""
-    if current.get().json:
-        write(to_json(report))
-    else:
-        _print(report)
-
-
-def _print(report: Report) -> None:
+    """Print the table, what was run, and every problem."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(file=sys.stdout, highlight=False, width=100, no_color=True)

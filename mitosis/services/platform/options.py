@@ -17,6 +17,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...]
     stop_seconds: float = 15.0
     """How long it may take to end after SIGTERM."""
+    after: "ReadyCheck | None" = None
+    """It is not started before this says yes."""
 
 
 class RunningPlatform(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,8 @@ class PlatformSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     data: Path
     ready_check: ReadyCheck
+    coordinator_check: ReadyCheck | None = None
+    """Whether the coordinator serves: workers are started when it does."""
     workers: int = 1
     worker_slots: int = 1
     worker_tags: tuple[tuple[str, ...], ...] = ()

@@ -25,6 +25,7 @@ from mitosis.services.platform.logs import LogFile
 from mitosis.services.platform.options import (
     Child,
     PlatformSettings,
+    ReadyCheck,
     ReadyNotice,
     RunningPlatform,
 )
@@ -111,9 +112,11 @@ class Platform:
             folder=self._folder, addresses=addresses, credentials=credentials
         )
         for child in (self._options.children or self._own_children)(running):
+            if child.after is not None:
+                await self._until(child.after, running)
             await self._start_child(child)
         self._duties.append(asyncio.create_task(self._bound_logs(), name="bound logs"))
-        await self._until_ready(running)
+        await self._until(self._options.ready_check, running)
         self._announce(running)
         _LOG.info("the platform serves after %.1f s", time.monotonic() - started_at)
 
@@ -169,7 +172,8 @@ class Platform:
             )
             path = write_config(folder.config / f"worker-{number}.toml", "worker", values)
             command = (*program, "worker", "--config", str(path))
-            children.append(Child(name=f"worker-{number}", command=command))
+            after = self._options.coordinator_check
+            children.append(Child(name=f"worker-{number}", command=command, after=after))
         return children
 
     async def _start_child(self, child: Child) -> None:
@@ -194,11 +198,11 @@ class Platform:
     def _log(self, child: Child) -> LogFile:
         return LogFile(self._folder.logs / f"{child.name}.log")
 
-    async def _until_ready(self, running: RunningPlatform) -> None:
+    async def _until(self, check: ReadyCheck, running: RunningPlatform) -> None:
         seconds = self._options.ready_seconds
         try:
             async with asyncio.timeout(seconds):
-                while not await self._options.ready_check(running):
+                while not await check(running):
                     for child, _ in self._children:
                         self._require_progress(child)
                     await asyncio.sleep(_READY_POLL_SECONDS)
