@@ -57,7 +57,9 @@ def run_coordinator(config: CoordinatorConfig) -> int:
         The exit status.
     """
     from mitosis.projections.migrations import migrate
+    from mitosis.projections.store import ViewStore
     from mitosis.services.coordinator.children import ChildProcess
+    from mitosis.services.coordinator.history import Mark
     from mitosis.services.coordinator.service import Coordinator
 
     configure_log(config.log_level)
@@ -65,7 +67,13 @@ def run_coordinator(config: CoordinatorConfig) -> int:
 
     async def main() -> None:
         await migrate(config.db_url)
-        await Coordinator(config, children if config.projector else []).run()
+        store = await ViewStore.open(config.db_url)
+        try:
+            archived = await store.archived()
+        finally:
+            await store.close()
+        mark = Mark(archived.position, archived.digest)
+        await Coordinator(config, children if config.projector else [], mark).run()
 
     run(main())
     return 0

@@ -36,6 +36,11 @@ def filename_of(object_name: str) -> str:
     return object_name.rpartition("/")[2]
 
 
+def task_of(object_name: str) -> str:
+    """First part of the name of an artifact: the UUID of its task."""
+    return object_name.partition("/")[0]
+
+
 def belongs_to_attempt(object_name: str, task: str, attempt: int) -> bool:
     """Whether a worker may name this object in a report about its attempt."""
     prefix = artifact_prefix(task, attempt)

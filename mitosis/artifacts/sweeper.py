@@ -7,7 +7,7 @@ completing it.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -20,6 +20,9 @@ MARGIN = timedelta(minutes=5)  # the store's clock against ours, and an upload b
 _BATCH = 1_000  # what one multi-delete takes
 
 
+Kept = Callable[[Sequence[str]], Awaitable[Collection[str]]]
+
+
 class Swept(Protocol):
     """What the loop needs of a bucket."""
 
@@ -30,34 +33,21 @@ class Swept(Protocol):
         """Delete them."""
 
 
-def to_sweep(
-    listed: Iterable[StoredObject],
-    named: Collection[str],
-    reserved: Collection[str],
-    now: datetime,
-    url_life: timedelta,
-) -> list[str]:
-    """Say which objects are to be deleted.
+def old_enough(listed: Iterable[StoredObject], now: datetime, url_life: timedelta) -> list[str]:
+    """Say which objects are old enough to be deleted, unless somebody names them.
 
     Args:
         listed: What the store holds.
-        named: Objects that an event names. Read it after the listing was made, or an object
-            completed in between would be swept.
-        reserved: Objects of uploads that are granted and not over.
         now: The coordinator's clock.
         url_life: How long a granted URL is valid.
     """
     oldest_alive = now - url_life - MARGIN
-    return [
-        item.name
-        for item in listed
-        if item.modified_at < oldest_alive and item.name not in named and item.name not in reserved
-    ]
+    return [item.name for item in listed if item.modified_at < oldest_alive]
 
 
 async def sweep(
     bucket: Swept,
-    names: Callable[[], tuple[Collection[str], Collection[str]]],
+    kept: Kept,
     now: Callable[[], datetime],
     url_life: timedelta,
 ) -> int:
@@ -65,7 +55,8 @@ async def sweep(
 
     Args:
         bucket: What is swept.
-        names: Gives the named and the reserved objects of this moment.
+        kept: Of the given objects, those that an event names or an open upload has promised;
+            asked after the listing was made, so that an object completed in between stays.
         now: The coordinator's clock.
         url_life: How long a granted URL is valid.
 
@@ -78,8 +69,9 @@ async def sweep(
     swept, after = 0, ""
     while True:
         listed = await bucket.list_prefix(start_after=after)
-        named, reserved = names()
-        doomed = to_sweep(listed, named, reserved, now(), url_life)
+        candidates = old_enough(listed, now(), url_life)
+        named = await kept(candidates) if candidates else ()
+        doomed = [name for name in candidates if name not in named]
         for start in range(0, len(doomed), _BATCH):
             await bucket.delete(doomed[start : start + _BATCH])
         swept += len(doomed)
@@ -90,7 +82,7 @@ async def sweep(
 
 async def sweep_for_ever(
     bucket: Swept,
-    names: Callable[[], tuple[Collection[str], Collection[str]]],
+    kept: Kept,
     now: Callable[[], datetime],
     url_life: timedelta,
     every: timedelta,
@@ -99,7 +91,7 @@ async def sweep_for_ever(
     """Sweep a bucket every now and then until cancelled; a store that is away is tried later."""
     while True:
         try:
-            swept = await sweep(bucket, names, now, url_life)
+            swept = await sweep(bucket, kept, now, url_life)
         except MitosisError as error:
             log.warning("sweeping failed, tried again later: %s", error)
         else:

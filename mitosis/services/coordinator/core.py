@@ -37,6 +37,7 @@ class Core(msgspec.Struct):
         read_aggregate: Reads the events and the head of an aggregate from the store.
         find_group: Finds the group of a task of which only the UUID is known, in the store.
         publish: Sends a message now, without waiting.
+        rights_changed: Told the name of a user whose live connections must be let in anew.
     """
 
     world: World
@@ -50,7 +51,12 @@ class Core(msgspec.Struct):
     read_aggregate: ReadAggregate
     find_group: FindTask
     answered: "Answered"
+    rights_changed: Callable[[str], None] = lambda _: None
     background: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
+
+    def release(self, group: str, task: str) -> None:
+        """Let a task out of memory that was brought back and has ended."""
+        self.journal.release(subjects.task_tail(group, task))
 
     def user(self, name: str) -> User:
         """Return the active account behind a request.
@@ -76,13 +82,25 @@ class Core(msgspec.Struct):
             )
         return self.journal.unit(actor, caller.request_id)
 
-    def answer(self, unit: Unit, caller: Caller, result: msgspec.Struct) -> None:
-        """Close the unit, and reply when it is stored."""
+    def answer(
+        self, unit: Unit, caller: Caller, result: msgspec.Struct, *, then_rights_of: str = ""
+    ) -> None:
+        """Close the unit, and reply when it is stored.
+
+        Args:
+            unit: With all events of the command.
+            caller: Who gets the reply.
+            result: The reply.
+            then_rights_of: User whose connections are let in anew after the reply, because the
+                command has changed what they may do.
+        """
 
         def stored(position: int) -> None:
             data = wire.encode(wire.Reply(result=result, position=position))
             self.answered.keep(caller, data)
             self.publish(caller.reply, data)
+            if then_rights_of:
+                self.rights_changed(then_rights_of)
 
         def failed(error: MitosisError) -> None:
             self.publish(caller.reply, wire.error_reply(error))

@@ -3,6 +3,7 @@
 import gc
 import logging
 from time import monotonic
+from typing import NamedTuple
 
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
@@ -15,14 +16,22 @@ from mitosis.services.coordinator.world import Head, World
 log = logging.getLogger(__name__)
 
 
-async def read_world(reader: EventReader) -> tuple[World, int]:
+class Mark(NamedTuple):
+    """The newest commit of the second copy, the archive; position 0: it is empty."""
+
+    position: int = 0
+    digest: str = ""
+
+
+async def read_world(reader: EventReader, archived: Mark) -> tuple[World, int]:
     """Fold all history into a new world.
 
     Returns:
         The world, and the position of the last commit in it.
 
     Raises:
-        CorruptData: A stored commit cannot be read, or does not continue its aggregate.
+        CorruptData: A stored commit cannot be read, or does not continue its aggregate; or the
+            stream is shorter than its archive, or says something else there.
     """
     world, position, began = World(), 0, monotonic()
     gc.disable()  # a fold of much history makes no cycles; the collector only costs time here
@@ -30,8 +39,15 @@ async def read_world(reader: EventReader) -> tuple[World, int]:
         async for batch in reader.batches(follow=False):
             for position, subject, payload in batch:
                 take_in(world, position, subject, payload)
+                if position == archived.position and digest(subject, payload) != archived.digest:
+                    raise _differs(f"differs from its archive at position {position}", position)
     finally:
         gc.enable()
+    if position < archived.position:
+        raise _differs(
+            f"ends at position {position}, its archive has commits up to {archived.position}",
+            archived.position,
+        )
     log.info(
         "history read: %d commits in %.2f s, %d tasks waiting or running",
         position,
@@ -39,6 +55,14 @@ async def read_world(reader: EventReader) -> tuple[World, int]:
         len(world.tasks),
     )
     return world, position
+
+
+def _differs(what: str, position: int) -> CorruptData:
+    return CorruptData(
+        f"the event stream {what}: it has lost commits. Bring them back from the archive by "
+        "`mito events repair`, or point nats_url at the right server",
+        position=position,
+    )
 
 
 def take_in(world: World, position: int, subject: str, payload: bytes) -> None:

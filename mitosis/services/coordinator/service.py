@@ -25,6 +25,7 @@ from mitosis.services.auth.service import Authentication
 from mitosis.services.auth.tokens import load_keys
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.children import ChildProcess
+from mitosis.services.coordinator.history import Mark
 from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
 from mitosis.services.coordinator.leadership import wait_for_office
 from mitosis.services.coordinator.term import Parts, Term
@@ -38,8 +39,14 @@ PAUSE_BETWEEN_TERMS_SECONDS = 1.0
 class Coordinator:
     """Everything of the process that outlives a term."""
 
-    def __init__(self, config: CoordinatorConfig, children: Sequence[ChildProcess] = ()) -> None:
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        children: Sequence[ChildProcess] = (),
+        archived: Mark | None = None,
+    ) -> None:
         self._config = config
+        self._archived = archived or Mark()
         self._children = children
         self._term: Term | None = None
         self._stopping = asyncio.Event()
@@ -81,6 +88,7 @@ class Coordinator:
                         keys=keys,
                         clock=SystemClock(),
                         ids=RandomIds(),
+                        archived=self._archived,
                         name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
                     )
                     async with await Connection.open(
@@ -150,6 +158,12 @@ class Coordinator:
             on_worker_gone=term.worker_disconnected,
             tls=self._tls,
         )
+        core, connections = term.core, authentication.connections
+
+        async def let_in_anew(user: str) -> None:
+            await connections.kick_user(user)
+
+        core.rights_changed = lambda user: core.in_background(let_in_anew(user))
         try:
             await term.serve()
             await authentication.start()

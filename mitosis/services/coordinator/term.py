@@ -15,6 +15,7 @@ import msgspec
 from nats.aio.client import Client
 
 from mitosis.artifacts.s3 import S3Store
+from mitosis.artifacts.sweeper import sweep_for_ever
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.errors import MitosisError, StoreUnavailable
@@ -35,6 +36,7 @@ from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.storage import NamedObjects
 from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.uploads import Uploads
 
@@ -42,6 +44,7 @@ log = logging.getLogger(__name__)
 
 LEASE_CHECK_SECONDS = 0.5
 FLUSH_SECONDS = 10.0
+SWEEP_EVERY = timedelta(hours=1)
 
 
 class Parts(msgspec.Struct):
@@ -56,6 +59,7 @@ class Parts(msgspec.Struct):
     clock: Clock
     ids: Ids
     name: str
+    archived: history.Mark = history.Mark()
 
 
 class Term:
@@ -67,7 +71,7 @@ class Term:
         self._writer = writer
         self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
         self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
-        self._lease_loop: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self.ended: asyncio.Future[MitosisError] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -78,7 +82,7 @@ class Term:
             MitosisError: The store does not answer, is damaged, or somebody else came first.
         """
         reader = EventReader(parts.store_client)
-        world, position = await history.read_world(reader)
+        world, position = await history.read_world(reader, parts.archived)
         terms: list[Term] = []
 
         def closed(error: MitosisError) -> None:
@@ -160,7 +164,10 @@ class Term:
             endpoints.add(verb, body, guarded(core, handler))
         await self._commands.start()
         await self._reports.start()
-        self._lease_loop = asyncio.create_task(self._watch_leases(), name="leases")
+        self._loops = [
+            asyncio.create_task(self._watch_leases(), name="leases"),
+            asyncio.create_task(self._sweep(), name="sweeper"),
+        ]
         resync = wire.encode(work.Resync())
         for name in core.world.workers:
             core.publish(subjects.control(name), resync)
@@ -189,6 +196,16 @@ class Term:
                 lose_worker(core, unit, name, proof)
                 unit.close()
 
+    async def _sweep(self) -> None:
+        objects, core = self._parts.objects, self.core
+        await sweep_for_ever(
+            objects.artifacts,
+            NamedObjects(core),
+            core.clock.now,
+            timedelta(seconds=objects.url_seconds),
+            SWEEP_EVERY,
+        )
+
     def end(self, error: MitosisError) -> None:
         """The store is closed for this term: tell everybody who waits, and let it be left."""
         self.core.journal.fail(error)
@@ -197,9 +214,9 @@ class Term:
 
     async def close(self) -> None:
         """Stop answering, store what is decided, and leave office."""
-        if self._lease_loop is not None:
-            self._lease_loop.cancel()
-            await asyncio.gather(self._lease_loop, return_exceptions=True)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         await self._commands.stop()
         await self._reports.stop()
         if self.core.background:

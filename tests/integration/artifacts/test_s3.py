@@ -3,7 +3,7 @@ import hashlib
 import os
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -172,10 +172,12 @@ async def test_listing_and_sweeping_remove_what_nothing_names(
     assert [item.name for item in after] == names[2:]
     life = timedelta(hours=1)
     everything_else = {item.name for item in await store.artifacts.list_prefix()} - set(names)
-    named = everything_else | {names[0]}
+
+    async def kept(_: Sequence[str]) -> set[str]:
+        return everything_else | set(names[:2])
 
     async def swept_at(now: datetime) -> int:
-        return await sweep(store.artifacts, lambda: (named, {names[1]}), lambda: now, life)
+        return await sweep(store.artifacts, kept, lambda: now, life)
 
     assert await swept_at(datetime.now(UTC)) == 0
     assert await swept_at(datetime.now(UTC) + life + MARGIN + timedelta(seconds=5)) == 2

@@ -1,11 +1,11 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mitosis.artifacts import names, sweeper
 from mitosis.artifacts.s3 import StoredObject
-from mitosis.artifacts.sweeper import MARGIN, sweep, to_sweep
+from mitosis.artifacts.sweeper import MARGIN, sweep
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import CorruptData
 
@@ -49,15 +49,20 @@ def stored(name: str, age: timedelta) -> StoredObject:
     return StoredObject(name, 1, NOW - age)
 
 
-def test_only_what_nothing_names_and_no_url_can_still_complete_is_swept() -> None:
+async def test_only_what_nothing_names_and_no_url_can_still_complete_is_swept() -> None:
     old = LIFE + MARGIN + timedelta(seconds=1)
-    listed = [
-        stored("orphan", old),
-        stored("young", LIFE + MARGIN),
-        stored("named", old),
-        stored("reserved", old),
-    ]
-    assert to_sweep(listed, {"named"}, {"reserved"}, NOW, LIFE) == ["orphan"]
+    bucket = RecordingBucket(
+        [stored("orphan", old), stored("young", LIFE + MARGIN), stored("named", old)]
+    )
+    asked: list[Sequence[str]] = []
+
+    async def kept(candidates: Sequence[str]) -> set[str]:
+        asked.append(list(candidates))
+        return {"named"}
+
+    assert await sweep(bucket, kept, lambda: NOW, LIFE) == 1
+    assert asked == [["named", "orphan"]]
+    assert sorted(bucket.objects) == ["named", "young"]
 
 
 class RecordingBucket:
@@ -80,7 +85,11 @@ class RecordingBucket:
 async def test_sweeping_goes_through_all_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeper, "MAX_LISTED", 3)
     bucket = RecordingBucket([stored(f"o{n}", timedelta(days=1)) for n in range(7)])
-    swept = await sweep(bucket, lambda: ({"o2", "o4"}, set()), lambda: NOW, LIFE)
+
+    async def kept(_: Sequence[str]) -> set[str]:
+        return {"o2", "o4"}
+
+    swept = await sweep(bucket, kept, lambda: NOW, LIFE)
     assert swept == 5
     assert sorted(bucket.objects) == ["o2", "o4"]
     assert bucket.listings == ["", "o2", "o5"]

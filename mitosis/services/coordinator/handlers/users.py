@@ -59,7 +59,7 @@ class UserHandlers:
             )
         unit = core.begin(f"user:{creator.name}", caller)
         unit.add(subjects.group_tail(body.name), events)
-        core.answer(unit, caller, commands.Done())
+        core.answer(unit, caller, commands.Done(), then_rights_of=creator.name)
 
     def revoke_session(self, caller: Caller, body: commands.RevokeSession) -> None:
         """`session.revoke`: one of one's own sessions, or all."""
