@@ -39,8 +39,6 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024  # a server that reads so slowly is as good
 # configuration) with the same error. Slower than this, a no proves nothing.
 DECISION_SECONDS = 1.0
 PING_SECONDS = 10  # two unanswered pings: a dead server is noticed within 30 s
-LibraryError = errors.Error
-"""Whatever nats-py raises of its own; for code outside of this room."""
 _UNSAFE = re.compile(r"[ \t\r\n]")
 _TLS_ERRORS = (ssl.SSLError, errors.SecureConnWantedError, errors.SecureConnFailedError)
 _AUTH_ERRORS = ("authorization violation", "authentication timeout", "user authentication")
