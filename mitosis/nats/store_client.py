@@ -19,6 +19,9 @@ from mitosis.nats.link import address
 
 log = logging.getLogger(__name__)
 
+StoreClient = Client
+"""What appends and reads events; for code outside of this room."""
+
 PING_SECONDS = 10
 RECONNECT_PAUSE_SECONDS = 0.25
 

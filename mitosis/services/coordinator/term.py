@@ -12,7 +12,6 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import msgspec
-from nats.aio.client import Client
 
 from mitosis.artifacts.s3 import S3Store
 from mitosis.artifacts.sweeper import sweep_for_ever
@@ -23,6 +22,7 @@ from mitosis.events.reader import EventReader
 from mitosis.events.writer import PipelinedWriter
 from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import Endpoints
+from mitosis.nats.store_client import StoreClient
 from mitosis.runtime import Clock, Ids
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.tokens import TokenKeys
@@ -52,7 +52,7 @@ class Parts(msgspec.Struct):
 
     config: CoordinatorConfig
     connection: Connection
-    store_client: Client
+    store_client: StoreClient
     objects: S3Store
     passwords: Passwords
     keys: TokenKeys
