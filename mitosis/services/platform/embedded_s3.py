@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 _ROLES = ("s3", "master", "volume", "filer", "admin")
 _PORT_TRIES = 5
+_READY_POLL_SECONDS = 0.05
 _SYNC_BOUND_SECONDS = 30.0
 _MEMORY_LIMIT = "512MiB"
 """GOMEMLIMIT: without it grows to 1.2 GB; at 300 MiB an upload once hung (docs/decisions/0006)."""
@@ -120,9 +121,10 @@ class EmbeddedS3(EmbeddedServer):
         )
 
         async def is_ready() -> bool:
-            return await asyncio.to_thread(self._lists_buckets)
+            # The SDK costs a quarter of a second to load: not before somebody listens.
+            return not is_free(ports["s3"], HOST) and await asyncio.to_thread(self._lists_buckets)
 
-        await until_ready(process, is_ready)
+        await until_ready(process, is_ready, poll_seconds=_READY_POLL_SECONDS)
         try:
             await self._require_refusal()
             await self._sync_rule()
