@@ -122,7 +122,7 @@ class EmbeddedS3(EmbeddedServer):
 
         async def is_ready() -> bool:
             # The SDK costs a quarter of a second to load: not before somebody listens.
-            return not is_free(ports["s3"], HOST) and await asyncio.to_thread(self._lists_buckets)
+            return await _listens(ports["s3"]) and await asyncio.to_thread(self._lists_buckets)
 
         await until_ready(process, is_ready, poll_seconds=_READY_POLL_SECONDS)
         try:
@@ -215,6 +215,15 @@ class EmbeddedS3(EmbeddedServer):
                 for path in base.glob(f"seaweedfs-*-{port}.sock"):
                     if path.lstat().st_uid == os.geteuid():
                         path.unlink(missing_ok=True)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def anonymous_status(host: str, port: int) -> int:
