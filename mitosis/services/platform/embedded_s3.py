@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 REGION = "us-east-1"
 _ROLES = ("s3", "master", "volume", "filer", "admin")
 _PORT_TRIES = 5
+_READY_POLL_SECONDS = 0.05
 _SYNC_BOUND_SECONDS = 30.0
 _MEMORY_LIMIT = "512MiB"
 """GOMEMLIMIT: without it grows to 1.2 GB; at 300 MiB an upload once hung (docs/decisions/0006)."""
@@ -120,9 +121,10 @@ class EmbeddedS3(EmbeddedServer):
         )
 
         async def is_ready() -> bool:
-            return await asyncio.to_thread(self._lists_buckets)
+            # The SDK costs a quarter of a second to load: not before somebody listens.
+            return await _listens(ports["s3"]) and await asyncio.to_thread(self._lists_buckets)
 
-        await until_ready(process, is_ready)
+        await until_ready(process, is_ready, poll_seconds=_READY_POLL_SECONDS)
         try:
             await self._require_refusal()
             await self._sync_rule()
@@ -213,6 +215,15 @@ class EmbeddedS3(EmbeddedServer):
                 for path in base.glob(f"seaweedfs-*-{port}.sock"):
                     if path.lstat().st_uid == os.geteuid():
                         path.unlink(missing_ok=True)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 def anonymous_status(host: str, port: int) -> int:

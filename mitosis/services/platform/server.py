@@ -12,8 +12,8 @@ from mitosis.services.platform.locks import FolderLock
 from mitosis.services.platform.logs import LogFile
 from mitosis.services.platform.process import ChildProcess, StopStep
 
-START_BOUND_SECONDS = 30.0
-"""How long a server may take until it serves; it takes a second or less on an idle machine."""
+START_BOUND_SECONDS = 60.0
+"""How long a server may take until it serves; a second or less on an idle machine."""
 
 _LOCK_BOUND_SECONDS = 10.0
 _POLL_SECONDS = 0.01
@@ -122,6 +122,7 @@ async def until_ready(
     is_ready: Callable[[], Awaitable[bool]],
     *,
     bound_seconds: float = START_BOUND_SECONDS,
+    poll_seconds: float = _POLL_SECONDS,
 ) -> ChildProcess:
     """Asks until the server serves; kills it when it does not.
 
@@ -137,7 +138,7 @@ async def until_ready(
                     f"{process.name} does not serve after {bound_seconds:g} s: "
                     f"{process.log.tail() or 'it said nothing'} (log: {process.log.path})"
                 )
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(poll_seconds)
     except BaseException:
         await process.stop(())
         raise

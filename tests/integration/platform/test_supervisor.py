@@ -113,7 +113,9 @@ class Foreground:
     async def ready(self) -> dict[str, str]:
         process = self.process
         assert process is not None
-        await eventually(lambda: self.ready_file.exists() or process.returncode is not None)
+        await eventually(
+            lambda: self.ready_file.exists() or process.returncode is not None, seconds=60
+        )
         if not self.ready_file.exists():
             pytest.fail(await self.end())
         notice: dict[str, str] = json.loads(self.ready_file.read_text())
