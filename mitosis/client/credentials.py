@@ -41,7 +41,7 @@ class CredentialFile:
         self.path = path
 
     def find(self, platform: str, user: str | None) -> StoredSession | None:
-        """Return the session of a user, or the newest one when no user is named.
+        """Return the session of a user, or the first one when no user is named.
 
         Raises:
             Misconfigured: The file cannot be read.
@@ -53,14 +53,21 @@ class CredentialFile:
                     return session
         return None
 
-    def store(self, session: StoredSession) -> None:
-        """Put a session first, in the place of an older one of the same user.
+    def store(self, session: StoredSession, *, first: bool = True) -> None:
+        """Keep a session, in the place of an older one of the same user.
+
+        Args:
+            session: The new one.
+            first: Use it from now on when no user is named; False: only if there is no other.
 
         Raises:
             Misconfigured: The file cannot be written.
         """
         with self._locked():
-            self._write([session, *self._others(session.platform, session.user)])
+            before = self._first(session.platform)
+            others = self._others(session.platform, session.user)
+            keeps_place = before is None or before.user == session.user
+            self._write([session, *others] if first or keeps_place else [*others, session])
 
     def forget(self, platform: str, user: str) -> None:
         """Drop the session of a user, if there is one.
@@ -70,6 +77,9 @@ class CredentialFile:
         """
         with self._locked():
             self._write(self._others(platform, user))
+
+    def _first(self, platform: str) -> StoredSession | None:
+        return next((s for s in self._read() if s.platform in {platform, ""}), None)
 
     def _others(self, platform: str, user: str) -> list[StoredSession]:
         return [s for s in self._read() if s.user != user or s.platform not in {platform, ""}]

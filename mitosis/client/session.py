@@ -76,8 +76,13 @@ class Session:
         """
         return await self._as_guest("hello", Hello(__version__), Welcome)
 
-    async def login(self, user: str, password: str) -> SessionToken:
+    async def login(self, user: str, password: str, *, first: bool = True) -> SessionToken:
         """Open a session by password, store it, and act as this user from now on.
+
+        Args:
+            user: Name.
+            password: Password.
+            first: Also act as this user in later commands that name none.
 
         Raises:
             AuthenticationFailed: Wrong name or password.
@@ -86,7 +91,8 @@ class Session:
         """
         session = await self._as_guest("password", PasswordLogin(user, password), SessionToken)
         self._file.store(
-            StoredSession(self._config.coordinator_addr, session.username, session.token)
+            StoredSession(self._config.coordinator_addr, session.username, session.token),
+            first=first,
         )
         await self._adopt(session.username, session.token)
         return session
@@ -151,7 +157,8 @@ class Session:
         if user is None or self._config.password is None:
             await self.hello()  # somebody must be there to log in to
             raise self._nobody_logged_in(user)
-        await self.login(user, self._config.password)
+        # For this once: somebody else may be the one who works here usually.
+        await self.login(user, self._config.password, first=False)
         assert self._connection is not None  # noqa: S101  login has set it
         return self._connection
 
@@ -183,7 +190,7 @@ class Session:
             password = self._password_of(self._user)
             if password is None:
                 raise
-            await self.login(self._user, password)
+            await self.login(self._user, password, first=False)
             return await persist(once, self.timeout_seconds, command_id)
 
     async def _as_guest(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:

@@ -17,7 +17,8 @@ from mitosis.errors import Unavailable
 from mitosis.nats.connection import Connection, Msg
 
 REFRESH_SECONDS = 10.0
-SHORTEST_PAUSE_SECONDS = 0.05  # between two looks: at most 20 a second, however much happens
+FIRST_PAUSE_SECONDS = 0.005  # after a look; doubles while news comes faster than that
+LONGEST_PAUSE_SECONDS = 0.1  # so at most 10 looks a second, however much happens
 PAGE = 50  # tasks in one look; a view with its output tails may have 20 KiB
 FIRST_LOOKS = 16  # at once, for tasks of which the group is not known
 
@@ -78,6 +79,7 @@ class _Watched:
         self.seen: dict[str, TaskView] = {}
         self.dirty: set[str] = set()
         self._news = asyncio.Event()
+        self._pause = FIRST_PAUSE_SECONDS
 
     def hint(self, message: Msg) -> None:
         """Note that something was stored about a task."""
@@ -111,7 +113,9 @@ class _Watched:
 
     async def wait_for_news(self) -> None:
         """Wait for a hint; after long silence look all the same."""
-        await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
+        await asyncio.sleep(self._pause)
+        busy = self._news.is_set()
+        self._pause = min(LONGEST_PAUSE_SECONDS, 2 * self._pause) if busy else FIRST_PAUSE_SECONDS
         try:
             async with asyncio.timeout(REFRESH_SECONDS):
                 await self._news.wait()

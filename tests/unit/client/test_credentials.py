@@ -20,12 +20,21 @@ def test_nothing_is_found_where_nothing_is(file: CredentialFile) -> None:
     assert not file.path.exists()
 
 
-def test_the_newest_session_is_used_when_no_user_is_named(file: CredentialFile) -> None:
+def test_the_last_login_is_used_when_no_user_is_named(file: CredentialFile) -> None:
     file.store(StoredSession(HERE, "alice", "t1"))
     file.store(StoredSession(HERE, "bob", "t2"))
     assert file.find(HERE, None) == StoredSession(HERE, "bob", "t2")
     assert file.find(HERE, "alice") == StoredSession(HERE, "alice", "t1")
     assert file.find(HERE, "carol") is None
+
+
+def test_a_session_for_once_does_not_become_the_usual_one(file: CredentialFile) -> None:
+    file.store(StoredSession(HERE, "alice", "t1"), first=False)
+    file.store(StoredSession(HERE, "bob", "t2"), first=False)
+    assert file.find(HERE, None) == StoredSession(HERE, "alice", "t1")
+    file.store(StoredSession(HERE, "alice", "t3"), first=False)
+    assert file.find(HERE, None) == StoredSession(HERE, "alice", "t3")
+    assert file.find(HERE, "bob") == StoredSession(HERE, "bob", "t2")
 
 
 def test_a_token_is_never_found_for_another_platform(file: CredentialFile) -> None:
