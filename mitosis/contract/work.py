@@ -128,9 +128,13 @@ class UploadGranted(msgspec.Struct):
 
 
 class Leave(msgspec.Struct, omit_defaults=True):
-    """Goodbye: nothing that this worker ran is alive."""
+    """Goodbye: nothing that this worker ran is alive.
+
+    `died`: said by its guardian, since the worker's process died; what it held counts as lost.
+    """
 
     reason: str = ""
+    died: bool = False
 
 
 class Assignment(msgspec.Struct, omit_defaults=True):

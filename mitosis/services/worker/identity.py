@@ -19,7 +19,7 @@ from mitosis.errors import Misconfigured
 MAX_FOLDERS = 4_096  # default folders of workers of one user on one machine
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MACHINE_ID = Path("/etc/machine-id")
-_WAIT_SECONDS = 5.0  # for helpers of a killed worker, which need milliseconds
+_WAIT_SECONDS = 10.0  # for helpers of a killed worker, which have a last word (epitaph.py)
 _PAUSE_SECONDS = 0.05
 
 
@@ -50,7 +50,7 @@ class WorkFolder:
 
     @classmethod
     def open(cls, path: Path) -> "WorkFolder":
-        """Make and lock a folder. Blocking, for at most five seconds.
+        """Make and lock a folder. Blocking, for at most ten seconds.
 
         Raises:
             Misconfigured: It cannot be made, or another worker uses it.
@@ -90,6 +90,11 @@ class WorkFolder:
     def slots(self) -> Path:
         """Where the engine makes the folders of its slots."""
         return self.path / "slots"
+
+    @property
+    def epitaph(self) -> Path:
+        """What the guardian reads when the worker has died; has the worker's token."""
+        return self.path / "epitaph.json"
 
     def outbox(self) -> Path:
         """An empty folder for archives that are being sent."""

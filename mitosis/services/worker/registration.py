@@ -1,7 +1,7 @@
 """Becoming a worker: a user registers it, and it gets an identity of its own."""
 
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -46,9 +46,15 @@ def registration(config: WorkerConfig, machine: Machine, folder: Path) -> Regist
     )
 
 
-async def register(
-    access: UserAccess, wanted: RegisterWorker, ca: Path | None
-) -> tuple[Registered, Connection]:
+class Membership(NamedTuple):
+    """A registration, with the worker's own connection and the servers that it knows."""
+
+    registered: Registered
+    connection: Connection
+    servers: list[str]
+
+
+async def register(access: UserAccess, wanted: RegisterWorker, ca: Path | None) -> Membership:
     """Register, and open the worker's own connection.
 
     Raises:
@@ -67,4 +73,4 @@ async def register(
         name=f"mito-worker-{registered.worker}",
         tls_ca=str(ca) if ca else None,
     )
-    return registered, connection
+    return Membership(registered, connection, servers)

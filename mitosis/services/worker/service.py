@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mitosis.config.locations import data_dir
 from mitosis.config.worker import WorkerConfig
-from mitosis.contract.commands import Done, Registered
+from mitosis.contract.commands import Done
 from mitosis.contract.work import Drain, Leave
 from mitosis.errors import (
     AuthenticationFailed,
@@ -25,12 +25,14 @@ from mitosis.errors import (
 )
 from mitosis.nats.connection import Connection
 from mitosis.processes.guard.linux import machine_clock
+from mitosis.services.worker import epitaph
 from mitosis.services.worker.assignments import Inbox
 from mitosis.services.worker.drain import Departure
 from mitosis.services.worker.effects import Parts
 from mitosis.services.worker.identity import Machine, WorkFolder, this_machine
 from mitosis.services.worker.link import NatsLink, Unregistered, longer
 from mitosis.services.worker.registration import (
+    Membership,
     UserAccess,
     register,
     registration,
@@ -79,6 +81,8 @@ async def run_worker(
             config.slots,
             folder.slots,
             lock_fds=[folder.lock_fd],
+            epitaph=epitaph.command(folder.epitaph),
+            epitaph_env=epitaph.environment(),
             adopts_orphans=adopts_orphans,
         )
         await _start(engine)
@@ -134,15 +138,15 @@ class _Worker:
         try:
             while True:
                 try:
-                    registration_ = await self._register(access, patient=registered_before)
+                    membership = await self._register(access, patient=registered_before)
                 except BaseException:
                     await self._close_engine(0.0)
                     raise
-                if registration_ is None:
+                if membership is None:
                     await self._close_engine(0.0)
                     return 0
                 registered_before = True
-                status = await self._serve(*registration_)
+                status = await self._serve(*membership)
                 if status is not None:
                     return status
         finally:
@@ -151,33 +155,32 @@ class _Worker:
 
     async def _register(
         self, access: UserAccess, *, patient: bool
-    ) -> tuple[Registered, Connection, float] | None:
+    ) -> tuple[Membership, float] | None:
         """Register; None when it is to leave before that succeeds."""
         wanted = registration(self._config, self._machine, self._folder.path)
         pause = 0.0
         while not self._departure.reason:
             begun = machine_clock()
             try:
-                registered, connection = await register(access, wanted, self._config.nats_ca)
+                membership = await register(access, wanted, self._config.nats_ca)
             except Unavailable as error:
                 if not patient:
                     raise
                 if not pause:
                     log.warning("registering anew: %s", error)
             else:
-                return registered, connection, begun
+                return membership, begun
             pause = longer(pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._departure.wait()
         return None
 
-    async def _serve(
-        self, registered: Registered, connection: Connection, begun: float
-    ) -> int | None:
+    async def _serve(self, membership: Membership, begun: float) -> int | None:
         """Serve one registration; None when the worker has to register anew."""
+        registered, connection, _ = membership
         log.info("registered as worker %s", registered.worker)
-        self._folder.write_record(registered.worker, self._machine)
+        self._write_files(membership)
         link = NatsLink(connection, registered.worker)
         config = self._config
         parts = Parts(
@@ -209,6 +212,19 @@ class _Worker:
             self._departure.listen(None)
             await parts.deliveries.close()
             await connection.close()
+
+    def _write_files(self, membership: Membership) -> None:
+        registered, ca = membership.registered, self._config.nats_ca
+        self._folder.write_record(registered.worker, self._machine)
+        epitaph.write(
+            self._folder.epitaph,
+            epitaph.Epitaph(
+                membership.servers,
+                registered.worker,
+                registered.token,
+                str(ca.resolve()) if ca else None,
+            ),
+        )
 
     async def _until_left(self, parts: Parts, connection: Connection) -> None:
         """Run the loops until the worker is to leave and holds nothing any more.
@@ -247,6 +263,7 @@ class _Worker:
             )
         except MitosisError as error:
             log.warning("nobody heard the goodbye, the lease will end: %s", error)
+        self._folder.epitaph.unlink(missing_ok=True)
         return 0
 
     async def _close_engine(self, grace_seconds: float) -> bool:

@@ -1,6 +1,6 @@
 """The engine as the worker uses it: told when a slot becomes free."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mitosis.processes.engine import Engine
@@ -20,9 +20,18 @@ class SlotEngine(Engine):
         root: Path,
         *,
         lock_fds: Sequence[int] = (),
+        epitaph: Sequence[str] = (),
+        epitaph_env: Mapping[str, str] | None = None,
         adopts_orphans: bool = False,
     ) -> None:
-        super().__init__(slots, root, lock_fds=lock_fds, adopts_orphans=adopts_orphans)
+        super().__init__(
+            slots,
+            root,
+            lock_fds=lock_fds,
+            epitaph=epitaph,
+            epitaph_env=epitaph_env,
+            adopts_orphans=adopts_orphans,
+        )
         self.on_free: Callable[[], None] = lambda: None
 
     def slot_free(self, slot: Slot) -> None:

@@ -88,6 +88,7 @@ class Coordinator:
         self.held: list[list[Held]] = []
         self.foreign: list[Held] = []
         self.left: list[str] = []
+        self.died: list[bool] = []
         self.quota_bytes = 1 << 40
         self.refusal: MitosisError | None = None
         self.codes: dict[str, str] = {}
@@ -150,6 +151,7 @@ class Coordinator:
     def leave(self, caller: Caller, body: Leave) -> Done:
         self._check(caller)
         self.left.append(body.reason)
+        self.died.append(body.died)
         return Done()
 
     def _check(self, caller: Caller) -> None:

@@ -19,7 +19,7 @@ from mitosis.errors import (
 )
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core
-from mitosis.services.coordinator.departures import requeue, worker_left
+from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.uploads import GRANT_SECONDS, check_quota
 
@@ -78,7 +78,10 @@ class ReportHandlers:
         core = self._core
         unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
         if caller.owner in core.world.workers:
-            worker_left(core, unit, caller.owner, body.reason)
+            if body.died:
+                lose_worker(core, unit, caller.owner, body.reason)
+            else:
+                worker_left(core, unit, caller.owner, body.reason)
         core.answer(unit, caller, commands.Done())
 
     def upload(self, caller: Caller, body: work.UploadWanted) -> None:
