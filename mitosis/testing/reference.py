@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ class SpecialError(msgspec.Struct, frozen=True, order=True):
     meaning: str
 
 
+@cache
 def special_errors() -> list[SpecialError]:
     """Return every class outside of errors.py that has a `code` of its own."""
     package = Path(errors.__file__).parent

@@ -31,7 +31,7 @@ class GroupMachine(AggregateMachine):
     def create(self, user: str) -> None:
         self.give(CreateGroup("lab", user))
 
-    def check_event(self, event: Event) -> None:  # noqa: ARG002
+    def check_event(self, event: Event) -> None:
         if self.state is not None:
             assert self.state.phase is not GroupPhase.DELETED, "a deleted group never changes"
 

@@ -40,7 +40,7 @@ class UserMachine(AggregateMachine):
     def create(self, quota: int) -> None:
         self.give(CreateUser("alice", "$argon2id$1", group_quota=quota))
 
-    def check_event(self, event: Event) -> None:  # noqa: ARG002
+    def check_event(self, event: Event) -> None:
         if self.state is not None:
             assert self.state.phase is not UserPhase.DELETED, "a deleted account never changes"
 
