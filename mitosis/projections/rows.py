@@ -5,6 +5,7 @@ same folds therefore work on a few rows loaded from Postgres and on a whole hist
 """
 
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -167,10 +168,12 @@ class Table(Generic[R]):
         self.key = key
         self.rows: dict[Key, R] = {}
         self.changed: set[Key] = set()
+        self._fields = attrgetter(*key)
 
     def key_of(self, row: R) -> Key:
         """Return the primary key of a row."""
-        return tuple(getattr(row, field) for field in self.key)
+        fields = self._fields(row)
+        return fields if len(self.key) > 1 else (fields,)
 
     def learn(self, rows: list[R]) -> None:
         """Take in rows as they are stored."""
