@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 5.0
 DRAIN_SECONDS = 10.0
+CLOSE_SECONDS = 2.0
 
 Listener = Callable[[], Awaitable[None] | None]
 
@@ -183,6 +184,12 @@ class Connection:
         self._on_disconnect += [on_disconnect] if on_disconnect else []
         self._on_reconnect += [on_reconnect] if on_reconnect else []
 
+    def remove_listener(self, listener: Listener) -> None:
+        """Be told no more; unknown listeners are ignored."""
+        for listeners in (self._on_disconnect, self._on_reconnect):
+            if listener in listeners:
+                listeners.remove(listener)
+
     def publish(self, subject: str, data: bytes, reply: str = "") -> None:
         """Send a message; returns when it is in the outgoing buffer.
 
@@ -263,7 +270,7 @@ class Connection:
             self._reopening.cancel()
             await asyncio.gather(self._reopening, return_exceptions=True)
         if self._link is not None:
-            await self._link.close()
+            await self._link.close_within(CLOSE_SECONDS)
         for subscription in list(self._subscriptions.values()):
             await subscription.stop()
         self._end(None)

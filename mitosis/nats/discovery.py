@@ -41,6 +41,7 @@ class Discovery:
 
     async def stop(self) -> None:
         """Be gone from the lists."""
+        self._connection.remove_listener(self._register)
         if self._service is not None and self._connection.is_connected:
             try:
                 await self._service.stop()

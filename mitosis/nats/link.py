@@ -92,7 +92,15 @@ class Link(Client):
     async def abandon(self) -> None:
         """Close a link that never came to stand, at whatever point it failed."""
         if self._flush_queue is not None:  # unset when not even the address could be read
-            await self.close()
+            await self.close_within(0.25)
+
+    async def close_within(self, seconds: float) -> None:
+        """Close; asyncio never tells the end of a link whose TLS handshake failed."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.close()
+        except TimeoutError:
+            log.debug("a NATS link did not end in time; its socket is closed")
 
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
         """Put a message into the outgoing buffer; the flusher task writes it.

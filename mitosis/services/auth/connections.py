@@ -93,6 +93,7 @@ class Connections:
 
     async def stop(self) -> None:
         """Stop following."""
+        self._system.remove_listener(self._compare)
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
         self._subscriptions.clear()

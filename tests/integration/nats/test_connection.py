@@ -3,8 +3,16 @@
 import asyncio
 import itertools
 import logging
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from msgspec.structs import replace
 
 from mitosis.errors import (
     AuthenticationFailed,
@@ -16,6 +24,9 @@ from mitosis.errors import (
     Unavailable,
 )
 from mitosis.nats.connection import Connection, Guest, Msg, ServiceLogin
+from mitosis.nats.server_config import TlsFiles
+from mitosis.services.platform.embedded_nats import EmbeddedNats
+from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER
 from mitosis.testing.waiting import eventually
 from tests.integration.nats.conftest import SERVICE, error_of, kill
 
@@ -318,7 +329,9 @@ async def test_a_server_without_tls_is_refused_when_a_certificate_authority_is_g
     shared_server, tmp_path
 ):
     error = await error_of(
-        lambda: Connection.open([shared_server], SERVICE, name="x", tls_ca=_authority(tmp_path))
+        lambda: Connection.open(
+            [shared_server], SERVICE, name="x", tls_ca=Certificates(tmp_path).authority
+        )
     )
     assert isinstance(error, Misconfigured)
     assert "nats_ca" in error.message
@@ -366,27 +379,71 @@ async def test_a_listener_that_fails_does_not_stop_the_return(own_server, caplog
     await connection.close()
 
 
-def _authority(folder) -> str:
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+async def test_tls_with_an_own_authority_works_and_a_foreign_one_is_refused(tmp_path):
+    certificates = Certificates(tmp_path)
+    cert, key = certificates.for_server()
+    server = EmbeddedNats(
+        tmp_path / "nats",
+        service_users=(SERVICE_USER,),
+        system_users=(SYSTEM_USER,),
+        sync_always=False,
+        configure=lambda config: replace(config, tls=TlsFiles(cert_file=cert, key_file=key)),
     )
-    path = folder / "ca.pem"
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return str(path)
+    async with server:
+        for scheme in ("nats", "tls"):
+            url = server.url.replace("nats", scheme, 1)
+            async with await Connection.open(
+                [url], SERVICE, name="x", tls_ca=certificates.authority
+            ) as connection:
+                await answer_everything(connection, "t.echo")
+                assert await connection.request("t.echo", b"1", 5) == b"re:1"
+        foreign = Certificates(tmp_path / "foreign").authority
+        error = await error_of(
+            lambda: Connection.open([server.url], SERVICE, name="x", tls_ca=foreign)
+        )
+    assert isinstance(error, Misconfigured)
+    assert "certificate" in error.message
+
+
+class Certificates:
+    """An authority of its own, and what it signs."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
+        extensions = [
+            (x509.BasicConstraints(ca=True, path_length=None), True),
+            (x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False),
+        ]
+        self.authority = self._sign("ca", self._name, self._key, extensions)
+
+    def for_server(self) -> tuple[str, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
+        cert = self._sign("server", name, key, [(addresses, False), (issuer, False)])
+        path = self._folder / "server.key"
+        path.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        )
+        return cert, str(path)
+
+    def _sign(self, title, name, key, extensions) -> str:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+        for extension, critical in extensions:
+            builder = builder.add_extension(extension, critical=critical)
+        path = self._folder / f"{title}.pem"
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
+        return str(path)
