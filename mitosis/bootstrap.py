@@ -17,6 +17,7 @@ from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
 
 if TYPE_CHECKING:
+    from mitosis.artifacts.s3 import S3Store
     from mitosis.demo.sweep import Report, View
     from mitosis.services.platform import ReadyNotice, RunningPlatform
 
@@ -73,7 +74,11 @@ def run_coordinator(config: CoordinatorConfig) -> int:
         finally:
             await store.close()
         mark = Mark(archived.position, archived.digest)
-        await Coordinator(config, children if config.projector else [], mark).run()
+        objects = _objects(config)
+        try:
+            await Coordinator(config, objects, children if config.projector else [], mark).run()
+        finally:
+            await objects.close()
 
     run(main())
     return 0
@@ -106,17 +111,15 @@ def run_projector_child() -> int:
 
 
 async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
-    from mitosis.artifacts.s3 import S3Store
     from mitosis.nats.connection import Connection
     from mitosis.nats.credentials import ServiceLogin
     from mitosis.projections.migrations import migrate
-    from mitosis.services.coordinator.service import settings_of
     from mitosis.services.projector.service import ProjectorService
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await migrate(config.db_url)
-    objects = S3Store(settings_of(config))
+    objects = _objects(config)
     login = ServiceLogin(config.nats_user, config.nats_password)
     ca = str(config.nats_ca) if config.nats_ca else None
     async with await Connection.open(
@@ -134,6 +137,22 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
         finally:
             await service.stop()
             await objects.close()
+
+
+def _objects(config: CoordinatorConfig) -> "S3Store":
+    from mitosis.artifacts.s3 import S3Settings, S3Store
+
+    return S3Store(
+        S3Settings(
+            url=config.s3_url,
+            access_key=config.s3_access_key,
+            secret_key=config.s3_secret_key,
+            public_url=config.s3_public_url or "",
+            region=config.s3_region,
+            artifacts_bucket=config.artifacts_bucket,
+            attachments_bucket=config.attachments_bucket,
+        )
+    )
 
 
 def run_worker(config: WorkerConfig) -> int:

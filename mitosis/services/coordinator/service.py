@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from prometheus_client import CollectorRegistry
 
 from mitosis._version import __version__
-from mitosis.artifacts.s3 import S3Settings, S3Store
+from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.errors import Fenced, StoreUnavailable
 from mitosis.events.streams import StreamDefinition, ensure_stream
@@ -42,11 +42,13 @@ class Coordinator:
     def __init__(
         self,
         config: CoordinatorConfig,
+        objects: S3Store,
         children: Sequence[ChildProcess] = (),
         archived: Mark | None = None,
     ) -> None:
         self._config = config
         self._archived = archived or Mark()
+        self._objects = objects
         self._children = children
         self._term: Term | None = None
         self._stopping = asyncio.Event()
@@ -65,7 +67,7 @@ class Coordinator:
         self._tls = tls_context(ca, [config.nats_url])
         login = ServiceLogin(config.nats_user, config.nats_password)
         system = ServiceLogin(config.nats_system_user, config.nats_system_password)
-        objects = S3Store(settings_of(config))
+        objects = self._objects
         passwords = Passwords()
         try:
             self._stop_on_signals()
@@ -100,7 +102,6 @@ class Coordinator:
         finally:
             listener.close()
             passwords.close()
-            await objects.close()
 
     def _stop_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -194,16 +195,3 @@ class Coordinator:
             task.cancel()
             stopping.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
-
-
-def settings_of(config: CoordinatorConfig) -> S3Settings:
-    """Return the settings of the S3 store."""
-    return S3Settings(
-        url=config.s3_url,
-        access_key=config.s3_access_key,
-        secret_key=config.s3_secret_key,
-        public_url=config.s3_public_url or "",
-        region=config.s3_region,
-        artifacts_bucket=config.artifacts_bucket,
-        attachments_bucket=config.attachments_bucket,
-    )
