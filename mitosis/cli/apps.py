@@ -42,4 +42,10 @@ def add(app: App, name: str, home: str, description: str, usage: str | None = No
         description: One line for the list of commands.
         usage: How it is used, where that cannot be told from its parameters.
     """
-    app.command(f"mitosis.cli.{home}", name=name, help=description, version_flags=VERSION_FLAGS)
+    app.command(
+        f"mitosis.cli.{home}",
+        name=name,
+        help=description,
+        version_flags=VERSION_FLAGS,
+        usage=usage,
+    )
