@@ -1,5 +1,7 @@
 """How our cyclopts apps are made: help and version at every level, commands loaded when used."""
 
+import sys
+
 from cyclopts import App
 
 from mitosis._version import __version__
@@ -18,6 +20,8 @@ def make_app(name: str, description: str) -> App:
         version_flags=VERSION_FLAGS,
         help_flags=HELP_FLAGS,
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,  # said in our own words, also in JSON
+        help_formatter="default" if sys.stdout.isatty() else "plain",  # no boxes in files
     )
 
     @app.command(name="help", version_flags=VERSION_FLAGS)
@@ -28,7 +32,7 @@ def make_app(name: str, description: str) -> App:
     return app
 
 
-def add(app: App, name: str, home: str, description: str) -> None:
+def add(app: App, name: str, home: str, description: str, usage: str | None = None) -> None:
     """Add a command that is imported only when it is chosen.
 
     Args:
@@ -36,5 +40,12 @@ def add(app: App, name: str, home: str, description: str) -> None:
         name: What the user types.
         home: `module:function` inside `mitosis.cli`, or `module:app`.
         description: One line for the list of commands.
+        usage: How it is used, where that cannot be told from its parameters.
     """
-    app.command(f"mitosis.cli.{home}", name=name, help=description, version_flags=VERSION_FLAGS)
+    app.command(
+        f"mitosis.cli.{home}",
+        name=name,
+        help=description,
+        version_flags=VERSION_FLAGS,
+        usage=usage,
+    )

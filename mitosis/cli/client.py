@@ -45,7 +45,8 @@ def client_app() -> App:
             GET,
         )
     )
-    add(app, "submit", "tasks:submit", "Submit a task")
+    usage = "Usage: mito client submit [OPTIONS] [-- COMMAND...]"
+    add(app, "submit", "tasks:submit", "Submit a task", usage)
     manage = make_app("manage", "Manage a worker or a task")
     for noun, verbs in MANAGE.items():
         managed = _group(noun, f"Manage a {noun}", verbs)

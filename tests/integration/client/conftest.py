@@ -71,6 +71,7 @@ class SmallPlatform:
         self.connection = connection
         self.tasks: dict[str, TaskView] = {}
         self.commands: dict[str, list[str]] = {}
+        self.asked = asyncio.Event()
         self.silent = 0
         self.stale = False
         self.valid = "token-1"
@@ -104,6 +105,7 @@ class SmallPlatform:
 
     def submit(self, caller: Caller, body: SubmitTask) -> Submitted | None:
         self.commands.setdefault("task.submit", []).append(caller.request_id)
+        self.asked.set()
         group = body.group or caller.owner
         task = task_uuid(group, caller.owner, body.key)
         if task not in self.tasks:

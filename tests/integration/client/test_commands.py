@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -129,6 +130,23 @@ async def test_old_answers_are_pointed_out_on_stderr(platform: "SmallPlatform", 
     done = await mito("get", "tasks", MITO_USER="alice", MITO_PASSWORD="right")
     assert done.status == 0
     assert "lag behind" in done.err
+
+
+async def test_ctrl_c_ends_a_command_with_130_and_one_line(
+    platform: "SmallPlatform", tmp_path: Path, open_nats_url: str
+) -> None:
+    platform.silent = 1_000
+    login = {"MITO_USER": "alice", "MITO_PASSWORD": "right"}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mitosis", "client", "submit", "--", "true",
+        env=environment(tmp_path, open_nats_url) | login,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        await platform.asked.wait()
+        process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+    assert (process.returncode, out, err) == (130, b"", b"mito: interrupted\n")
 
 
 async def test_a_person_at_a_terminal_is_asked_and_sees_a_table(
