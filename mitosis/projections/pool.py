@@ -13,8 +13,11 @@ from mitosis.projections.postgres import Connection, connect, explained, shown
 
 T = TypeVar("T")
 
+# The server ends a long read; if the server itself is frozen, this side gives up a little later.
+STATEMENT_SECONDS = 4.0
+READ_SECONDS = 5.0
 READ_SETTINGS = {
-    "statement_timeout": "5s",
+    "statement_timeout": f"{STATEMENT_SECONDS:g}s",
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
@@ -70,7 +73,8 @@ class ReadPool:
         reusable = False
         try:
             with explained(self._url):
-                result = await query(connection)
+                async with asyncio.timeout(READ_SECONDS):
+                    result = await query(connection)
             reusable = True
         except MitosisError:
             reusable = not connection.broken

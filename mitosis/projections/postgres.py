@@ -70,6 +70,10 @@ def explained(url: str) -> Iterator[None]:
         raise OutOfStep(
             f"another projector writes to {shown(url)}: {_first_line(error)}"
         ) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise ViewUnavailable(
+            f"the read took too long ({_first_line(error)}): ask for less, or send it again"
+        ) from error
     except _OURS_TO_FIX as error:
         raise _access(url, error) from error
     except _TABLES_MISSING as error:

@@ -64,7 +64,9 @@ class ViewStore:
             ViewUnavailable: Postgres does not answer.
             Misconfigured: No access, or tables of another version.
         """
-        connection = await connect(url, "mito-projector")
+        # Also where the database has another default: the archive counts as a copy.
+        durable = {"synchronous_commit": "on"}
+        connection = await connect(url, "mito-projector", settings=durable)
         try:
             await check_versions(connection, url)
         except BaseException:

@@ -20,7 +20,7 @@ from mitosis.domain import group, task, user, worker
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
 from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge, ViewUnavailable
-from mitosis.projections.pool import ReadPool
+from mitosis.projections.pool import READ_SETTINGS, ReadPool
 from mitosis.projections.queries import Queries
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.testing.history import History
@@ -342,4 +342,26 @@ async def test_a_read_comes_back_after_postgres_has_restarted(
     await own_postgres.stop(fast=True)
     await own_postgres.start()
     assert (await queries.whoami("bob")).username == "bob", "a dead connection is replaced"
+    await pool.close()
+
+
+async def test_a_read_that_takes_too_long_is_ended(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(READ_SETTINGS, "statement_timeout", "50ms")
+    pool = ReadPool(lab.url)
+
+    async def slow(connection: psycopg.AsyncConnection[tuple[object, ...]]) -> None:
+        await connection.execute("SELECT pg_sleep(60)")
+
+    with pytest.raises(ViewUnavailable, match="took too long"):
+        await pool.read(slow)
+    await pool.close()
+
+
+async def test_more_reads_than_connections_wait_for_each_other(lab: Lab) -> None:
+    pool = ReadPool(lab.url, size=2)
+    queries = Queries(pool)
+    found = await asyncio.gather(*(queries.whoami("bob") for _ in range(50)))
+    assert {shown.username for shown in found} == {"bob"}
     await pool.close()
