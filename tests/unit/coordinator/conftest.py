@@ -65,7 +65,7 @@ class Store:
         self,
         appends: Sequence[Append],
         on_stored: Callable[[int], None],
-        on_failed: Callable[[MitosisError], None] | None = None,  # noqa: ARG002
+        on_failed: Callable[[MitosisError], None] | None = None,
     ) -> int:
         first = self.next_position
         self.next_position += len(appends)
