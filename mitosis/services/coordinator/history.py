@@ -88,8 +88,7 @@ def take_in(world: World, position: int, subject: str, payload: bytes) -> None:
         error.details.setdefault("position", position)
         raise
     world.heads[tail] = Head(commit.last_version, position, digest(subject, payload))
-    if tail.startswith("task."):
-        world.forget_task(tail)
+    world.forget(tail)
 
 
 def events_of(commit: Commit) -> list[Event]:

@@ -157,9 +157,9 @@ class Journal:
         unit.close()
 
     def release(self, tail: str) -> None:
-        """Let a task out of memory if it has ended and nothing of it is on its way."""
-        if tail.startswith("task.") and tail not in self._pending:
-            self.world.forget_task(tail)
+        """Let an aggregate out of memory if it has ended and nothing of it is on its way."""
+        if tail not in self._pending:
+            self.world.forget(tail)
 
     async def flush(self) -> None:
         """Wait until everything that was decided is stored.

@@ -103,13 +103,17 @@ class World:
             case _:
                 raise AssertionError(f"no such kind of aggregate: {tail}")
 
-    def forget_task(self, tail: str) -> None:
-        """Drop an ended task whose last commit is stored; it can be read from the store."""
-        name = tail.rpartition(".")[2]
-        state = self.tasks.get(name)
-        if state is not None and state.state.terminal:
-            del self.tasks[name]
-            self.orders.pop(name, None)
+    def forget(self, tail: str) -> None:
+        """Drop what has ended and whose last commit is stored; the store can be asked for it."""
+        kind, _, name = tail.partition(".")
+        if kind == "task":
+            uuid = name.rpartition(".")[2]
+            state = self.tasks.get(uuid)
+            if state is not None and state.state.terminal:
+                del self.tasks[uuid]
+                self.orders.pop(uuid, None)
+                self.heads.pop(tail, None)
+        elif kind == "worker" and name not in self.workers:
             self.heads.pop(tail, None)
 
     def _apply_task(self, name: str, event: Event, position: int) -> None:
@@ -138,7 +142,6 @@ class World:
         if isinstance(event, worker.WorkerLeft | worker.WorkerLost):
             del self.workers[name]
             self.attempts.pop(name, None)
-            self.heads.pop(subjects.worker_tail(name), None)
 
     def _apply_group(self, name: str, event: Event) -> None:
         self.groups[name] = group.evolve(self.groups.get(name), event)

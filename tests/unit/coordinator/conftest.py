@@ -59,6 +59,7 @@ class Store:
         self.room = 500
         self.stored: list[tuple[int, str, bytes]] = []
         self.batches: list[int] = []
+        self.last: dict[str, int] = {}
         self._waiting: deque[tuple[Sequence[Append], int, Callable[[int], None]]] = deque()
 
     def send_batch(
@@ -69,6 +70,10 @@ class Store:
     ) -> int:
         first = self.next_position
         self.next_position += len(appends)
+        for position, append in enumerate(appends, first):
+            # What JetStream checks: the last position of the subject.
+            assert append.expected == self.last.get(append.subject, 0), append.subject
+            self.last[append.subject] = position
         self._waiting.append((appends, first, on_stored))
         self.batches.append(len(appends))
         return self.next_position - 1
