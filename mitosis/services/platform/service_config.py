@@ -59,6 +59,7 @@ def worker_config(
     *,
     slots: int,
     work_folder: Path,
+    credential_path: Path,
     tags: tuple[str, ...] = (),
 ) -> dict[str, Value]:
     """Returns what one worker of this machine needs; it registers as the administrator."""
@@ -68,6 +69,7 @@ def worker_config(
         "password": credentials.admin_password,
         "slots": slots,
         "work_dir": str(work_folder),
+        "credential_path": str(credential_path),
         "tags": tags,
     }
 

@@ -168,6 +168,7 @@ class Platform:
                 credentials,
                 slots=self._options.worker_slots,
                 work_folder=folder.worker_folder(number),
+                credential_path=folder.secrets / f"worker-{number}-session",
                 tags=tags[number - 1] if number <= len(tags) else (),
             )
             path = write_config(folder.config / f"worker-{number}.toml", "worker", values)

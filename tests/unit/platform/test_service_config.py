@@ -64,7 +64,9 @@ def test_the_coordinator_gets_every_key_that_it_needs(tmp_path: Path) -> None:
 
 def test_a_worker_gets_no_service_secret(tmp_path: Path) -> None:
     credentials = Credentials(tmp_path)
-    config = worker_config(ADDRESSES, credentials, slots=2, work_folder=tmp_path)
+    config = worker_config(
+        ADDRESSES, credentials, slots=2, work_folder=tmp_path, credential_path=tmp_path / "session"
+    )
     assert set(config) == {"coordinator_addr", "user", "password", "slots", "work_dir", "tags"}
     assert credentials.service.password not in config.values()
 
