@@ -8,7 +8,7 @@ from types import TracebackType
 from mitosis.errors import StoreUnavailable
 from mitosis.projections.commit import CommitSource, RawCommit
 
-# More do not make it faster (bench: 1,000 and 2,000 alike), and one batch holds the event loop.
+# One batch holds the event loop while it is folded: about 60 ms for 1,000 commits.
 MAX_BATCH_COMMITS = 1_000
 MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_WAITING_COMMITS = 4_000

@@ -67,7 +67,15 @@ def test_a_worker_gets_no_service_secret(tmp_path: Path) -> None:
     config = worker_config(
         ADDRESSES, credentials, slots=2, work_folder=tmp_path, credential_path=tmp_path / "session"
     )
-    assert set(config) == {"coordinator_addr", "user", "password", "slots", "work_dir", "tags"}
+    assert set(config) == {
+        "coordinator_addr",
+        "user",
+        "password",
+        "slots",
+        "work_dir",
+        "tags",
+        "credential_path",
+    }
     assert credentials.service.password not in config.values()
 
 
