@@ -1,8 +1,8 @@
 """How fast read models follow the stream: `python -m bench.projections [TASKS]`.
 
-Real nats-server and Postgres, Postgres durable, NATS at its default sync; one projector in this process. Prints
-one JSON object: commits a second in bulk, CPU of this process a commit, and the time from the
-acknowledgement of a commit to its visibility, when commits come one by one.
+Real nats-server and Postgres, Postgres durable, NATS at its default sync; one projector in this
+process. Prints one JSON object: commits a second in bulk, CPU of this process a commit, and the
+time from the acknowledgement of a commit to its visibility, when commits come one by one.
 """
 
 import asyncio

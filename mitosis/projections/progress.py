@@ -49,7 +49,7 @@ class Progress:
     async def until_wanted(self, timeout_seconds: float) -> None:
         """Return when somebody begins to wait, or after this time."""
         self._wanted.clear()
-        if self._waiters:
+        if self._waiters or timeout_seconds <= 0:
             return
         try:
             async with asyncio.timeout(timeout_seconds):

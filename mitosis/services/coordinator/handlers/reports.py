@@ -1,9 +1,9 @@
 """What workers tell and ask: renewals, reports, uploads, goodbyes. The hot path."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from datetime import timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from mitosis.artifacts.names import artifact_object, belongs_to_attempt
 from mitosis.contract import commands, subjects, wire, work
@@ -106,16 +106,25 @@ class ReportHandlers:
 
     # --- report -------------------------------------------------------------------------------
 
-    async def report(self, caller: Caller, body: work.Reports) -> None:
+    def report(self, caller: Caller, body: work.Reports) -> Coroutine[Any, Any, None] | None:
         """`report`: everything new about attempts, in order; each part is judged on its own."""
         if len(body.reports) > MAX_REPORTS:
             raise InvalidInput(f"{len(body.reports)} reports at once, at most {MAX_REPORTS}")
-        core, name = self._core, caller.owner
-        self._worker(name)
+        if any(report.artifacts for report in body.reports):
+            return self._report_with_artifacts(caller, body)
+        self._report(caller, body, {})  # the hot path makes no task
+        return None
+
+    async def _report_with_artifacts(self, caller: Caller, body: work.Reports) -> None:
         sizes: dict[str, int | None] = {}
         for report in body.reports:
             for artifact in report.artifacts:
                 sizes[artifact.object_name] = await self._artifacts.size_of(artifact.object_name)
+        self._report(caller, body, sizes)
+
+    def _report(self, caller: Caller, body: work.Reports, sizes: dict[str, int | None]) -> None:
+        core, name = self._core, caller.owner
+        self._worker(name)
         unit = core.journal.unit(f"worker:{name}", caller.request_id)
         codes = [self._apply(unit, name, report, sizes) for report in body.reports]
         if name in core.world.workers:

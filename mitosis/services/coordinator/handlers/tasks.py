@@ -1,5 +1,8 @@
 """Commands about tasks."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
+
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.access import need_role
@@ -20,38 +23,42 @@ class TaskHandlers:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def submit(self, caller: Caller, body: commands.SubmitTask) -> None:
+    def submit(self, caller: Caller, body: commands.SubmitTask) -> Coroutine[Any, Any, None] | None:
         """`task.submit`: needs Write in the group."""
-        core = self._core
-        user = core.user(caller.owner)
-        await self._recall(user, [body])
-        unit = core.begin(f"user:{user.name}", caller)
-        try:
-            submitted = self._submit(unit, user, body)
-        except MitosisError:
-            unit.close()
-            raise
-        core.answer(unit, caller, submitted)
+        user = self._core.user(caller.owner)
+        return self._recalled(user, [body], lambda: self._submit_one(caller, user, body))
 
-    async def submit_many(self, caller: Caller, body: commands.SubmitMany) -> None:
+    def submit_many(
+        self, caller: Caller, body: commands.SubmitMany
+    ) -> Coroutine[Any, Any, None] | None:
         """`task.submit_many`: each is decided on its own, all are stored before the reply."""
-        core = self._core
-        user = core.user(caller.owner)
+        user = self._core.user(caller.owner)
         if len(body.tasks) > MAX_BATCH:
             raise TooLarge(
                 f"{len(body.tasks)} tasks in one request, at most {MAX_BATCH} are possible",
                 size=len(body.tasks),
                 limit=MAX_BATCH,
             )
-        await self._recall(user, body.tasks)
-        unit = core.begin(f"user:{user.name}", caller)
+        return self._recalled(user, body.tasks, lambda: self._submit_all(caller, user, body.tasks))
+
+    def _submit_one(self, caller: Caller, user: User, body: commands.SubmitTask) -> None:
+        unit = self._core.begin(f"user:{user.name}", caller)
+        try:
+            submitted = self._submit(unit, user, body)
+        except MitosisError:
+            unit.close()
+            raise
+        self._core.answer(unit, caller, submitted)
+
+    def _submit_all(self, caller: Caller, user: User, bodies: list[commands.SubmitTask]) -> None:
+        unit = self._core.begin(f"user:{user.name}", caller)
         results = []
-        for one in body.tasks:
+        for one in bodies:
             try:
                 results.append(commands.SubmitResult(self._submit(unit, user, one)))
             except MitosisError as error:
                 results.append(commands.SubmitResult(error=wire.error_body(error)))
-        core.answer(unit, caller, commands.SubmittedMany(results))
+        self._core.answer(unit, caller, commands.SubmittedMany(results))
 
     async def cancel(self, caller: Caller, body: commands.CancelTask) -> None:
         """`task.cancel`: needs Write in the task's group."""
@@ -80,16 +87,27 @@ class TaskHandlers:
             message = wire.encode(work.CancelAttempt(state.task, state.attempt))
             self._core.publish(subjects.control(state.worker), message)
 
-    async def _recall(self, user: User, bodies: list[commands.SubmitTask]) -> None:
-        """Bring tasks that have ended back into memory when their submit is repeated."""
-        core = self._core
+    def _recalled(
+        self, user: User, bodies: list[commands.SubmitTask], decide: Callable[[], None]
+    ) -> Coroutine[Any, Any, None] | None:
+        """Decide, after tasks that have ended and are submitted again were read from the store."""
+        world = self._core.world
+        again = []
         for body in bodies:
             group = body.group or user.name
             uuid = task_uuid(group, user.name, body.key)
-            if core.world.has_ended(uuid) and uuid not in core.world.tasks:
-                tail = subjects.task_tail(group, uuid)
-                if await core.read_aggregate(tail) is not None:
-                    await core.stored_task(group, uuid)
+            if world.has_ended(uuid) and uuid not in world.tasks:
+                again.append((group, uuid))
+        if again:
+            return self._recall_and(again, decide)
+        decide()  # the hot path makes no task
+        return None
+
+    async def _recall_and(self, tasks: list[tuple[str, str]], decide: Callable[[], None]) -> None:
+        for group, uuid in tasks:
+            if await self._core.read_aggregate(subjects.task_tail(group, uuid)) is not None:
+                await self._core.stored_task(group, uuid)
+        decide()
 
     def _submit(self, unit: Unit, user: User, body: commands.SubmitTask) -> commands.Submitted:
         core = self._core
