@@ -44,7 +44,7 @@ types:
 
 # Measure: tasks per second and round trips (--quick for the short form)
 bench *args:
-    {{ bin }}/python -m bench {{ args }}
+    {{ bin }}/python -m bench.quick {{ args }}
 
 # Bring the generated parts of docs/ up to date
 docs:
