@@ -5,7 +5,6 @@ Every function imports what it needs when it is called, so that no command pays 
 
 import asyncio
 import json
-import logging
 import pickle
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
+from mitosis.log import configure_log, log_to_file
 
 if TYPE_CHECKING:
     from mitosis.artifacts.s3 import S3Store
@@ -31,15 +31,6 @@ PROJECTOR_CHILD = (
     "-c",
     "from mitosis.bootstrap import run_projector_child as run; raise SystemExit(run())",
 )
-
-
-def configure_log(level: str) -> None:
-    """Send log lines to standard error; called once by each process."""
-    logging.basicConfig(
-        level=level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-    )
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -64,6 +55,7 @@ def run_coordinator(config: CoordinatorConfig) -> int:
     from mitosis.services.coordinator.service import Coordinator
 
     configure_log(config.log_level)
+    _log_to_file(config, f"coordinator/{config.bind}.log")
     children = [ChildProcess(PROJECTOR_CHILD, "projector", pickle.dumps(config))]
 
     async def main() -> None:
@@ -87,6 +79,7 @@ def run_coordinator(config: CoordinatorConfig) -> int:
 def run_projector(config: CoordinatorConfig) -> int:
     """Build read models and answer queries until a signal; return the exit status."""
     configure_log(config.log_level)
+    _log_to_file(config, f"projector/{config.bind}.log")
     stopping = asyncio.Event()
     run(_project(config, stopping))
     return 0
@@ -173,7 +166,23 @@ def run_worker(config: WorkerConfig) -> int:
             nats_ca=config.nats_ca,
         )
     )
-    return run(work(config, user, adopts_orphans=True))
+
+    def announce(uuid: str) -> None:
+        sys.stdout.write(f"{uuid}\n")
+        sys.stdout.flush()
+        if not announced:
+            _log_to_file(config, f"worker/{uuid}.log")
+        announced.append(uuid)
+
+    announced: list[str] = []
+    return run(work(config, user, announce=announce, adopts_orphans=True))
+
+
+def _log_to_file(config: CoordinatorConfig | WorkerConfig, default: str) -> None:
+    if config.file_log or config.log_path:
+        from mitosis.config.locations import cache_dir
+
+        log_to_file(config.log_path, cache_dir() / default)
 
 
 def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], None]") -> int:

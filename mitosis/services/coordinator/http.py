@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 import msgspec
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,6 +28,25 @@ class Status(msgspec.Struct):
     workers: int
     ready_tasks: int
     position: int
+
+
+class _Gauges(Collector):
+    """The numbers of the status, read when somebody asks."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one gauge for each number."""
+        status = self._status()
+        for name, value, text in (
+            ("active", status.active, "1 while this coordinator holds the term"),
+            ("term", status.term, "number of the term"),
+            ("workers", status.workers, "registered workers"),
+            ("ready_tasks", status.ready_tasks, "tasks that wait for a worker"),
+            ("position", status.position, "position of the newest commit"),
+        ):
+            yield GaugeMetricFamily(f"mitosis_{name}", text, value=float(value))
 
 
 class _Server(uvicorn.Server):
@@ -60,11 +81,10 @@ def listen(bind: str) -> socket.socket:
 class HttpEndpoint:
     """Serves until it is stopped."""
 
-    def __init__(
-        self, listener: socket.socket, status: Callable[[], Status], registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, listener: socket.socket, status: Callable[[], Status]) -> None:
         self._status = status
-        self._registry = registry
+        self._registry = CollectorRegistry()
+        self._registry.register(_Gauges(status))
         self._listener = listener
         app = Starlette(
             routes=[

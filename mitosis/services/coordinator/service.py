@@ -7,8 +7,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Sequence
 
-from prometheus_client import CollectorRegistry
-
 from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
@@ -121,7 +119,7 @@ class Coordinator:
         )
 
     async def _serve(self, parts: Parts, system: Connection, listener: socket.socket) -> None:
-        http = HttpEndpoint(listener, self._status, CollectorRegistry())
+        http = HttpEndpoint(listener, self._status)
         serving = asyncio.create_task(http.serve(), name="http")
         discovery = Discovery(
             parts.connection, NAME, __version__, "decides commands, dispatches tasks", self._status
