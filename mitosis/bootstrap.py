@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
@@ -222,6 +224,41 @@ def run_demo(options: DemoOptions, view: "View") -> "Report":
     configure_log("error")
     checks = Checks(_is_active, lambda running: _is_ready(running, options.workers))
     return asyncio.run(demonstrate(options, checks, view))
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """A history whose chains are whole."""
+
+    position: int
+    commits: int
+    aggregates: int
+
+
+def verify_events(config: CoordinatorConfig) -> Verified:
+    """Check the chains of the whole stream.
+
+    Raises:
+        CorruptData: The first commit that does not continue its aggregate.
+        StoreUnavailable: NATS does not answer.
+    """
+    from mitosis.contract.subjects import EVENTS
+    from mitosis.events.reader import EventReader
+    from mitosis.events.verify import ChainVerifier
+    from mitosis.nats.connection import Connection
+    from mitosis.nats.credentials import ServiceLogin
+
+    async def main() -> Verified:
+        login = ServiceLogin(config.nats_user, config.nats_password)
+        ca = str(config.nats_ca) if config.nats_ca else None
+        async with await Connection.open(
+            [config.nats_url], login, name="mito-events", tls_ca=ca
+        ) as connection:
+            verifier = ChainVerifier(EVENTS)
+            async for batch in EventReader(connection.raw).batches(follow=False):
+                verifier.check(batch)
+            return Verified(verifier.position, verifier.commits, len(verifier.chains))
+
+    return run(main())
 
 
 async def _is_active(running: "RunningPlatform") -> bool:

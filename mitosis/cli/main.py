@@ -63,6 +63,9 @@ def root_app() -> App:
     app.command(client.client_app())
     add(app, "up", "platform:up", "Run a whole platform on this machine")
     add(app, "demo", "platform:demo", "Run a platform with a small real campaign, and check it")
+    events = make_app("events", "Check the history of events")
+    add(events, "verify", "events:verify", "Check that every commit continues its aggregate")
+    app.command(events)
     add(app, "nats-config", "nats_config:nats_config", "Write the configuration for nats-server")
     return app
 

@@ -323,7 +323,7 @@ def _sequences(reply: str) -> tuple[int, int, int]:
 def _lost(stream: str, position: int) -> CorruptData:
     msg = (
         f"position {position} of the stream {stream} is missing, although nothing may be deleted. "
-        "Run `mito events verify`, then `mito events repair` from the archive."
+        "Run `mito events verify`, then restore it from the archive from the archive."
     )
     return CorruptData(msg, stream=stream, position=position)
 
@@ -331,6 +331,6 @@ def _lost(stream: str, position: int) -> CorruptData:
 def _shorter(stream: str, last: int, known: int) -> CorruptData:
     msg = (
         f"the stream {stream} ends at {last}, but position {known} has been read from it: it has "
-        "lost commits. Run `mito events repair` from the archive."
+        "lost commits. Restore it from the archive in Postgres."
     )
     return CorruptData(msg, stream=stream, position=last, known=known)

@@ -209,7 +209,7 @@ def differs(commit: Commit, archived: str) -> CorruptData:
     return CorruptData(
         f"position {commit.position} ({commit.subject}) has digest {commit.digest} in the stream "
         f"and {archived} in the archive: one of them was changed; find out by `mito events "
-        "verify`, then `mito events repair`",
+        "verify`, then restore it from the archive",
         position=commit.position,
         subject=commit.subject,
     )

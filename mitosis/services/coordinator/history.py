@@ -59,8 +59,8 @@ async def read_world(reader: EventReader, archived: Mark) -> tuple[World, int]:
 
 def _differs(what: str, position: int) -> CorruptData:
     return CorruptData(
-        f"the event stream {what}: it has lost commits. Bring them back from the archive by "
-        "`mito events repair`, or point nats_url at the right server",
+        f"the event stream {what}: it has lost commits. Bring them back from the archive "
+        "(schema `archive` in Postgres), or point nats_url at the right server",
         position=position,
     )
 

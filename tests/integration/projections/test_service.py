@@ -231,7 +231,7 @@ async def test_a_stream_that_was_emptied_is_refused(
     await ensure_stream(connection.raw)
     again = ProjectorService(connection, database, presign)
     await again.start()
-    with pytest.raises(CorruptData, match="mito events repair"):
+    with pytest.raises(CorruptData, match="archive"):
         await asyncio.wait_for(again.wait(), 10)
     await again.stop()
 
