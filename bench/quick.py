@@ -20,6 +20,7 @@ from mitosis import MitoClient
 from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
 from mitosis.contract import subjects
 from mitosis.domain.task import TaskState
+from mitosis.nats.connection import Msg
 
 SLOTS = 2
 GAP_SECONDS = 0.05
@@ -39,38 +40,60 @@ class Figures(msgspec.Struct):
     cpu_ms_per_task: dict[str, float]
 
 
-async def throughput(client: MitoClient, count: int) -> float:
+class Ends:
+    """Sees tasks end, live; the read model is asked only when all have."""
+
+    def __init__(self) -> None:
+        self._ended: set[str] = set()
+        self._news = asyncio.Event()
+
+    @classmethod
+    async def watch(cls, client: MitoClient) -> "Ends":
+        """Begin to watch the own group."""
+        ends = cls()
+        connection = await client.session.open()
+        group = (await client.whoami()).username
+        await connection.subscribe(subjects.live(subjects.task_tail(group, ">")), ends.take)
+        await connection.flush()
+        return ends
+
+    def take(self, message: Msg) -> None:
+        """Note an end."""
+        if b'"task.committed@1"' in message.data:
+            self._ended.add(message.subject.rpartition(".")[2])
+            self._news.set()
+
+    async def of(self, tasks: list[str]) -> None:
+        """Return when all these have ended."""
+        while not self._ended.issuperset(tasks):
+            self._news.clear()
+            await self._news.wait()
+
+
+async def throughput(client: MitoClient, ends: Ends, count: int) -> float:
     """Return tasks per second, from the first submit until the read model shows all ended."""
-    ended_before = (await client.get_tasks(GetTasksArgs(limit=1))).counts.get("finished", 0)
+    shown_before = await finished(client)
     began = time.perf_counter()
-    await client.submit_many([TRUE] * count)
-    while True:
-        page = await client.get_tasks(GetTasksArgs(limit=1))
-        ended = page.counts.get(TaskState.FINISHED.value, 0) - ended_before
-        if ended >= count:
-            return count / (time.perf_counter() - began)
-        await asyncio.sleep(0.02)
+    submitted = await client.submit_many([TRUE] * count)
+    await ends.of([each.task for each in submitted])
+    while await finished(client) < shown_before + count:
+        continue  # each read waits until everything that is stored now is shown
+    return count / (time.perf_counter() - began)
 
 
-async def round_trips(client: MitoClient, count: int) -> list[float]:
+async def finished(client: MitoClient) -> int:
+    """Return how many tasks of the own group the read model shows as finished."""
+    page = await client.get_tasks(GetTasksArgs(limit=1))
+    return page.counts.get(TaskState.FINISHED.value, 0)
+
+
+async def round_trips(client: MitoClient, ends: Ends, count: int) -> list[float]:
     """Return milliseconds from the call of submit until the end is seen live, one at a time."""
-    connection = await client.session.open()
-    ended: dict[str, asyncio.Event] = {}
-
-    async def on_commit(message: object) -> None:
-        data: bytes = message.data  # type: ignore[attr-defined]
-        if b'"task.committed@1"' in data:
-            uuid = message.subject.rpartition(".")[2]  # type: ignore[attr-defined]
-            ended.setdefault(uuid, asyncio.Event()).set()
-
-    group = (await client.whoami()).username
-    await connection.subscribe(subjects.live(subjects.task_tail(group, ">")), on_commit)
-    await connection.flush()
     times = []
     for _ in range(count):
         began = time.perf_counter()
         submitted = await client.submit_task(TRUE)
-        await ended.setdefault(submitted.task, asyncio.Event()).wait()
+        await ends.of([submitted.task])
         times.append((time.perf_counter() - began) * 1000)
         await asyncio.sleep(GAP_SECONDS)
     return times
@@ -112,11 +135,12 @@ def _name(words: list[str], data: Path) -> str:
 async def measure(data: Path, config: object, tasks: int, trips: int, rounds: int) -> Figures:
     """Run everything against a platform."""
     async with connected(config) as client:  # type: ignore[arg-type]
-        await throughput(client, 50)  # everything is loaded and warm
+        ends = await Ends.watch(client)
+        await throughput(client, ends, 50)  # everything is loaded and warm
         before = cpu_seconds(data)
-        rates = [await throughput(client, tasks) for _ in range(rounds)]
+        rates = [await throughput(client, ends, tasks) for _ in range(rounds)]
         after = cpu_seconds(data)
-        times = sorted(await round_trips(client, trips))
+        times = sorted(await round_trips(client, ends, trips))
         await check(client, 50 + tasks * rounds + trips)
     floor = statistics.median(spawn_rate(1_000, SLOTS) for _ in range(3))
     rate = statistics.median(rates)

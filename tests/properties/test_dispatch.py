@@ -4,7 +4,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mitosis.domain.dispatch import Capacity, ReadyQueue, Waiting, choose_worker, may_run
+from mitosis.domain.dispatch import (
+    AHEAD_SECONDS,
+    MOST_AHEAD,
+    Capacity,
+    ReadyQueue,
+    Waiting,
+    ahead,
+    choose_worker,
+    may_run,
+)
 from mitosis.domain.roles import Role
 from mitosis.domain.worker import Worker
 
@@ -96,3 +105,19 @@ def test_a_task_goes_to_the_worker_with_the_most_free_slots_that_can_be_reached(
     capacities = [Capacity(one, 1), Capacity(two, 2), Capacity(three, 3, reachable=False)]
     assert choose_worker(waiting, capacities) == "two"
     assert choose_worker(waiting, [Capacity(one, 0)]) is None
+
+
+def test_a_worker_gets_ahead_only_what_it_does_in_a_blink_and_nothing_while_its_pace_is_unknown():
+    assert ahead(2, None) == 0
+    assert ahead(1, AHEAD_SECONDS) == 1
+    assert ahead(1, AHEAD_SECONDS * 1.01) == 0
+    assert ahead(2, 0.005) == 8
+    assert ahead(64, 0.0) == MOST_AHEAD
+
+
+def test_what_is_sent_ahead_never_counts_as_a_free_slot_for_a_new_task() -> None:
+    waiting = Waiting("t", "g", frozenset(), 0, 1)
+    busy = Capacity(worker("busy", ("g",), frozenset()), 0, ahead=8)
+    assert choose_worker(waiting, [busy]) is None
+    assert busy.takes_ahead
+    assert not Capacity(busy.worker, -8, ahead=8).takes_ahead

@@ -31,9 +31,17 @@ def worker_left(core: Core, unit: Unit, name: str, reason: str) -> None:
 def _depart(
     core: Core, unit: Unit, name: str, command: Command, reason: str, *, counted: bool
 ) -> None:
-    held = sorted(core.world.attempts.get(name, ()), key=core.world.orders.__getitem__)
+    held = _most_likely_running_first(core, name)
+    slots = core.world.workers[name].slots
     unit.run(subjects.worker_tail(name), command)
     core.leases.forget(name)
-    core.dispatcher.unreachable.discard(name)
-    for held_task in held:
-        requeue(core, unit, held_task, reason, counted=counted)
+    core.dispatcher.forget(name)
+    for place, held_task in enumerate(held):
+        # What was sent ahead did not run: it has no part in the death of the worker.
+        requeue(core, unit, held_task, reason, counted=counted and place < slots)
+
+
+def _most_likely_running_first(core: Core, name: str) -> list[str]:
+    tasks, orders = core.world.tasks, core.world.orders
+    held = core.world.attempts.get(name, ())
+    return sorted(held, key=lambda one: (not tasks[one].started, orders[one]))

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 from mitosis.contract import subjects, wire, work
 from mitosis.domain import task
-from mitosis.domain.dispatch import Capacity, ReadyQueue, choose_worker, may_run
+from mitosis.domain.dispatch import Capacity, ReadyQueue, ahead, choose_worker, may_run
 from mitosis.domain.task import TaskState
 from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.paces import Paces
 from mitosis.services.coordinator.world import World
 
 Push = Callable[[str, bytes], None]
@@ -20,6 +21,7 @@ class Dispatcher:
         self._push = push
         self._queue = ReadyQueue()
         self.unreachable: set[str] = set()
+        self.paces = Paces()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -50,21 +52,31 @@ class Dispatcher:
         self._queue.remove(name)
 
     def worker_ready(self, unit: Unit, name: str) -> None:
-        """Give a worker what it may run, until its slots are full or nothing fits."""
-        while self._is_open(name) and self._give_first(unit, name):
+        """Give a worker what it may run, until it has enough to do or nothing fits."""
+        while self._takes_more(name) and self._give_first(unit, name):
             pass
+
+    def forget(self, name: str) -> None:
+        """A worker is gone."""
+        self.unreachable.discard(name)
+        self.paces.forget(name)
 
     def push_again(self, name: str) -> None:
         """Push a stored assignment once more; the worker knows those that it has."""
         state = self._world.tasks[name]
         self._push_assignment(name, state.worker, state.attempt)
 
-    def _is_open(self, name: str) -> bool:
-        return name in self._world.workers and self._capacity(name).open
+    def _takes_more(self, name: str) -> bool:
+        return name in self._world.workers and self._capacity(name).takes_ahead
 
     def _capacity(self, name: str) -> Capacity:
-        free = self._world.free_slots(name)
-        return Capacity(self._world.workers[name], free, name not in self.unreachable)
+        worker = self._world.workers[name]
+        return Capacity(
+            worker,
+            self._world.free_slots(name),
+            name not in self.unreachable,
+            ahead(worker.slots, self.paces.mean(name)),
+        )
 
     def _capacities(self) -> Iterator[Capacity]:
         return map(self._capacity, self._world.workers)

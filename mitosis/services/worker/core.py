@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
+from mitosis.domain.dispatch import MOST_AHEAD
 from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import EndCause, Exit, ExitKind
 from mitosis.processes.runs import Cause, RunResult
@@ -24,6 +25,8 @@ from mitosis.services.worker.run import Ending, Fault, ending, has_outputs
 
 log = logging.getLogger(__name__)
 
+# The coordinator sends ahead what should take 20 ms; ten times that says that it was mistaken.
+PATIENCE_SECONDS = 0.2
 REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
 STALE = "conflict.stale_attempt"
 
@@ -92,6 +95,9 @@ class Effects(Protocol):
     def report(self, draft: Draft) -> None:
         """Tell the coordinator; `Core.verdict` follows."""
 
+    def remind(self, attempt: Attempt, seconds: float) -> None:
+        """`Core.waited` follows after this time."""
+
     def forget_reports(self, key: Key) -> None:
         """Do not send what still waits about this attempt."""
 
@@ -148,11 +154,13 @@ class Core:
             self._hand_back(attempt, "cancelled before it started")
         elif self.draining:
             self._hand_back(attempt, self.draining)
-        elif self.busy >= self._slots:
+        elif self.busy >= self._slots + MOST_AHEAD:
             self._hand_back(attempt, f"all {self._slots} slots of the worker are taken")
         else:
             self._attempts[key] = attempt
             self.fill()
+            if attempt.phase is Phase.WAITING:
+                self._effects.remind(attempt, PATIENCE_SECONDS)
 
     def cancel(self, order: CancelAttempt) -> None:
         """Stop an attempt for its owner."""
@@ -230,6 +238,16 @@ class Core:
                     return
                 attempt.phase = Phase.RUNNING
                 attempt.run = effects.start(attempt)
+
+    def waited(self, attempt: Attempt) -> None:
+        """An attempt that was sent ahead has waited long: another worker may be free for it."""
+        running = sum(a.phase in {Phase.RUNNING, Phase.DELIVERING} for a in self._attempts.values())
+        if attempt.phase is not Phase.WAITING or attempt.dropped:
+            return
+        if running >= self._slots:
+            self._hand_back(attempt, "sent ahead, and no slot became free in time")
+        else:
+            self._effects.remind(attempt, PATIENCE_SECONDS)  # a slot is being cleaned
 
     def started(self, attempt: Attempt, started_at: float) -> None:
         """The program runs."""

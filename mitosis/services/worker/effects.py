@@ -120,6 +120,10 @@ class Parts:
         """Queue a report."""
         self.reporter.add(draft)
 
+    def remind(self, attempt: Attempt, seconds: float) -> None:
+        """Come back to an attempt that waits for a slot."""
+        asyncio.get_running_loop().call_later(seconds, self.core.waited, attempt)
+
     def forget_reports(self, key: Key) -> None:
         """Drop reports that wait."""
         self.reporter.forget(key)

@@ -205,7 +205,7 @@ async def test_a_cancel_ends_the_program(coordinator: Any, work: Work) -> None:
     )
 
 
-async def test_more_than_the_slots_is_handed_back_and_repeats_are_ignored(
+async def test_what_waits_too_long_for_a_slot_is_handed_back_and_repeats_are_ignored(
     coordinator: Any, work: Work
 ) -> None:
     await work(slots=1).ready()
@@ -214,7 +214,7 @@ async def test_more_than_the_slots_is_handed_back_and_repeats_are_ignored(
     coordinator.assign(*SLEEP, task=first)
     second = coordinator.assign("true")
     told = await coordinator.over(second)
-    assert told.handed_back == "all 1 slots of the worker are taken"
+    assert told.handed_back == "sent ahead, and no slot became free in time"
     assert len(coordinator.of(first)) == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain.roles import Role
-from mitosis.domain.task import Exit, ExitKind
+from mitosis.domain.task import Exit, ExitKind, Usage
 from mitosis.errors import MitosisError
 from mitosis.events.envelope import Commit, decode_commit
 from mitosis.events.writer import Append
@@ -225,10 +225,11 @@ class Coordinator:
         codes: list[str] = self.answer(reply, work.Verdicts).result.codes
         return codes
 
-    def ended(self, task: str, attempt: int = 1, number: int = 0, group: str = "alice"):
-        return work.TaskReport(
-            task, group, attempt, started=True, exit=Exit(ExitKind.CODE, number), committed=True
-        )
+    def ended(
+        self, task: str, attempt: int = 1, number: int = 0, wall: float = 60.0
+    ) -> work.TaskReport:
+        end = Exit(ExitKind.CODE, number, usage=Usage(wall_seconds=wall))
+        return work.TaskReport(task, "alice", attempt, started=True, exit=end, committed=True)
 
 
 _replies = count(1)

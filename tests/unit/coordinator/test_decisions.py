@@ -258,3 +258,24 @@ async def test_more_commits_than_the_writer_takes_wait_in_order(coordinator):
     assert [position for position, _, _ in coordinator.store.stored] == list(
         range(1, len(coordinator.store.stored) + 1)
     )
+
+
+async def test_a_worker_with_quick_tasks_gets_some_ahead_and_one_with_a_slow_task_gets_none(
+    coordinator,
+):
+    worker = await coordinator.register(slots=1)
+    tasks = [await coordinator.submit() for _ in range(30)]
+    assert len(coordinator.pushed()) == 1
+    await coordinator.report(worker, coordinator.ended(tasks[0], wall=0.005))
+    assert [a.task for a in coordinator.pushed()] == tasks[:6]  # one runs, four wait at the worker
+    await coordinator.report(worker, coordinator.ended(tasks[1], wall=30.0))
+    assert len(coordinator.pushed()) == 6
+
+
+async def test_only_what_could_run_counts_as_lost_with_its_worker(coordinator):
+    worker = await coordinator.register(slots=1, machine="m", folder="/w")
+    tasks = [await coordinator.submit() for _ in range(4)]
+    await coordinator.report(worker, coordinator.ended(tasks[0], wall=0.005))
+    await coordinator.register(machine="m", folder="/w")
+    losses = [coordinator.world.tasks[task].losses for task in tasks[1:]]
+    assert losses == [1, 0, 0]

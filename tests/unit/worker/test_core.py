@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
+from mitosis.domain.dispatch import MOST_AHEAD
 from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import ArtifactKind, Exit, ExitKind, TaskSpec
 from mitosis.processes.runs import (
@@ -68,6 +69,9 @@ class RecordingEffects:
         self.drafts.append(draft)
         self.log.append(("report", draft.report(self.clock)))
 
+    def remind(self, attempt: Attempt, seconds: float) -> None:
+        self.log.append(("remind", *attempt.key))
+
     def forget_reports(self, key: Key) -> None:
         self.log.append(("forget", *key))
 
@@ -111,7 +115,7 @@ class Bench:
 
     def reported(self) -> Any:
         """The only thing that was done is one report."""
-        [(kind, report)] = self.effects.take()
+        [(kind, report)] = [one for one in self.effects.take() if one[0] != "remind"]
         assert kind == "report"
         return report
 
@@ -307,16 +311,36 @@ def test_an_assignment_that_comes_again_after_its_end_changes_nothing(bench: Ben
     assert bench.core.empty
 
 
-def test_what_is_over_the_slots_is_handed_back(bench: Bench) -> None:
-    bench.assign("t1")
-    bench.assign("t2")
+def test_what_is_sent_ahead_waits_for_a_slot_and_starts_when_one_is_free(bench: Bench) -> None:
+    first = bench.running("t1")
+    bench.running("t2")
     bench.effects.take()
     bench.assign("t3")
+    assert bench.effects.take() == [("remind", "t3", 1)]
+    bench.end(first)
+    bench.core.fill()
+    assert ("start", "t3", 1) in bench.effects.take()
+
+
+def test_what_is_sent_ahead_is_handed_back_when_no_slot_becomes_free_in_time(bench: Bench) -> None:
+    bench.running("t1")
+    bench.running("t2")
+    ahead = bench.assign("t3")
+    bench.effects.take()
+    bench.core.waited(ahead)
     report = bench.reported()
     assert report.task == "t3"
-    assert report.handed_back == "all 2 slots of the worker are taken"
+    assert report.handed_back == "sent ahead, and no slot became free in time"
     bench.accept()
     assert [held.task for held in bench.core.held] == ["t1", "t2"]
+
+
+def test_more_than_may_be_sent_ahead_is_handed_back(bench: Bench) -> None:
+    for number in range(2 + MOST_AHEAD):
+        bench.assign(f"t{number}")
+    bench.effects.take()
+    bench.assign("one-more")
+    assert bench.reported().handed_back == "all 2 slots of the worker are taken"
 
 
 def test_an_attempt_whose_end_is_reported_takes_no_slot_any_more(bench: Bench) -> None:
@@ -330,8 +354,10 @@ def test_an_attempt_whose_end_is_reported_takes_no_slot_any_more(bench: Bench) -
 
 def test_an_assignment_waits_while_a_folder_is_cleaned(bench: Bench) -> None:
     bench.effects.free = 0
-    bench.assign()
-    assert bench.effects.take() == []
+    attempt = bench.assign()
+    assert bench.effects.take() == [("remind", "t1", 1)]
+    bench.core.waited(attempt)  # nothing runs, so that nobody else would start it sooner
+    assert bench.effects.take() == [("remind", "t1", 1)]
     bench.effects.free = 1
     bench.core.fill()
     assert bench.effects.take() == [("start", "t1", 1)]
@@ -398,7 +424,11 @@ def test_a_foreign_attempt_in_delivery_is_aborted(bench: Bench) -> None:
 def test_a_newer_attempt_starts_only_when_the_older_one_is_dead(bench: Bench) -> None:
     older = bench.running("t1", 1)
     bench.assign("t1", 2)
-    assert bench.effects.take() == [("forget", "t1", 1), ("stop", "t1", "lease", 0.0)]
+    assert bench.effects.take() == [
+        ("forget", "t1", 1),
+        ("stop", "t1", "lease", 0.0),
+        ("remind", "t1", 2),
+    ]
     bench.end(older, Signaled(9), "lease")
     assert bench.effects.take() == [("release", "t1"), ("start", "t1", 2)]
     assert bench.core.held == [Held("t1", "lab", 2)]

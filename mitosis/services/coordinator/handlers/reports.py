@@ -152,6 +152,7 @@ class ReportHandlers:
         if report.started:
             unit.run(tail, task.ReportStart(name, attempt, steps if not report.exit else ()))
         if report.exit is not None:
+            core.dispatcher.paces.took(name, report.exit.usage.wall_seconds)
             unit.run(tail, task.ReportExit(name, attempt, report.exit, steps))
         elif steps and not report.started:
             unit.run(tail, task.ReportSteps(name, attempt, steps))
@@ -162,6 +163,7 @@ class ReportHandlers:
         if report.committed:
             unit.run(tail, task.CommitTask(name, attempt))
         elif report.handed_back or report.fault:
+            core.dispatcher.paces.was_slow(name)
             reason = report.handed_back or f"worker fault: {report.fault}"
             requeue(core, unit, report.task, reason, counted=bool(report.fault))
 
