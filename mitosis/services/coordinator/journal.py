@@ -102,8 +102,17 @@ class Journal:
     `BACKLOG`. Positions are given out when a commit is decided, wherever it waits.
     """
 
-    def __init__(self, world: World, writer: PipelinedWriter, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        world: World,
+        writer: PipelinedWriter,
+        clock: Clock,
+        ids: Ids,
+        on_failed: OnFailed = lambda _: None,
+    ) -> None:
+        """`on_failed` is told when a commit cannot even be handed to the writer."""
         self.world = world
+        self._on_failed = on_failed
         self._writer = writer
         self._clock = clock
         self._ids = ids
@@ -216,10 +225,14 @@ class Journal:
 
     def _send_what_fits(self) -> None:
         backlog = self._backlog
-        while backlog and self._writer.room >= len(backlog[0].appends):
+        while backlog and self._writer.room >= len(backlog[0].appends) and not self._failure:
             entry = backlog.popleft()
             self._backlog_size -= len(entry.appends)
-            self._writer.send_batch(entry.appends, partial(self._stored, entry))
+            try:
+                self._writer.send_batch(entry.appends, partial(self._stored, entry))
+            except MitosisError as error:
+                self.fail(error)
+                self._on_failed(error)
 
     def _stored(self, entry: "_Entry", position: int) -> None:
         self._stored_up_to = position

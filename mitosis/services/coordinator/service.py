@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Sequence
 from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
-from mitosis.errors import Fenced, StoreUnavailable
+from mitosis.contract.wire import MAX_REQUEST_BYTES
+from mitosis.errors import Fenced, Misconfigured, StoreUnavailable
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
@@ -77,6 +78,7 @@ class Coordinator:
                     [config.nats_url], login, name=f"{NAME}-store", tls=self._tls
                 )
                 try:
+                    check_payload(store_client.max_payload)
                     await ensure_stream(store_client, StreamDefinition(replicas=config.replicas))
                     await objects.check()
                     parts = Parts(
@@ -193,3 +195,19 @@ class Coordinator:
             task.cancel()
             stopping.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+def check_payload(max_payload: int) -> None:
+    """Refuse a NATS server that would not take the commit of the largest request.
+
+    Raises:
+        Misconfigured: Says what to set.
+    """
+    needed = 2 * MAX_REQUEST_BYTES  # the request in its envelope, with room for other escapes
+    if max_payload < needed:
+        raise Misconfigured(
+            f"the NATS server takes messages of {max_payload} bytes, {needed} are needed: set "
+            "max_payload in its configuration as `mito nats-config` writes it",
+            max_payload=max_payload,
+            needed=needed,
+        )

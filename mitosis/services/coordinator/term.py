@@ -100,7 +100,7 @@ class Term:
             push = _pusher(parts.connection)
             core = Core(
                 world=world,
-                journal=Journal(world, writer, parts.clock, parts.ids),
+                journal=Journal(world, writer, parts.clock, parts.ids, closed),
                 dispatcher=Dispatcher(world, push),
                 leases=Leases(parts.clock),
                 uploads=Uploads(parts.clock),
@@ -168,6 +168,8 @@ class Term:
             asyncio.create_task(self._watch_leases(), name="leases"),
             asyncio.create_task(self._sweep(), name="sweeper"),
         ]
+        for loop in self._loops:
+            loop.add_done_callback(self._loop_ended)
         resync = wire.encode(work.Resync())
         for name in core.world.workers:
             core.publish(subjects.control(name), resync)
@@ -205,6 +207,15 @@ class Term:
             timedelta(seconds=objects.url_seconds),
             SWEEP_EVERY,
         )
+
+    def _loop_ended(self, loop: asyncio.Task[None]) -> None:
+        """A term without its leases must not go on."""
+        if loop.cancelled() or self.ended.done():
+            return
+        log.error(
+            "the loop %r of the coordinator failed", loop.get_name(), exc_info=loop.exception()
+        )
+        self.end(StoreUnavailable("the coordinator failed inside and starts anew: try again"))
 
     def end(self, error: MitosisError) -> None:
         """The store is closed for this term: tell everybody who waits, and let it be left."""
