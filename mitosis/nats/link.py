@@ -31,6 +31,7 @@ from mitosis.nats.credentials import (
     connect_options,
     inbox_prefix,
 )
+from mitosis.nats.prompt import PromptClient
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Refused(Exception):
     decided = True
 
 
-class Link(Client):
+class Link(PromptClient):
     """nats-py's client; its publish never waits, its flush confirms, its TLS is not dropped."""
 
     tls_wanted = False
@@ -103,7 +104,7 @@ class Link(Client):
             log.debug("a NATS link did not end in time; its socket is closed")
 
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
-        """Put a message into the outgoing buffer; the flusher task writes it.
+        """Put a message into the outgoing buffer, which is written at the end of this turn.
 
         Raises:
             Unavailable: The link is down, or the server does not read.
@@ -124,8 +125,7 @@ class Link(Client):
         command = pub_cmd(subject, reply, data)
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if self._flush_queue.empty():
-            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+        self.write_soon()
 
 
 async def dial(

@@ -9,13 +9,13 @@ import logging
 import ssl
 from collections.abc import Sequence
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from mitosis.errors import StoreUnavailable
-from mitosis.nats.credentials import ServiceLogin, connect_options, inbox_prefix
+from mitosis.nats.credentials import ServiceLogin, inbox_prefix
 from mitosis.nats.link import address
+from mitosis.nats.prompt import PromptClient
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +47,21 @@ async def open_store_client(
 
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await nats.connect(
+            client = PromptClient()
+            await client.connect(
                 servers=list(servers),
-                **connect_options(login, name),
+                name=name,
+                user=login.user,
+                password=login.password,
                 inbox_prefix=inbox_prefix(login).encode(),
                 tls=tls,
                 error_cb=on_error,
                 allow_reconnect=True,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,
+                reconnect_time_wait=RECONNECT_PAUSE_SECONDS,  # type: ignore[arg-type]
                 ping_interval=PING_SECONDS,
             )
+            return client
     except (TimeoutError, OSError, NatsError) as error:
         cause = seen[-1] if seen else error
         places = ", ".join(address(server) for server in servers)
