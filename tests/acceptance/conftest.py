@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,11 +15,21 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from mitosis import ClientConfig, SyncMitoClient
-from mitosis.contract.commands import Submitted
 from mitosis.config.client import CreateUserArgs, SubmitTaskArgs
+from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import TaskView
+from mitosis.services.platform.binaries import nats_server
+from mitosis.services.platform.ports import free_ports
+from mitosis.testing.servers import S3Server
 from mitosis.testing.waiting import eventually, processes_with
 
 MITO = (sys.executable, "-m", "mitosis")
@@ -94,7 +105,8 @@ class Running:
     """A started service; its output goes to files, so that it can never block."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> None:
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._out = tempfile.TemporaryFile()  # noqa: SIM115  kept to the end
+        self._err = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(
             command, env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL,
             stdout=self._out, stderr=self._err, start_new_session=True,
@@ -300,3 +312,92 @@ def alice(admin: SyncMitoClient) -> tuple[str, str]:
 
 def _content(descriptor: int) -> str:
     return os.pread(descriptor, 1 << 20, 0).decode(errors="replace")
+
+
+class Site(Home):
+    """Services that the user runs, with a configuration for the services of the platform."""
+
+    def __init__(self, folder: Path, database: str, s3: S3Server) -> None:
+        super().__init__(folder)
+        self.secret = secrets.token_hex(12)
+        self.admin_password = secrets.token_hex(12)
+        nats_port, http_port = free_ports(2)
+        self.nats, self.http = f"nats://127.0.0.1:{nats_port}", f"http://127.0.0.1:{http_port}"
+        self._started: list[Running] = []
+        self._make_keys()
+        name = f"site-{secrets.token_hex(4)}"
+        self.values = {
+            "bind": self.http.removeprefix("http://"),
+            "db_url": database,
+            "s3_url": s3.url,
+            "s3_access_key": s3.keys.access_key,
+            "s3_secret_key": s3.keys.secret_key,
+            "artifacts_bucket": f"{name}-artifacts",
+            "attachments_bucket": f"{name}-attachments",
+            "nats_url": self.nats,
+            "nats_user": "mitosis",
+            "nats_password": self.secret,
+            "nats_system_password": self.secret,
+            "admin_user": "root",
+            "admin_password": self.admin_password,
+        }
+        self.config = self.write_config("config.toml")
+
+    def write_config(self, name: str, **other: str) -> Path:
+        """Write a configuration of the coordinator; some values may be others."""
+        path = self.folder / name
+        values = {**self.values, **other}
+        lines = [f"{key} = {json.dumps(value)}\n" for key, value in values.items()]
+        path.write_text("[coordinator]\n" + "".join(lines))
+        return path
+
+    def nats_config(self) -> Path:
+        """What `mito nats-config` writes for this configuration."""
+        path = self.folder / "nats.conf"
+        port = self.nats.rpartition(":")[2]
+        store = self.folder / "nats-store"
+        done = self.run(
+            "nats-config", "--config", self.config, "-o", path, "--port", port,
+            "--store-dir", store, "--relaxed-sync",
+        )  # fmt: skip
+        assert (done.status, done.text) == (0, str(path)), done
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        return path
+
+    def start(self, *arguments: str | Path, **more: str) -> Running:
+        """Start a service; it is ended with the site at the latest."""
+        self._started.append(super().start(*arguments, **more))
+        return self._started[-1]
+
+    def start_nats(self, config: Path) -> Running:
+        """Start a nats-server with a configuration."""
+        command = [nats_server(), "-c", str(config)]
+        self._started.append(Running(command, self.environment, self.folder))
+        return self._started[-1]
+
+    def client_config(self) -> ClientConfig:
+        """Of the administrator."""
+        return ClientConfig(
+            coordinator_addr=self.nats,
+            credential_path=self.folder / "sdk-credentials",
+            user="root",
+            password=self.admin_password,
+        )
+
+    def commands(self) -> list[str]:
+        """Command lines of what runs here."""
+        return [line for line in map(command_of, self.processes()) if line]
+
+    def close(self) -> None:
+        """End everything."""
+        for one in reversed(self._started):
+            one.close()
+
+    def _make_keys(self) -> None:
+        key = Ed25519PrivateKey.generate()
+        pem, form = Encoding.PEM, PrivateFormat.PKCS8
+        private = self.folder / "private.pem"
+        private.write_bytes(key.private_bytes(pem, form, NoEncryption()))
+        private.chmod(0o600)
+        public = key.public_key().public_bytes(pem, PublicFormat.SubjectPublicKeyInfo)
+        (self.folder / "public.pem").write_bytes(public)

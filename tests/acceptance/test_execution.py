@@ -35,7 +35,18 @@ def result_of(client: SyncMitoClient, task: TaskView, folder: Path) -> Path:
 
 
 def test_arguments_arrive_byte_for_byte(admin: SyncMitoClient, tmp_path: Path) -> None:
-    arguments = ["", " a  b ", "*", "$HOME", "`id`", "'\"\\", "line\nline\ttab", "-p", "é🧬", "x" * 100_000]
+    arguments = [
+        "",
+        " a  b ",
+        "*",
+        "$HOME",
+        "`id`",
+        "'\"\\",
+        "line\nline\ttab",
+        "-p",
+        "é🧬",
+        "x" * 100_000,
+    ]
     (task,) = ended(admin, SubmitTaskArgs(command=(sys.executable, "-c", WRITE_ARGV, *arguments)))
     assert task.outcome is Outcome.SUCCEEDED, task
     written = (result_of(admin, task, tmp_path) / "argv").read_bytes()
@@ -45,7 +56,9 @@ def test_arguments_arrive_byte_for_byte(admin: SyncMitoClient, tmp_path: Path) -
 def test_the_environment_has_the_task_and_no_secret(
     admin: SyncMitoClient, platform: Platform, tmp_path: Path
 ) -> None:
-    script = "env -0 > $MITO_RESULT_DIR/env; pwd > $MITO_RESULT_DIR/pwd; ls -A > $MITO_RESULT_DIR/ls"
+    script = (
+        "env -0 > $MITO_RESULT_DIR/env; pwd > $MITO_RESULT_DIR/pwd; ls -A > $MITO_RESULT_DIR/ls"
+    )
     script += "; for d in RESULT EXEC RESOURCE; do eval test -d \\$MITO_${d}_DIR || exit 9; done"
     (task,) = ended(admin, in_shell(script, envs={"MINE": "a=b c", "LANG": "xx"}))
     assert task.outcome is Outcome.SUCCEEDED, task
@@ -55,15 +68,21 @@ def test_the_environment_has_the_task_and_no_secret(
     assert (env["MINE"], env["LANG"]) == ("a=b c", "xx")
     assert env["MITO_TASK_UUID"] == task.uuid
     allowed = {"MITO_RESULT_DIR", "MITO_EXEC_DIR", "MITO_RESOURCE_DIR", "MITO_TASK_UUID"}
-    assert {key for key in env if key.startswith("MITO_")} <= {*allowed, "MITO_GROUP", "MITO_ATTEMPT"}
+    assert {key for key in env if key.startswith("MITO_")} <= {
+        *allowed,
+        "MITO_GROUP",
+        "MITO_ATTEMPT",
+    }
     assert not any(platform.admin_password in value for value in env.values())
-    assert (folder / "pwd").read_text().strip() not in {str(platform.data), os.getcwd()}
+    assert (folder / "pwd").read_text().strip() not in {str(platform.data), str(Path.cwd())}
     assert (folder / "ls").read_text() == ""
 
 
 def test_nothing_of_one_task_is_there_for_the_next(admin: SyncMitoClient, tmp_path: Path) -> None:
     script = "ls -A . $MITO_RESULT_DIR $MITO_EXEC_DIR $MITO_RESOURCE_DIR | grep -q left && exit 7; "
-    script += "for d in . $MITO_RESULT_DIR $MITO_EXEC_DIR $MITO_RESOURCE_DIR; do touch $d/left; done"
+    script += (
+        "for d in . $MITO_RESULT_DIR $MITO_EXEC_DIR $MITO_RESOURCE_DIR; do touch $d/left; done"
+    )
     tasks = ended(admin, *(in_shell(script) for _ in range(10)))
     assert {task.outcome for task in tasks} == {Outcome.SUCCEEDED}
 
@@ -107,7 +126,7 @@ async def test_a_task_over_its_time_dies_with_all_that_it_started(
 def test_output_is_kept_as_the_bytes_that_were_written(
     admin: SyncMitoClient, tmp_path: Path
 ) -> None:
-    program = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 9); sys.stderr.buffer.write(b'\\xff\\0')"
+    program = "import os; os.write(1, bytes(range(256)) * 9); os.write(2, b'\\xff\\0')"
     (task,) = ended(admin, SubmitTaskArgs(command=(sys.executable, "-c", program), terminal=True))
     assert task.outcome is Outcome.SUCCEEDED, task
     path = admin.get_artifact(task.uuid, ArtifactKind.STD_LOG, tmp_path)
@@ -145,9 +164,16 @@ def pool(platform: Platform, admin: SyncMitoClient, scratch: Path) -> Iterator[P
             home = Home(scratch / f"worker{number}")
             workers.append(
                 home.start(
-                    "worker", "--coordinator", platform.notice["http"], "--groups", groups, *tags,
-                    "-u", platform.notice["admin_user"], MITO_PASSWORD=platform.admin_password,
-                )  # fmt: skip
+                    "worker",
+                    "--coordinator",
+                    platform.notice["http"],
+                    "--groups",
+                    groups,
+                    *tags,
+                    "-u",
+                    platform.notice["admin_user"],
+                    MITO_PASSWORD=platform.admin_password,
+                )
             )
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
             for worker in workers:

@@ -90,7 +90,7 @@ def worker_of(platform: Platform, beating: Beating) -> int:
     """The worker process above a running task."""
     workers = set(platform.children("mitosis worker --config"))
     pid = beating.beats[-1][1]
-    folder = os.readlink(f"/proc/{pid}/cwd")
+    folder = str(Path(f"/proc/{pid}/cwd").readlink())
     number = folder.removeprefix(str(platform.data / "workers") + "/").partition("/")[0]
     (found,) = workers & set(platform.children(f"worker-{number}.toml"))
     return found
@@ -171,7 +171,7 @@ async def test_a_worker_that_is_asked_to_end_finishes_its_task_first(
     assert (view.outcome, view.attempt, view.losses) == (Outcome.SUCCEEDED, 1, 0)
     assert view.worker is not None
     await eventually(lambda: not Path(f"/proc/{pid}").exists(), seconds=30)
-    assert client.get_worker(view.worker).state == "left"
+    assert client.get_worker(view.worker).state == "gone"
     await whole(fragile, client)
 
 

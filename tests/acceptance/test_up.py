@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mitosis import SyncMitoClient
-from mitosis.domain.task import ArtifactKind, Outcome
 from mitosis.config.client import CreateUserArgs, GetTasksArgs
+from mitosis.domain.task import ArtifactKind, Outcome
 from mitosis.testing.waiting import eventually
 
 from .conftest import MITO, Done, Home, Platform, in_shell
