@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from mitosis.config.checks import split_bind
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
@@ -199,17 +200,18 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
     from mitosis.services.platform import run_platform as serve
 
     configure_log(options.log_level)
-    bind_port = int(options.bind.rpartition(":")[2]) if options.bind else DEFAULT_HTTP_PORT
+    http_port = split_bind(options.bind)[1] if options.bind else None
     settings = PlatformSettings(
         data=options.data or data_dir() / "platform",
         ready_check=lambda running: _is_ready(running, options.workers),
         coordinator_check=_is_active,
         workers=options.workers,
         worker_slots=options.slots,
-        preferred_http_port=bind_port or None,
-        preferred_nats_port=(
-            DEFAULT_NATS_PORT if options.nats_port is None else options.nats_port or None
-        ),
+        # 0 asks for any free port, a number for this one; nothing prefers the well-known one.
+        preferred_http_port=DEFAULT_HTTP_PORT if http_port is None else None,
+        preferred_nats_port=DEFAULT_NATS_PORT if options.nats_port is None else None,
+        http_port=http_port or None,
+        nats_port=options.nats_port or None,
         ready_file=options.ready_file,
         on_ready=announce,
     )

@@ -14,6 +14,8 @@ KEPT_DAYS = 14
 def configure_log(level: str) -> None:
     """Send log lines to standard error; called once by each process."""
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format=FORMAT)
+    # It warns of each try of a request; what becomes of the request is said by who asked.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def log_to_file(exact: Path | None, default: Path) -> None:

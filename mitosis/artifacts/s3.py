@@ -244,7 +244,7 @@ def mapped_errors(url: str) -> Iterator[None]:
         ) from error
     except (MinioException, urllib3.exceptions.HTTPError) as error:
         raise ObjectsUnavailable(
-            f"no answer from the S3 store at {url} (s3_url): {_short(error)}",
+            f"no answer from the S3 store at {url} ({_short(error)}): start it, or correct s3_url",
             cause=type(error).__name__,
         ) from error
 
@@ -276,8 +276,13 @@ def _from_s3(error: S3Error, url: str) -> MitosisError:
 
 
 def _short(error: Exception) -> str:
-    reason = getattr(error, "reason", None)
-    return f"{type(error).__name__}: {str(reason or error)[:200]}"
+    cause: BaseException = error
+    while (below := getattr(cause, "reason", None) or cause.__cause__) is not None:
+        if not isinstance(below, BaseException):
+            break
+        cause = below
+    text = (isinstance(cause, OSError) and cause.strerror) or str(cause)
+    return (text or type(cause).__name__)[:200]
 
 
 def _address(setting: str, url: str) -> SplitResult:

@@ -11,7 +11,9 @@ from mitosis.cli.invocation import UsageError, current
 from mitosis.cli.output.screen import flush, show, write
 from mitosis.cli.output.values import to_json
 from mitosis.cli.parameters import Flag
+from mitosis.config.checks import MAX_PORT, check_bind, check_log_level, split_bind
 from mitosis.config.platform import DemoOptions, PlatformOptions
+from mitosis.errors import InvalidInput
 
 if TYPE_CHECKING:
     from mitosis.services.platform import ReadyNotice
@@ -34,11 +36,13 @@ def up(
         workers: How many workers to run.
         slots: How many tasks each worker runs at once.
         ready_file: A file that gets one JSON object once the platform serves.
-        bind: The address of the HTTP endpoint; default: port 5000 if free, else a free one.
-        nats_port: The port of NATS; default: 4222 if free, else a free one.
+        bind: The address of the HTTP endpoint, 127.0.0.1:PORT; default: port 5000 if free, else a
+            free one, kept at the next start.
+        nats_port: The port of NATS; default: 4222 if free, else a free one, kept likewise.
         log_level: The least level that is logged.
     """
     _check_counts(workers, 0, slots)
+    _check_places(bind, nats_port, log_level)
     from mitosis.bootstrap import run_platform
 
     options = PlatformOptions(
@@ -92,6 +96,25 @@ def _announce(notice: "ReadyNotice") -> None:
         ],
     )
     flush()
+
+
+def _check_places(bind: str | None, nats_port: int | None, log_level: str) -> None:
+    try:
+        if bind is not None:
+            check_bind(bind)
+    except InvalidInput as error:
+        raise UsageError(f"--bind is {bind}: {error.message}") from None
+    if bind is not None and split_bind(bind)[0] not in {"127.0.0.1", "localhost"}:
+        raise UsageError(
+            f"--bind is {bind}: `mito up` serves this machine only, give 127.0.0.1:PORT; for more "
+            "machines run the services separately"
+        )
+    if nats_port is not None and not 0 <= nats_port <= MAX_PORT:
+        raise UsageError(f"--nats-port is {nats_port}: it must be from 0 to {MAX_PORT}")
+    try:
+        check_log_level(log_level)
+    except InvalidInput as error:
+        raise UsageError(f"--log-level is {log_level}: {error.message}") from None
 
 
 def _check_counts(workers: int, fewest: int, slots: int) -> None:

@@ -22,7 +22,7 @@ async def persist(
     Args:
         ask: Gets the seconds that this try may take.
         timeout_seconds: For all tries together.
-        command_id: Set for a command, whose outcome is unknown when no answer came.
+        command_id: Set for a command, whose outcome is unknown when no answer came: what names it.
 
     Raises:
         OutcomeUnknown: A command was sent, and no answer came in time.

@@ -111,13 +111,17 @@ class Session:
             verb: Of the subject.
             body: What is wanted.
             result: Type of the answer.
-            key: Id of the command; empty: a random one.
+            key: What the error names when no answer came, so that the same thing can be asked for
+                again; empty: the id of the command, which is a random one in any case. The
+                coordinator answers a known id without looking at the content.
 
         Raises:
             MitosisError: The coordinator's answer. OutcomeUnknown: None came in time.
         """
-        command_id = key or str(uuid4())
-        reply = await self._ask(subjects.command, noun, verb, body, result, command_id)
+        command_id = str(uuid4())
+        reply = await self._ask(
+            subjects.command, noun, verb, body, result, command_id, key or command_id
+        )
         return _result(reply)
 
     async def query(self, noun: str, verb: str, body: msgspec.Struct, result: type[T]) -> T:
@@ -170,6 +174,7 @@ class Session:
         body: msgspec.Struct,
         result: type[T],
         command_id: str,
+        named: str = "",
     ) -> Reply[T]:
         await self.open()
 
@@ -185,13 +190,13 @@ class Session:
             )
 
         try:
-            return await persist(once, self.timeout_seconds, command_id)
+            return await persist(once, self.timeout_seconds, named)
         except AuthenticationFailed:
             password = self._password_of(self._user)
             if password is None:
                 raise
             await self.login(self._user, password, first=False)
-            return await persist(once, self.timeout_seconds, command_id)
+            return await persist(once, self.timeout_seconds, named)
 
     async def _as_guest(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
         async with await self._connect(Guest()) as guest:

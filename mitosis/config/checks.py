@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from mitosis.errors import InvalidInput
 
+MAX_PORT = 65_535
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
@@ -15,7 +16,7 @@ def check_bind(value: str) -> None:
         InvalidInput: Not of that form.
     """
     host, port = split_bind(value)
-    if not host or not 0 <= port <= 65_535:
+    if not host or not 0 <= port <= MAX_PORT:
         raise InvalidInput("expected host:port, such as 127.0.0.1:5000")
 
 

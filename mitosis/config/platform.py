@@ -13,8 +13,9 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
         workers: How many workers to run.
         slots: How many tasks each worker runs at once.
         ready_file: Gets one JSON object once the platform serves.
-        bind: Where the HTTP endpoint listens; None: port 5000 if free, else a free one.
-        nats_port: Port of NATS; None: 4222 if free, else a free one.
+        bind: Where the HTTP endpoint listens, on loopback; port 0: any free one; None: port 5000 if
+            free, else a free one.
+        nats_port: Port of NATS; 0: any free one; None: 4222 if free, else a free one.
         log_level: Level of what is logged.
     """
 

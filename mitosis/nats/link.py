@@ -190,6 +190,9 @@ async def dial(
     except BaseException:
         await link.abandon()
         raise
+    if not link.is_connected:
+        await link.abandon()
+        raise _hung_up(server, credentials)
     opened = True
     return link
 
@@ -218,6 +221,19 @@ def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisE
         f"no coordinator answers at {place} ({why}): start it, or correct its address",
         server=place,
     )
+
+
+def _hung_up(server: str, credentials: Credentials) -> MitosisError | Refused:
+    """The error for an end of the stream in place of a greeting, which nats-py lets pass.
+
+    A server that refuses says so first, but its words may be lost with the connection.
+    """
+    if is_service(credentials):
+        return StoreUnavailable(
+            f"the NATS server at {address(server)} closed the connection at once: try again",
+            server=address(server),
+        )
+    return _undecided(Refused(f"{address(server)} closed the connection before it decided"))
 
 
 def _undecided(refused: Refused) -> Refused:

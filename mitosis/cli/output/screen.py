@@ -25,7 +25,9 @@ def write(line: str) -> None:
 
 
 def note(text: str) -> None:
-    """Say something beside the result."""
+    """Say something beside the result, and after what of it has been printed already."""
+    if sys.stdout.isatty():
+        sys.stdout.flush()
     sys.stderr.write(f"{printable(text)}\n")
 
 

@@ -1,5 +1,6 @@
 """Tables for a terminal, by rich, which is imported only here and only then."""
 
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -31,4 +32,6 @@ def print_table(
     for row in content:
         table.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in row))
     flush()
-    Console(file=sys.stdout, highlight=False).print(table)
+    # Of a dumb terminal rich asks neither COLUMNS nor the terminal itself.
+    width = shutil.get_terminal_size().columns
+    Console(file=sys.stdout, highlight=False, width=width).print(table)

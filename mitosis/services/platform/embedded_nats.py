@@ -15,7 +15,7 @@ from mitosis.nats.server_config import (
 )
 from mitosis.services.platform.binaries import nats_server
 from mitosis.services.platform.failures import ServerFailed
-from mitosis.services.platform.ports import KeptPorts, free_ports, is_free
+from mitosis.services.platform.ports import KeptPorts, free_ports, is_free, require_free
 from mitosis.services.platform.process import ChildProcess, StopStep, bare_environment
 from mitosis.services.platform.server import EmbeddedServer, until_ready
 
@@ -38,6 +38,7 @@ class EmbeddedNats(EmbeddedServer):
         system_users: Static users of the system account.
         callout: Who answers for other users; None lets only the static users in.
         preferred_port: Used when the last run's port is not known or not free; else any free one.
+        wanted_port: This one or none.
         sync_always: See `NatsServerConfig.sync_always`.
         log_folder: Default: the folder itself.
         configure: A last change of the configuration, for tests.
@@ -54,6 +55,7 @@ class EmbeddedNats(EmbeddedServer):
         system_users: tuple[StaticUser, ...],
         callout: CalloutConfig | None = None,
         preferred_port: int | None = None,
+        wanted_port: int | None = None,
         sync_always: bool = True,
         log_folder: Path | None = None,
         configure: Callable[[NatsServerConfig], NatsServerConfig] | None = None,
@@ -63,6 +65,7 @@ class EmbeddedNats(EmbeddedServer):
         self._system_users = system_users
         self._callout = callout
         self._preferred_port = preferred_port
+        self._wanted_port = wanted_port
         self._sync_always = sync_always
         self._configure = configure or (lambda config: config)
         self._kept = KeptPorts(self.folder / "ports.json")
@@ -92,6 +95,9 @@ class EmbeddedNats(EmbeddedServer):
         kept = self._kept.load().get(_PORT)
         if self._is_restart and kept is not None:
             return [kept]  # clients look for it there
+        if self._wanted_port is not None:
+            require_free(self._wanted_port)
+            return [self._wanted_port]
         known = [port for port in (kept, self._preferred_port) if port is not None]
         return [*(port for port in known if is_free(port)), *free_ports(_PORT_TRIES)]
 

@@ -21,6 +21,12 @@ class FolderRefused(Misconfigured):
     code = "misconfigured.folder_refused"
 
 
+class PortTaken(Misconfigured):
+    """Another program listens on a port that the user asked for."""
+
+    code = "misconfigured.port_taken"
+
+
 class ServerFailed(Unavailable):
     """A server or a child of the platform did not start, or served what it must refuse."""
 

@@ -47,7 +47,8 @@ class PlatformSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a platform on one machine is told.
 
     `preferred_nats_port` and `preferred_http_port` are taken at the first start if they are free;
-    None: any. Later starts take the ports of the last run.
+    None: any. Later starts take the ports of the last run. `nats_port` and `http_port` are taken
+    whatever was taken before, or the start fails.
     """
 
     data: Path
@@ -60,6 +61,8 @@ class PlatformSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Tags of each worker, the first ones first; workers beyond the list have none."""
     preferred_nats_port: int | None = 4222
     preferred_http_port: int | None = 5000
+    nats_port: int | None = None
+    http_port: int | None = None
     ready_file: Path | None = None
     ready_seconds: float = 60.0
     """How long the platform may take until the ready check says yes."""

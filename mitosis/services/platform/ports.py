@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from mitosis.nats.server_config import write_private
-from mitosis.services.platform.failures import ServerFailed
+from mitosis.services.platform.failures import PortTaken, ServerFailed
 
 # Below the range from which Linux takes the ports of outgoing connections, so that a port that is
 # remembered for the next start is not taken by chance meanwhile.
@@ -44,6 +44,20 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     raise ServerFailed(f"no {count} free ports between {_FIRST} and {_LAST} on {host}")
 
 
+def require_free(port: int | None, host: str = "127.0.0.1") -> None:
+    """Checks that a port which was asked for can be had; None: none was.
+
+    Raises:
+        PortTaken: another program listens there.
+    """
+    if port is not None and not is_free(port, host):
+        raise PortTaken(
+            f"cannot listen on {host}:{port}: another program does; stop it, ask for another port, "
+            "or for none and get a free one",
+            port=port,
+        )
+
+
 class KeptPorts:
     """The ports of the last run, in a file."""
 
@@ -61,11 +75,29 @@ class KeptPorts:
         """Remembers the ports for the next start."""
         write_private(self._path, msgspec.json.encode(ports).decode("ascii"))
 
-    def choose(self, name: str, preferred: int | None, host: str = "127.0.0.1") -> int:
-        """Returns the last port, the preferred one or a new one: the first that is free."""
+    def choose(
+        self,
+        name: str,
+        preferred: int | None,
+        host: str = "127.0.0.1",
+        *,
+        wanted: int | None = None,
+    ) -> int:
+        """Returns the last port, the preferred one or a new one: the first that is free.
+
+        Args:
+            name: Whose port it is.
+            preferred: Taken when there was no last port.
+            host: Where it shall be free.
+            wanted: This one or none.
+
+        Raises:
+            PortTaken: The wanted port is not free.
+        """
         kept = self.load()
+        require_free(wanted, host)
         candidates = [port for port in (kept.get(name), preferred) if port is not None]
-        port = next((port for port in candidates if is_free(port, host)), None)
-        port = port if port is not None else free_ports(1, host)[0]
+        free = (port for port in candidates if is_free(port, host))
+        port = wanted or next(free, None) or free_ports(1, host)[0]
         self.save({**kept, name: port})
         return port

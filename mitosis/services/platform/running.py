@@ -23,6 +23,7 @@ def run_platform(options: PlatformSettings) -> int:
         MissingExtra: a server program is not installed.
         FolderInUse: another supervisor works on the data folder.
         FolderRefused: the data folder is not one that this version may use.
+        PortTaken: another program listens on a port that was asked for.
         ServerFailed: a server or a child does not start or does not serve in time.
     """
     return asyncio.run(serve_platform(options))

@@ -29,7 +29,7 @@ from mitosis.services.platform.options import (
     ReadyNotice,
     RunningPlatform,
 )
-from mitosis.services.platform.ports import KeptPorts
+from mitosis.services.platform.ports import KeptPorts, require_free
 from mitosis.services.platform.process import ChildProcess, StopStep
 from mitosis.services.platform.server import EmbeddedServer
 from mitosis.services.platform.service_config import (
@@ -79,6 +79,7 @@ class Platform:
             MissingExtra: a server program is not installed.
             FolderInUse: another supervisor works on the data folder.
             FolderRefused: the data folder is not one that this version may use.
+            PortTaken: another program listens on a port that was asked for.
             ServerFailed: a server or a child does not start or does not serve in time.
         """
         self._folder.open()
@@ -100,11 +101,15 @@ class Platform:
     async def _start(self) -> None:
         started_at = time.monotonic()
         self._remove_ready_file()
+        for port in (self._options.nats_port, self._options.http_port):
+            require_free(port, HOST)
         credentials = Credentials(self._folder.secrets)
         nats, postgres, s3 = self._make_servers(credentials)
         self._servers = [nats, postgres, s3]
         await self._start_servers()
-        port = KeptPorts(self._folder.ports_file).choose("http", self._options.preferred_http_port)
+        port = KeptPorts(self._folder.ports_file).choose(
+            "http", self._options.preferred_http_port, wanted=self._options.http_port
+        )
         addresses = Addresses(
             nats=nats.url, http=f"http://{HOST}:{port}", database=postgres.url, s3=s3.url
         )
@@ -130,6 +135,7 @@ class Platform:
             system_users=(credentials.system,),
             callout=CalloutConfig(issuer=issuer_account(credentials.private_pem)),
             preferred_port=self._options.preferred_nats_port,
+            wanted_port=self._options.nats_port,
             sync_always=self._options.sync_always,
             log_folder=folder.logs,
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mitosis.services.platform.failures import FolderRefused
+from mitosis.services.platform.failures import FolderRefused, PortTaken
 from mitosis.services.platform.keeper import BackOff
 from mitosis.services.platform.logs import LogFile
 from mitosis.services.platform.ports import KeptPorts, free_ports, is_free
@@ -47,6 +47,18 @@ def test_another_port_is_found_when_the_preferred_one_is_taken(
     chosen = ports.choose("http", taken_port)
     assert chosen != taken_port
     assert ports.load() == {"other": 1, "http": chosen}
+
+
+def test_a_port_that_is_asked_for_is_taken_before_the_kept_one(
+    tmp_path: Path, taken_port: int
+) -> None:
+    ports = KeptPorts(tmp_path / "ports.json")
+    kept, wanted = free_ports(2)
+    ports.save({"http": kept})
+    assert ports.choose("http", None, wanted=wanted) == wanted
+    with pytest.raises(PortTaken, match=str(taken_port)):
+        ports.choose("http", None, wanted=taken_port)
+    assert ports.load() == {"http": wanted}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]"])

@@ -1,0 +1,56 @@
+"""`mito demo`: a real campaign whose every result is right, and nothing left behind."""
+
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from .conftest import Done, Home
+
+SECONDS = 180.0
+ROW = re.compile(r"│\s*0\.\d+\s*│\s*\d+ ms\s*│.*")
+
+
+def _left_sockets() -> set[str]:
+    """Sockets that no server listens on any more, which seaweedfs puts into /tmp, always."""
+    left = set()
+    for path in Path("/tmp").glob("seaweedfs-*.sock"):
+        with socket.socket(socket.AF_UNIX) as caller:
+            try:
+                caller.connect(str(path))
+            except ConnectionRefusedError:
+                left.add(str(path))
+            except FileNotFoundError:
+                continue  # another platform has removed its own meanwhile
+    return left
+
+
+def _demo(folder: Path) -> Done:
+    home = Home(folder)
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    done = home.run("demo", seconds=SECONDS, more={"TMPDIR": str(temporary)})
+    assert home.processes() == []
+    assert list(temporary.iterdir()) == []
+    assert list(home.folder.rglob("*")) == []
+    return done
+
+
+@pytest.mark.timeout(300)
+def test_two_demos_at_once_are_right_and_leave_nothing(scratch: Path) -> None:
+    before = _left_sockets()
+    folders = [scratch / "demo1", scratch / "demo2"]
+    for folder in folders:
+        folder.mkdir()
+    with ThreadPoolExecutor() as threads:
+        both = list(threads.map(_demo, folders))
+    for done in both:
+        assert done.status == 0, done
+        rows = [line for line in done.text.splitlines() if ROW.match(line)]
+        assert len(rows) == 8, done.text
+        assert all("agrees" in row for row in rows), done.text
+        assert "a cell run on two workers gave the same bytes" in done.text
+        assert "Traceback" not in done.err
+    assert _left_sockets() <= before

@@ -1,0 +1,193 @@
+"""Processes that are killed: nothing acknowledged is lost, nothing runs twice at once."""
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mitosis import SyncMitoClient
+from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs
+from mitosis.contract.commands import Submitted
+from mitosis.domain.task import Outcome, TaskState
+from mitosis.testing.waiting import eventually
+
+from .conftest import Platform, in_shell
+
+BEAT_SECONDS = 0.02
+
+
+@pytest.fixture(scope="module")
+def fragile() -> Iterator[Platform]:
+    """A platform whose parts are killed; each test leaves it whole."""
+    folder = Path(tempfile.mkdtemp(prefix="mito-test-"))
+    platform = Platform(folder, workers=2, slots=1)
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        try:
+            yield runner.run(platform.start())
+        finally:
+            platform.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def client(fragile: Platform) -> Iterator[SyncMitoClient]:
+    with SyncMitoClient(fragile.config()) as one:
+        yield one
+
+
+class Beating:
+    """A task that writes its attempt and its process into a file until it is told to end."""
+
+    def __init__(self, client: SyncMitoClient, folder: Path, name: str) -> None:
+        self.file, self.gate = folder / f"{name}.beats", folder / f"{name}.gate"
+        script = (
+            f"until [ -e {self.gate} ]; do echo $MITO_ATTEMPT $$ >> {self.file}; "
+            f"sleep {BEAT_SECONDS}; done"
+        )
+        self.task: Submitted = client.submit_task(in_shell(script))
+
+    @property
+    def beats(self) -> list[tuple[int, int]]:
+        """Attempt and process of each beat."""
+        if not self.file.exists():
+            return []
+        # The last line may be half written.
+        lines = self.file.read_text().split("\n")[:-1]
+        return [(int(a), int(p)) for a, p in (line.split() for line in lines)]
+
+    def attempts(self) -> list[int]:
+        """The attempts in the order of their first beats."""
+        return list(dict.fromkeys(attempt for attempt, _ in self.beats))
+
+    async def beats_on(self, attempt: int = 1) -> None:
+        """Wait for some more beats of an attempt."""
+        count = len([a for a, _ in self.beats if a == attempt])
+        await eventually(
+            lambda: len([a for a, _ in self.beats if a == attempt]) >= count + 3, seconds=60
+        )
+
+    def end(self) -> None:
+        """Let it end."""
+        self.gate.touch()
+
+
+async def whole(platform: Platform, client: SyncMitoClient) -> None:
+    """Wait until both workers are there and reachable."""
+
+    def is_whole() -> bool:
+        workers = client.get_workers(GetWorkersArgs()).workers
+        return [worker.state for worker in workers] == ["normal", "normal"]
+
+    await eventually(is_whole, seconds=60)
+
+
+def worker_of(platform: Platform, beating: Beating) -> int:
+    """The worker process above a running task."""
+    workers = set(platform.children("mitosis worker --config"))
+    pid = beating.beats[-1][1]
+    folder = str(Path(f"/proc/{pid}/cwd").readlink())
+    number = folder.removeprefix(str(platform.data / "workers") + "/").partition("/")[0]
+    (found,) = workers & set(platform.children(f"worker-{number}.toml"))
+    return found
+
+
+async def test_a_task_of_a_killed_worker_runs_again_and_never_twice_at_once(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    beating = Beating(client, tmp_path, "killed")
+    await beating.beats_on()
+    os.kill(worker_of(fragile, beating), signal.SIGKILL)
+    await beating.beats_on(attempt=2)
+    beating.end()
+    (view,) = client.wait_for_tasks([beating.task])
+    assert (view.outcome, view.attempt, view.losses) == (Outcome.SUCCEEDED, 2, 1)
+    attempts = [attempt for attempt, _ in beating.beats]
+    assert attempts == sorted(attempts)
+    assert len({pid for _, pid in beating.beats}) == 2
+    await whole(fragile, client)
+
+
+async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_tasks(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    running = [Beating(client, tmp_path, f"running{n}") for n in range(2)]
+    for one in running:
+        await one.beats_on()
+    order = tmp_path / "order"
+    waiting = [client.submit_task(in_shell(f"echo {n} >> {order}")) for n in range(4)]
+    client.cancel_task(waiting[3].task)
+    old = fragile.child("mitosis coordinator")
+    os.kill(old, signal.SIGKILL)
+    # The request is repeated until somebody answers: a new process of the supervisor.
+    urgent = client.submit_task(in_shell(f"echo urgent >> {order}", priority=1))
+    assert fragile.child("mitosis coordinator") != old
+    for one in running:
+        await one.beats_on()
+    running[0].end()
+    client.wait_for_tasks([urgent, *waiting])
+    running[1].end()
+    views = client.wait_for_tasks([one.task for one in running])
+    assert [(one.outcome, one.attempt) for one in views] == [(Outcome.SUCCEEDED, 1)] * 2
+    assert [len(set(one.beats)) for one in running] == [1, 1]
+    assert order.read_text().split() == ["urgent", "0", "1", "2"]
+
+
+async def test_a_killed_projector_loses_and_repeats_nothing(
+    fragile: Platform, client: SyncMitoClient
+) -> None:
+    group = f"many-{os.urandom(3).hex()}"
+    client.create_group(group)
+    first = client.submit_many([SubmitTaskArgs(command=("true",), group=group)] * 200)
+    os.kill(fragile.child("run_projector_child"), signal.SIGKILL)
+    second = client.submit_many([SubmitTaskArgs(command=("true",), group=group)] * 200)
+    # Read at once: the answer includes all that was stored before the question.
+    assert client.get_task(second[-1].task).state is TaskState.READY
+    view = client.get_group(group)
+    assert view.task_count == 400
+    assert [one.number for one in [*first, *second]] == list(range(1, 401))
+
+
+async def test_a_worker_that_is_asked_to_end_finishes_its_task_first(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    await whole(fragile, client)
+    beating = Beating(client, tmp_path, "drained")
+    await beating.beats_on()
+    pid = worker_of(fragile, beating)
+    os.kill(pid, signal.SIGTERM)
+    await beating.beats_on()
+    held = client.get_task(beating.task.task)
+    # It takes nothing new: the other worker runs these.
+    others = client.wait_for_tasks([client.submit_task(in_shell("true")) for _ in range(3)])
+    assert {one.worker for one in others}.isdisjoint({held.worker})
+    assert Path(f"/proc/{pid}").exists()
+    beating.end()
+    (view,) = client.wait_for_tasks([beating.task])
+    assert (view.outcome, view.attempt, view.losses) == (Outcome.SUCCEEDED, 1, 0)
+    assert view.worker is not None
+    await eventually(lambda: not Path(f"/proc/{pid}").exists(), seconds=30)
+    assert client.get_worker(view.worker).state == "gone"
+    await whole(fragile, client)
+
+
+async def test_a_killed_nats_server_comes_back_with_everything(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    beating = Beating(client, tmp_path, "cut-off")
+    await beating.beats_on()
+    before = [task.uuid for task in client.get_tasks().tasks]
+    os.kill(fragile.child("nats.conf"), signal.SIGKILL)
+    later = client.submit_task(in_shell("true"))
+    await beating.beats_on()
+    beating.end()
+    views = client.wait_for_tasks([beating.task, later])
+    assert [(one.outcome, one.attempt) for one in views] == [(Outcome.SUCCEEDED, 1)] * 2
+    assert len(set(beating.beats)) == 1
+    assert [task.uuid for task in client.get_tasks().tasks] == [*before, later.task][-50:]
+    await whole(fragile, client)
+    assert "Traceback" not in fragile.supervisor.err
