@@ -54,7 +54,10 @@ class Departure:
         await self._wished.wait()
 
     def catch_signals(self) -> Callable[[], None]:
-        """Make SIGTERM and SIGINT wishes; returns what undoes it."""
+        """Make SIGTERM and SIGINT wishes; returns what ends that.
+
+        After it they are ignored: the process has left and is about to end with its own status.
+        """
         loop = asyncio.get_running_loop()
         for number in SIGNALS:
             loop.add_signal_handler(number, self.on_signal, signal.Signals(number).name)
@@ -62,5 +65,6 @@ class Departure:
         def undo() -> None:
             for number in SIGNALS:
                 loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
         return undo
