@@ -136,9 +136,7 @@ async def test_a_nats_server_that_lets_strangers_in_is_refused_with_the_way_out(
     )
     server = site.start_nats(config)
     await server.says("Server is ready")
-    done = site.run(
-        "coordinator", "--config", site.config, "--nats", f"nats://127.0.0.1:{port}"
-    )
+    done = site.run("coordinator", "--config", site.config, "--nats", f"nats://127.0.0.1:{port}")
     assert done.status == 1
     line = done.complaint
     assert "stranger" in line
