@@ -1,6 +1,6 @@
 """Real servers, each started once a session when a test asks for it first."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,6 +13,18 @@ from mitosis.testing.servers import (
     open_s3,
     outside_of_loops,
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full`: what `just test-all` runs."""
+    parser.addoption("--full", action="store_true", help="run the long cases at full size")
+
+
+@pytest.fixture
+def scaled(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """Say how large a long case is: the first number usually, the second with `--full`."""
+    full = request.config.getoption("--full")
+    return lambda usual, at_full_size: at_full_size if full else usual
 
 
 @pytest.fixture(scope="session")

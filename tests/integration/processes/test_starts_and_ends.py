@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -213,7 +214,11 @@ async def test_a_spec_out_of_bounds_is_refused_and_costs_no_slot(bench: Bench) -
     assert bench.engine.free_slots == 1
 
 
-async def test_a_mixed_thousand_leaves_descriptors_and_threads_as_they_were(bench: Bench) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_mixed_thousand_leaves_descriptors_and_threads_as_they_were(
+    bench: Bench, scaled: Callable[[int, int], int]
+) -> None:
     kinds = [
         ["true"],
         ["false"],
@@ -231,7 +236,7 @@ async def test_a_mixed_thousand_leaves_descriptors_and_threads_as_they_were(benc
     begin = time.monotonic()
     ended: asyncio.Future[RunResult] | None = None
     before: tuple[int, int, int] | None = None
-    for number in range(1000):
+    for number in range(scaled(1_000, 16_000)):
         run = bench.start(*kinds[number % len(kinds)], output="file" if number % 3 else "tail")
         ended = asyncio.ensure_future(run.result())
         await ended

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from mitosis.events.messages import stream_state
 from mitosis.nats.connection import Connection
@@ -82,14 +83,20 @@ async def eventually(look: Callable[[], int], wanted: int) -> int:
     return seen
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 async def test_projectors_killed_in_mid_stream_lose_and_repeat_nothing(
-    connection: Connection, own_nats: EmbeddedNats, database: str, tmp_path: Path
+    connection: Connection,
+    own_nats: EmbeddedNats,
+    database: str,
+    tmp_path: Path,
+    scaled: Callable[[int, int], int],
 ) -> None:
-    history = campaign(11, 4_000)
+    history = campaign(11, scaled(4_000, 24_000))
     end = len(history.commits)
     assert end > 20_000
     await publish(connection, history)
-    watch, log, kills = Watch(database), tmp_path / "log", 5
+    watch, log, kills = Watch(database), tmp_path / "log", scaled(5, 13)
     for number in range(1, kills + 1):
         with projector(own_nats.url, database, log) as process:
             await watch.reached(end * number // (kills + 2))
