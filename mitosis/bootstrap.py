@@ -4,6 +4,7 @@ Every function imports what it needs when it is called, so that no command pays 
 """
 
 import asyncio
+import gc
 import json
 import pickle
 import signal
@@ -38,6 +39,10 @@ PROJECTOR_CHILD = (
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a service on the fast event loop where there is one."""
+    # What is loaded now stays; and the collector looks for cycles seldom, since services make few.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
     try:
         import uvloop
     except ImportError:  # not made for this system
