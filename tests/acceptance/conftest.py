@@ -1,6 +1,7 @@
 """A platform as a user gets it: `mito` as a program, started once a session, and the public SDK."""
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -91,6 +93,10 @@ class Home:
             input=stdin, capture_output=True, timeout=seconds, check=False,
         )  # fmt: skip
         return Done(done.returncode, done.stdout, done.stderr.decode())
+
+    def run_all(self, commands: Sequence[Sequence[str | Path]], **more: Any) -> list[Done]:
+        """Run some commands side by side; what they do must not depend on their order."""
+        return side_by_side(lambda command: self.run(*command, **more), commands)
 
     def start(self, *arguments: str | Path, **more: str) -> "Running":
         """Start `mito` with these arguments in a process group of its own."""
@@ -225,6 +231,14 @@ class Platform:
                 self.running.close()
 
 
+def side_by_side(
+    run: Callable[[Sequence[str | Path]], Done], commands: Sequence[Sequence[str | Path]]
+) -> list[Done]:
+    """Run commands on as many cores as there are, and return how they ended in their order."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
+        return list(threads.map(run, commands))
+
+
 def command_of(pid: int) -> str:
     """The command line of a process; empty when it has ended."""
     try:
@@ -286,12 +300,27 @@ def admin(platform: Platform) -> Iterator[SyncMitoClient]:
         yield client
 
 
+class Person(NamedTuple):
+    """A user of one test alone, logged in; no worker serves their group, so their tasks wait."""
+
+    name: str
+    client: SyncMitoClient
+    shell: Callable[..., Done]
+
+
 @pytest.fixture
-def group(admin: SyncMitoClient) -> str:
-    """An empty group of this test alone, which no worker serves."""
-    name = f"group-{secrets.token_hex(4)}"
-    admin.create_group(name)
-    return name
+def person(platform: Platform, admin: SyncMitoClient, tmp_path: Path) -> Iterator[Person]:
+    name, password = f"person-{secrets.token_hex(4)}", secrets.token_hex(16)
+    admin.create_user(CreateUserArgs(username=name, password=password))
+    path = tmp_path / "credentials"
+    config = ClientConfig(coordinator_addr=platform.notice["http"], credential_path=path)
+
+    def shell(*arguments: str | Path, **more: Any) -> Done:
+        return platform.client("--credential-path", path, *arguments, **more)
+
+    with contextlib.closing(SyncMitoClient(config)) as client:
+        client.login(name, password)
+        yield Person(name, client, shell)
 
 
 @pytest.fixture(scope="session")

@@ -92,8 +92,10 @@ def test_a_port_in_use_is_named(site: Site) -> None:
 def test_a_missing_key_pair_is_named_with_the_way_to_make_one(site: Site, tmp_path: Path) -> None:
     private = tmp_path / "none.pem"
     config = site.write_config("keys.toml", access_token_private_path=str(private))
-    refused(site.run("coordinator", "--config", config), 1, str(private), "openssl")
-    refused(site.run("nats-config", "--config", config), 1, str(private), "openssl")
+    for done in site.run_all(
+        [["coordinator", "--config", config], ["nats-config", "--config", config]]
+    ):
+        refused(done, 1, str(private), "openssl")
 
 
 @pytest.mark.parametrize(
@@ -108,13 +110,11 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, command: l
     near = {"client": "user", "worker": "slots"}.get(command[0], "bind")
     unknown.write_text(f"# one line\n[{section}]\n{key} = 1\n")
 
-    def run(path: Path) -> Done:
-        return home.run(command[0], "--config", path, *command[1:])
-
-    refused(run(missing), 1, str(missing))
-    refused(run(tmp_path), 1, str(tmp_path))
-    refused(run(broken), 1, str(broken))
-    refused(run(unknown), 1, f"{unknown}:3", key, near)
+    paths = [missing, tmp_path, broken, unknown]
+    done = home.run_all([[command[0], "--config", path, *command[1:]] for path in paths])
+    for one, path in zip(done, paths, strict=True):
+        refused(one, 1, str(path))
+    refused(done[-1], 1, f"{unknown}:3", key, near)
 
 
 def test_a_value_that_cannot_be_is_named_with_its_source(tmp_path: Path) -> None:
@@ -131,10 +131,13 @@ def test_without_a_coordinator_client_and_worker_say_where_they_looked(
     home = Home(tmp_path / "user")
     address = f"{scheme}://127.0.0.1:{closed_port}"
     who = {"MITO_USER": "somebody", "MITO_PASSWORD": "whatever"}
-    refused(home.run("client", "-c", address, "get", "tasks", more=who), 6, address)
-    refused(home.run("client", "-c", address, "auth", "somebody", "word"), 6, address)
-    worker = home.run("worker", "--coordinator", address, "--work-dir", tmp_path / "w", more=who)
-    refused(worker, 6, address)
+    commands = [
+        ["client", "-c", address, "get", "tasks"],
+        ["client", "-c", address, "auth", "somebody", "word"],
+        ["worker", "--coordinator", address, "--work-dir", tmp_path / "w"],
+    ]
+    for done in home.run_all(commands, more=who):
+        refused(done, 6, address)
 
 
 def test_a_nats_server_without_a_coordinator_is_no_platform(site: Site) -> None:

