@@ -1,21 +1,25 @@
 """The coordinator process: checks what it stands on, takes office, serves, and leaves in order."""
 
 import asyncio
+import ipaddress
 import logging
 import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Sequence
+from contextlib import AsyncExitStack, closing
 
 from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.config.section import without_password
 from mitosis.contract.wire import MAX_REQUEST_BYTES
 from mitosis.errors import Fenced, Misconfigured, StoreUnavailable
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
 from mitosis.nats.discovery import Discovery
+from mitosis.nats.durability import syncs_always
 from mitosis.nats.store_client import open_store_client
 from mitosis.runtime import RandomIds, SystemClock
 from mitosis.services.auth.passwords import Passwords
@@ -61,47 +65,62 @@ class Coordinator:
         """
         config = self._config
         keys = load_keys(config.access_token_private_path, config.access_token_public_path)
-        listener = listen(config.bind)
         ca = str(config.nats_ca) if config.nats_ca else None
         self._tls = tls_context(ca, [config.nats_url])
         login = ServiceLogin(config.nats_user, config.nats_password)
-        system = ServiceLogin(config.nats_system_user, config.nats_system_password)
-        objects = self._objects
-        passwords = Passwords()
-        try:
-            self._stop_on_signals()
-            async with await Connection.open(
-                [config.nats_url], login, name=NAME, tls_ca=ca
-            ) as connection:
-                await refuse_open_server(config.nats_url, tls=self._tls)
-                store_client = await open_store_client(
-                    [config.nats_url], login, name=f"{NAME}-store", tls=self._tls
+        system_login = ServiceLogin(config.nats_system_user, config.nats_system_password)
+        self._stop_on_signals()
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(closing(listen(config.bind)))
+            passwords = stack.enter_context(closing(Passwords()))
+            connection = await stack.enter_async_context(
+                await Connection.open([config.nats_url], login, name=NAME, tls_ca=ca)
+            )
+            await refuse_open_server(config.nats_url, tls=self._tls)
+            system = await stack.enter_async_context(
+                await Connection.open(
+                    [config.nats_url], system_login, name=f"{NAME}-system", tls_ca=ca
                 )
-                try:
-                    check_payload(store_client.max_payload)
-                    await ensure_stream(store_client, StreamDefinition(replicas=config.replicas))
-                    await objects.check()
-                    parts = Parts(
-                        config=config,
-                        connection=connection,
-                        store_client=store_client,
-                        objects=objects,
-                        passwords=passwords,
-                        keys=keys,
-                        clock=SystemClock(),
-                        ids=RandomIds(),
-                        archived=self._archived,
-                        name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
+            )
+            store_client = await open_store_client(
+                [config.nats_url], login, name=f"{NAME}-store", tls=self._tls
+            )
+            stack.push_async_callback(store_client.close)
+            check_payload(store_client.max_payload)
+            await ensure_stream(store_client, StreamDefinition(replicas=config.replicas))
+            await self._objects.check()
+            await self._warn(system)
+            parts = Parts(
+                config=config,
+                connection=connection,
+                store_client=store_client,
+                objects=self._objects,
+                passwords=passwords,
+                keys=keys,
+                clock=SystemClock(),
+                ids=RandomIds(),
+                archived=self._archived,
+                name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
+            )
+            await self._serve(parts, system, listener)
+
+    async def _warn(self, system: Connection) -> None:
+        """Say what works here and will not do what its owner may expect."""
+        config = self._config
+        if not await syncs_always(system):
+            log.warning(
+                "the NATS server acknowledges before it has synced: a power cut may lose "
+                "acknowledged commits. Set `sync_interval: always` in its jetstream block, as "
+                "`mito nats-config` does"
+            )
+        if not is_loopback(config.bind.rpartition(":")[0]):
+            for key in ("nats_public_url", "s3_public_url"):
+                if getattr(config, key) is None:
+                    log.warning(
+                        "%s is not set: clients and workers on other machines are told %s",
+                        key,
+                        without_password(getattr(config, key.replace("_public", ""))),
                     )
-                    async with await Connection.open(
-                        [config.nats_url], system, name=f"{NAME}-system", tls_ca=ca
-                    ) as system_connection:
-                        await self._serve(parts, system_connection, listener)
-                finally:
-                    await store_client.close()
-        finally:
-            listener.close()
-            passwords.close()
 
     def _stop_on_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -211,3 +230,11 @@ def check_payload(max_payload: int) -> None:
             max_payload=max_payload,
             needed=needed,
         )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
