@@ -84,13 +84,14 @@ def demo(
 
 def _announce(notice: "ReadyNotice") -> None:
     client = f"mito client -c {shlex.quote(notice.http)}"
-    password = f'"$(cat {shlex.quote(notice.admin_password_file)})"'
+    # In the environment, not as an argument, which everybody on the machine could read.
+    password = f'MITO_PASSWORD="$(cat {shlex.quote(notice.admin_password_file)})"'
     show(
         notice,
         lambda: [
             f"The platform is running; its data is in {notice.data}. Ctrl-C stops it.",
             "Log in from another terminal:",
-            f"  {client} auth {notice.admin_user} {password}",
+            f"  {password} {client} auth {notice.admin_user}",
             "Then, for example:",
             f"  {client} submit -- echo hello",
         ],
