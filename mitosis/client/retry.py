@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
-TRY_SECONDS = 10.0
+TRY_SECONDS = 4.0
 
 
 async def persist(

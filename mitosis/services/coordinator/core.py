@@ -240,7 +240,7 @@ class Answered:
 
     def __init__(self, size: int = REMEMBERED_COMMANDS) -> None:
         self._size = size
-        self._replies: OrderedDict[tuple[str, str], bytes | None] = OrderedDict()
+        self._replies: OrderedDict[tuple[str, str, str], bytes | None] = OrderedDict()
 
     def begin(self, caller: Caller) -> tuple[bool, bytes | None]:
         """Note a command.
@@ -250,7 +250,7 @@ class Answered:
         """
         if not caller.request_id:
             return False, None
-        key = (caller.owner, caller.request_id)
+        key = (caller.owner, caller.verb, caller.request_id)
         if key in self._replies:
             return True, self._replies[key]
         self._replies[key] = None
@@ -260,10 +260,10 @@ class Answered:
 
     def keep(self, caller: Caller, reply: bytes) -> None:
         """Keep the reply of a command that is stored."""
-        key = (caller.owner, caller.request_id)
+        key = (caller.owner, caller.verb, caller.request_id)
         if key in self._replies:
             self._replies[key] = reply
 
     def drop(self, caller: Caller) -> None:
         """Forget a command that had no effect, so that it may be tried again."""
-        self._replies.pop((caller.owner, caller.request_id), None)
+        self._replies.pop((caller.owner, caller.verb, caller.request_id), None)
