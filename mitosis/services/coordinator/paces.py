@@ -23,7 +23,7 @@ class Paces:
             self._means[worker] = mean + WEIGHT * (seconds - mean)
 
     def was_slow(self, worker: str) -> None:
-        """A task that was sent ahead came back: its slot did not become free in time."""
+        """A slot was held for longer than the program ran, or something came back unstarted."""
         self._means[worker] = SLOW_SECONDS
 
     def forget(self, worker: str) -> None:

@@ -279,3 +279,16 @@ async def test_only_what_could_run_counts_as_lost_with_its_worker(coordinator):
     await coordinator.register(machine="m", folder="/w")
     losses = [coordinator.world.tasks[task].losses for task in tasks[1:]]
     assert losses == [1, 0, 0]
+
+
+async def test_a_worker_that_uploads_outputs_gets_nothing_ahead(coordinator):
+    worker = await coordinator.register(slots=1)
+    tasks = [await coordinator.submit() for _ in range(9)]
+    first = coordinator.ended(tasks[0], wall=0.005)
+    first.committed = False
+    await coordinator.report(worker, first)
+    await coordinator.report(worker, work.TaskReport(tasks[0], "alice", 1, committed=True))
+    assert len(coordinator.pushed()) <= 6
+    held = len(coordinator.pushed())
+    await coordinator.report(worker, coordinator.ended(tasks[1], wall=0.005))
+    assert len(coordinator.pushed()) == held

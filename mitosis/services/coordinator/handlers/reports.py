@@ -161,6 +161,8 @@ class ReportHandlers:
         for artifact in report.artifacts:
             self._store(unit, tail, name, report, artifact, sizes[artifact.object_name])
         if report.committed:
+            if report.exit is None:  # it had outputs, and kept its slot while they were uploaded
+                core.dispatcher.paces.was_slow(name)
             unit.run(tail, task.CommitTask(name, attempt))
         elif report.handed_back or report.fault:
             core.dispatcher.paces.was_slow(name)
