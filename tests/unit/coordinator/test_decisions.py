@@ -4,6 +4,7 @@ from mitosis.contract import commands, work
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
 from mitosis.errors import StoreUnavailable
+from mitosis.services.coordinator.storage import NamedObjects
 
 
 async def test_a_submit_to_an_idle_worker_is_one_commit_and_pushed_only_when_stored(coordinator):
@@ -292,3 +293,27 @@ async def test_a_worker_that_uploads_outputs_gets_nothing_ahead(coordinator):
     held = len(coordinator.pushed())
     await coordinator.report(worker, coordinator.ended(tasks[1], wall=0.005))
     assert len(coordinator.pushed()) == held
+
+
+async def test_the_sweeper_keeps_what_an_event_names_or_an_upload_was_promised(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    names = []
+    for _ in range(2):
+        wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 10)
+        reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+        coordinator.store.let_through()
+        names.append(coordinator.answer(reply, work.UploadGranted).result.object_name)
+    coordinator.objects.sizes[names[0]] = 10
+    stored = work.StoredArtifact(ArtifactKind.RESULT, names[0], 10, "0" * 64)
+    await coordinator.report(worker, work.TaskReport(task, "alice", 1, artifacts=[stored]))
+    await coordinator.report(worker, coordinator.ended(task))
+    assert task not in coordinator.world.tasks
+    strange = "00000000-0000-4000-8000-000000000000/1/u/result.tar.gz"
+    late = f"{task}/1/late/result.tar.gz"
+    kept = await NamedObjects(coordinator.core)([*names, strange, late])
+    assert set(kept) == set(names)
+    coordinator.clock.seconds += 3_601
+    kept = await NamedObjects(coordinator.core)([*names, strange, late])
+    assert set(kept) == {names[0]}
+    assert task not in coordinator.world.tasks
