@@ -6,6 +6,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Protocol
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Clock(Protocol):
     """Time as services see it."""
@@ -15,7 +17,7 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds that never jump, for durations."""
+        """Return seconds that never jump and count suspension, for durations."""
         ...
 
 
@@ -39,8 +41,8 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds that never jump."""
-        return time.monotonic()
+        """Return seconds that never jump and, on Linux, count suspension."""
+        return time.clock_gettime(_CLOCK)
 
 
 class RandomIds:

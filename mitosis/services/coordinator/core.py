@@ -18,6 +18,7 @@ from mitosis.runtime import Clock, Ids
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.uploads import Uploads
 from mitosis.services.coordinator.world import Head, World
 
@@ -44,6 +45,7 @@ class Core(msgspec.Struct):
     journal: Journal
     dispatcher: Dispatcher
     leases: Leases
+    standing: Standing
     uploads: Uploads
     clock: Clock
     ids: Ids
@@ -206,9 +208,18 @@ Guarded = Callable[[Caller, Any], Any]
 
 
 def guarded(core: Core, handler: Handler) -> Guarded:
-    """Wrap a handler: a repeated command gets its first reply, refusals wait for the disk."""
+    """Wrap a handler with what holds for all of them.
+
+    Nothing is answered in doubt about the own standing, a repeated command gets its first reply,
+    and refusals wait for the disk.
+    """
 
     def handle(caller: Caller, body: Any) -> Awaitable[None] | None:
+        try:
+            core.standing.check()
+        except MitosisError as error:
+            core.publish(caller.reply, wire.error_reply(error))
+            return None
         seen, reply = core.answered.begin(caller)
         if seen:
             if reply is not None:

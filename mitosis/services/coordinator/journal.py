@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mitosis.contract import subjects
 from mitosis.domain.event import Command, Event
-from mitosis.errors import MitosisError
+from mitosis.errors import MitosisError, OutcomeUnknown, VersionConflict
 from mitosis.events.catalogue import encode_event
 from mitosis.events.envelope import Commit, digest, encode_commit
 from mitosis.events.writer import Append, PipelinedWriter
@@ -192,8 +192,10 @@ class Journal:
         await settled
 
     def fail(self, error: MitosisError) -> None:
-        """End the term: nothing more is stored, and everybody who waits is told."""
+        """End the term: nothing more is stored, and everybody who waits is told to ask again."""
         if self._failure is None:
+            if isinstance(error, VersionConflict):
+                error = OutcomeUnknown("another coordinator has taken over: send it again")
             self._failure = error
             self._backlog.clear()
             units, self._units = self._units, deque()

@@ -17,7 +17,8 @@ from mitosis.artifacts.s3 import S3Store
 from mitosis.artifacts.sweeper import sweep_for_ever
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.contract import commands, subjects, wire, work
-from mitosis.errors import MitosisError, StoreUnavailable
+from mitosis.errors import Fenced, MitosisError, StoreUnavailable
+from mitosis.events.messages import stream_state
 from mitosis.events.reader import EventReader
 from mitosis.events.writer import PipelinedWriter
 from mitosis.nats.connection import Connection
@@ -36,6 +37,7 @@ from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedObjects
 from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.uploads import Uploads
@@ -72,6 +74,7 @@ class Term:
         self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
         self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
         self._loops: list[asyncio.Task[None]] = []
+        parts.connection.add_listener(on_disconnect=core.standing.doubt)
         self.ended: asyncio.Future[MitosisError] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -103,6 +106,7 @@ class Term:
                 journal=Journal(world, writer, parts.clock, parts.ids, closed),
                 dispatcher=Dispatcher(world, push),
                 leases=Leases(parts.clock),
+                standing=Standing(parts.clock),
                 uploads=Uploads(parts.clock),
                 clock=parts.clock,
                 ids=parts.ids,
@@ -165,6 +169,7 @@ class Term:
         await self._commands.start()
         await self._reports.start()
         self._loops = [
+            asyncio.create_task(self._stand(), name="standing"),
             asyncio.create_task(self._watch_leases(), name="leases"),
             asyncio.create_task(self._sweep(), name="sweeper"),
         ]
@@ -184,6 +189,27 @@ class Term:
         seconds = lifetime_seconds or default.total_seconds()
         now = self._parts.clock.now().timestamp()
         return self._parts.keys.issue("worker", name, issued_at=now, exp=now + seconds)
+
+    async def _stand(self) -> None:
+        """Confirm the own standing again and again; after a doubt the stream is asked."""
+        core = self.core
+        while not self.ended.done():
+            if not core.standing.is_sure:
+                await self._look_who_leads()
+            core.standing.confirm()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_who_leads(self) -> None:
+        while not self.ended.done():
+            try:
+                state = await stream_state(self._parts.store_client, subjects.EVENTS_STREAM)
+            except StoreUnavailable as error:
+                log.info("the store does not tell who leads: %s", error)
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
+            if state.last_seq > self.core.journal.position:
+                self.end(Fenced("another coordinator has taken over while this one was away"))
+            return
 
     async def _watch_leases(self) -> None:
         core = self.core
@@ -225,6 +251,7 @@ class Term:
 
     async def close(self) -> None:
         """Stop answering, store what is decided, and leave office."""
+        self._parts.connection.remove_listener(self.core.standing.doubt)
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)

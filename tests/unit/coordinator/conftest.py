@@ -25,6 +25,7 @@ from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.history import take_in
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.uploads import Uploads
 from mitosis.services.coordinator.world import World
 
@@ -122,6 +123,7 @@ class Coordinator:
     def __init__(self) -> None:
         self.clock, self.ids, self.store, self.objects = Clock(), Ids(), Store(), Objects()
         self.world = World()
+        self.alive = True  # the loop that looks at the clock runs
         self.sent: list[tuple[str, bytes]] = []
         self.start()
 
@@ -133,6 +135,7 @@ class Coordinator:
             journal=Journal(self.world, self.store, self.clock, self.ids),  # type: ignore[arg-type]
             dispatcher=Dispatcher(self.world, push),
             leases=Leases(self.clock),
+            standing=Standing(self.clock),
             uploads=Uploads(self.clock),
             clock=self.clock,
             ids=self.ids,
@@ -185,6 +188,8 @@ class Coordinator:
     ) -> str:
         """Send a request; return the subject of its reply."""
         reply = f"reply.{next(_replies)}"
+        if self.alive:
+            self.core.standing.confirm()
         outcome = guarded(self.core, handler)(Caller(owner, "", request_id, reply), body)
         if outcome is not None:
             await outcome

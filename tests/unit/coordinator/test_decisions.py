@@ -3,7 +3,7 @@
 from mitosis.contract import commands, work
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
-from mitosis.errors import StoreUnavailable
+from mitosis.errors import Fenced, StoreUnavailable
 from mitosis.services.coordinator.storage import NamedObjects
 
 
@@ -317,3 +317,28 @@ async def test_the_sweeper_keeps_what_an_event_names_or_an_upload_was_promised(c
     kept = await NamedObjects(coordinator.core)([*names, strange, late])
     assert set(kept) == {names[0]}
     assert task not in coordinator.world.tasks
+
+
+async def test_a_coordinator_that_was_frozen_answers_nothing_before_it_knows_that_it_still_leads(
+    coordinator,
+):
+    worker = await coordinator.register()
+    stranger = work.Held("0-0", "alice", 1)
+    coordinator.alive = False
+    coordinator.clock.seconds += 1.9
+    reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew([stranger]))
+    assert coordinator.answer(reply, work.Renewed).result.foreign == [stranger]
+    coordinator.clock.seconds += 0.2
+    for _ in range(2):
+        reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew([stranger]))
+        assert coordinator.answer(reply, work.Renewed).error.code == "unavailable"
+    coordinator.core.standing.confirm()
+    reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew())
+    assert coordinator.answer(reply, work.Renewed).error is None
+
+
+async def test_who_waits_at_a_coordinator_that_is_fenced_is_told_to_ask_again(coordinator):
+    body = commands.SubmitTask(("true",), "k")
+    reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
+    coordinator.core.journal.fail(Fenced("position 7 is taken"))
+    assert coordinator.answer(reply).error.code == "unavailable.outcome_unknown"
