@@ -60,6 +60,7 @@ class Link(PromptClient):
     """nats-py's client; its publish never waits, its flush confirms, its TLS is not dropped."""
 
     tls_wanted = False
+    is_broken = False
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self.tls_wanted and not info.get("tls_required"):
@@ -90,6 +91,15 @@ class Link(PromptClient):
                 await written
         await super().flush(timeout)  # type: ignore[arg-type]
 
+    async def _process_op_err(self, e: Exception) -> None:
+        """Let the end of a broken link be told, whatever still waited to be sent on it.
+
+        nats-py would try to write it once more, fail, and never call `closed_cb`.
+        """
+        self._pending, self._pending_data_size = [], 0
+        self.is_broken = True
+        await super()._process_op_err(e)
+
     async def abandon(self) -> None:
         """Close a link that never came to stand, at whatever point it failed."""
         if self._flush_queue is not None:  # unset when not even the address could be read
@@ -110,7 +120,7 @@ class Link(PromptClient):
             Unavailable: The link is down, or the server does not read.
             TooLarge: More than the server takes in one message.
         """
-        if not self.is_connected or self._flush_queue is None:
+        if not self.is_connected or self.is_broken or self._flush_queue is None:
             raise Unavailable("the connection to the NATS server is down: send it again")
         if len(data) > self._max_payload:
             raise TooLarge(

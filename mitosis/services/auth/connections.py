@@ -125,6 +125,27 @@ class Connections:
         """Close all connections of a worker, as `kick_user`."""
         return await self._kick(worker_label(uuid))
 
+    async def kick_others(self, name: str, instance: str) -> int:
+        """Close connections of other processes of the same service (names `<name>... <instance>`).
+
+        A frozen process keeps its subscriptions until the server misses its pings. Until then every
+        second login would be given to it, and wait in vain.
+
+        Returns:
+            How many were closed.
+
+        Raises:
+            Unavailable: No server answers.
+        """
+        others = [
+            found
+            for found in await self.live()
+            if found.name.startswith(name) and not found.name.endswith(f" {instance}")
+        ]
+        for found in others:
+            self._close(found)
+        return len(others)
+
     async def _kick(self, label: str) -> int:
         """Close what stood, or was being let in, before the first look; by the servers' clocks."""
         closed: set[tuple[str, int]] = set()
@@ -135,13 +156,16 @@ class Connections:
             for now, found in await self._look(label):
                 before = first_look.setdefault(found.server, now)
                 if found.start <= before:
-                    self._system.publish(
-                        f"$SYS.REQ.SERVER.{found.server}.KICK",
-                        msgspec.json.encode({"cid": found.cid}),
-                        self._system.inbox + "kick",  # the server ignores it without one
-                    )
+                    self._close(found)
                     closed.add((found.server, found.cid))
         return len(closed)
+
+    def _close(self, found: LiveConnection) -> None:
+        self._system.publish(
+            f"$SYS.REQ.SERVER.{found.server}.KICK",
+            msgspec.json.encode({"cid": found.cid}),
+            self._system.inbox + "kick",  # the server ignores it without one
+        )
 
     async def _look(self, label: str) -> list[tuple[datetime, LiveConnection]]:
         found: list[tuple[datetime, LiveConnection]] = []

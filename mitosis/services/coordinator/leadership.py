@@ -12,7 +12,7 @@ import secrets
 
 from mitosis._version import __version__
 from mitosis.contract import login, subjects
-from mitosis.errors import MitosisError
+from mitosis.errors import NoCoordinator, Unavailable
 from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import call
 
@@ -23,7 +23,11 @@ SILENT_SECONDS = 4.0
 
 
 async def active_term(connection: Connection) -> int | None:
-    """Return the term of the coordinator that answers, or None."""
+    """Return the term of the coordinator that answers, or None when there is none.
+
+    Raises:
+        Unavailable: Nobody knows: no answer in time, or the own connection is down.
+    """
     try:
         reply = await call(
             connection,
@@ -33,21 +37,34 @@ async def active_term(connection: Connection) -> int | None:
             command_id=secrets.token_hex(8),
             timeout_seconds=ASK_SECONDS,
         )
-    except MitosisError:
+    except NoCoordinator:
         return None
     return reply.result.term if reply.result else None
 
 
 async def wait_for_office(connection: Connection) -> None:
-    """Return when no other coordinator is alive: at once, or after it was silent long enough."""
-    term = await active_term(connection)
-    if term is None:
-        return
-    log.info("another coordinator holds term %d: waiting as standby", term)
+    """Return when no other coordinator is alive.
+
+    At once when NATS says that nobody listens; else after nobody has answered for long enough.
+    """
     clock = asyncio.get_running_loop().time
-    heard_at = clock()
-    while clock() - heard_at < SILENT_SECONDS:
+    heard_at, told = clock(), False
+    while True:
+        try:
+            term = await active_term(connection)
+        except Unavailable as error:
+            if clock() - heard_at >= SILENT_SECONDS and connection.is_connected:
+                break
+            log.info("who leads is not known: %s", error)
+        else:
+            if term is None and not told:
+                return
+            if term is not None:
+                heard_at = clock()
+                if not told:
+                    log.info("another coordinator holds term %d: waiting as standby", term)
+                    told = True
+            elif clock() - heard_at >= SILENT_SECONDS:
+                break
         await asyncio.sleep(ASK_SECONDS)
-        if await active_term(connection) is not None:
-            heard_at = clock()
     log.info("no coordinator has answered for %g s: taking over", SILENT_SECONDS)

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import logging
+import secrets
 import signal
 import socket
 import ssl
@@ -14,7 +15,7 @@ from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.section import without_password
 from mitosis.contract.wire import MAX_REQUEST_BYTES
-from mitosis.errors import Fenced, Misconfigured, StoreUnavailable
+from mitosis.errors import Fenced, Misconfigured, Unavailable
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
@@ -55,6 +56,7 @@ class Coordinator:
         self._children = children
         self._term: Term | None = None
         self._stopping = asyncio.Event()
+        self._instance = secrets.token_hex(4)  # tells this process's connections from another's
         self._tls: ssl.SSLContext | None = None
 
     async def run(self) -> None:
@@ -74,7 +76,9 @@ class Coordinator:
             listener = stack.enter_context(closing(listen(config.bind)))
             passwords = stack.enter_context(closing(Passwords()))
             connection = await stack.enter_async_context(
-                await Connection.open([config.nats_url], login, name=NAME, tls_ca=ca)
+                await Connection.open(
+                    [config.nats_url], login, name=f"{NAME} {self._instance}", tls_ca=ca
+                )
             )
             await refuse_open_server(config.nats_url, tls=self._tls)
             system = await stack.enter_async_context(
@@ -83,7 +87,7 @@ class Coordinator:
                 )
             )
             store_client = await open_store_client(
-                [config.nats_url], login, name=f"{NAME}-store", tls=self._tls
+                [config.nats_url], login, name=f"{NAME}-store {self._instance}", tls=self._tls
             )
             stack.push_async_callback(store_client.close)
             check_payload(store_client.max_payload)
@@ -158,14 +162,21 @@ class Coordinator:
             await serving
 
     async def _one_term(self, parts: Parts, system: Connection) -> None:
+        """Wait for office, hold it, lose it; what is away for a while does not end the process."""
         if not await self._unless_stopped(wait_for_office(parts.connection)):
             return
         try:
             term = await Term.open(parts)
-        except (Fenced, StoreUnavailable) as error:
-            log.warning("no term could be opened: %s", error)
+            try:
+                await self._hold(term, parts, system)
+            finally:
+                self._term = None
+                await term.close()
+        except (Fenced, Unavailable) as error:
+            log.warning("no term could be held: %s", error)
             await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
-            return
+
+    async def _hold(self, term: Term, parts: Parts, system: Connection) -> None:
         number = term.core.world.platform.term
         authentication = Authentication(
             CoordinatorAccounts(term.core),
@@ -185,15 +196,16 @@ class Coordinator:
 
         core.rights_changed = lambda user: core.in_background(let_in_anew(user))
         try:
+            closed = await connections.kick_others(NAME, self._instance)
+            if closed:
+                log.info("%d connections of other coordinators closed", closed)
             await term.serve()
             await authentication.start()
             self._term = term
             log.info("term %d: serving", number)
             await self._until_ended(term)
         finally:
-            self._term = None
             await authentication.stop()
-            await term.close()
 
     async def _until_ended(self, term: Term) -> None:
         if await self._unless_stopped(asyncio.shield(term.ended)):

@@ -24,6 +24,7 @@ from mitosis.errors import (
     Unavailable,
 )
 from mitosis.nats.connection import Connection, Guest, Msg, ServiceLogin
+from mitosis.nats.link import dial
 from mitosis.nats.server_config import TlsFiles
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER
@@ -447,3 +448,27 @@ class Certificates:
         path = self._folder / f"{title}.pem"
         path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
         return str(path)
+
+
+async def test_the_end_of_a_link_is_told_although_something_still_waits_to_be_sent(own_server):
+    ended = asyncio.Event()
+
+    async def on_closed(_: object) -> None:
+        ended.set()
+
+    def send_more(_: Exception) -> None:
+        link.send("late", b"x" * 1_000)  # between the loss and its handling
+
+    link = await dial(
+        own_server.url,
+        SERVICE,
+        name="one",
+        tls=None,
+        timeout_seconds=5.0,
+        on_closed=on_closed,
+        on_error=send_more,
+    )
+    await kill(own_server)
+    await asyncio.wait_for(ended.wait(), 5)
+    with pytest.raises(Unavailable):
+        link.send("later", b"")
