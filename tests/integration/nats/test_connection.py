@@ -1,8 +1,11 @@
 """A connection that lasts: order, losses, returns, and what callers hear meanwhile."""
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import os
+import signal
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -456,8 +459,11 @@ async def test_the_end_of_a_link_is_told_although_something_still_waits_to_be_se
     async def on_closed(_: object) -> None:
         ended.set()
 
-    def send_more(_: Exception) -> None:
-        link.send("late", b"x" * 1_000)  # between the loss and its handling
+    async def send_on() -> None:
+        while not ended.is_set():
+            with contextlib.suppress(Unavailable):
+                link.send("late", b"x" * 1_000)
+            await asyncio.sleep(0)
 
     link = await dial(
         own_server.url,
@@ -466,9 +472,15 @@ async def test_the_end_of_a_link_is_told_although_something_still_waits_to_be_se
         tls=None,
         timeout_seconds=5.0,
         on_closed=on_closed,
-        on_error=send_more,
+        on_error=lambda _: None,
     )
+    # A server that dies with unread data resets the connection.
+    os.kill(own_server.process.pid, signal.SIGSTOP)
+    link.send("unread", b"x" * 10_000)
+    await asyncio.sleep(0)
+    sending = asyncio.create_task(send_on())
     await kill(own_server)
     await asyncio.wait_for(ended.wait(), 5)
+    await sending
     with pytest.raises(Unavailable):
         link.send("later", b"")
