@@ -418,7 +418,7 @@ class Connection:
         while not self._up.is_set():
             await self._tell(self._on_disconnect)
             await self._redial()
-            if self.failure is not None:
+            if self.failure is not None or self._closing:
                 return
             log.info("NATS connection %s stands again", self.name)
             await self._tell(self._on_reconnect)
@@ -427,6 +427,8 @@ class Connection:
         for attempt in itertools.count():
             longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(attempt, 10))
             await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311  # no secret
+            if self._closing:  # nats-py swallows a cancellation now and then
+                return
             try:
                 await self._adopt(await self._dial_any())
             except AuthenticationFailed as error:
