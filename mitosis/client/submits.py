@@ -9,7 +9,6 @@ from mitosis.config.client import SubmitTaskArgs
 from mitosis.contract.commands import SubmitTask
 from mitosis.contract.wire import MAX_REQUEST_BYTES
 from mitosis.domain.limits import (
-    MAX_BATCH,
     MAX_KEY_BYTES,
     MAX_PRIORITY,
     MAX_TIMEOUT_SECONDS,
@@ -23,6 +22,10 @@ from mitosis.domain.names import check_name
 
 # A part of the batch that leaves room for the envelope of the request.
 MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 4_096
+
+# The coordinator decides one request in one go: of a large campaign the first tasks run already
+# while the rest is being submitted.
+REQUEST_TASKS = 250
 
 
 def to_request(args: SubmitTaskArgs) -> SubmitTask:
@@ -58,7 +61,7 @@ def batches(tasks: Iterable[SubmitTask]) -> Iterable[list[SubmitTask]]:
     size = 0
     for task in tasks:
         length = len(encode(task)) + 1
-        if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_BYTES):
+        if batch and (len(batch) == REQUEST_TASKS or size + length > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(task)

@@ -3,10 +3,11 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from mitosis.client.submits import MAX_BATCH_BYTES, batches, to_request
+from mitosis.client.submits import MAX_BATCH_BYTES, REQUEST_TASKS, batches, to_request
 from mitosis.config.client import SubmitTaskArgs
 from mitosis.contract.commands import SubmitMany
 from mitosis.contract.wire import MAX_REQUEST_BYTES
+from mitosis.domain.limits import MAX_BATCH
 from mitosis.errors import InvalidInput, TooLarge
 
 
@@ -50,7 +51,8 @@ def test_requests_are_as_large_as_they_may_be_and_no_larger() -> None:
         assert len(msgspec.json.encode(SubmitMany(batch))) <= MAX_BATCH_BYTES < MAX_REQUEST_BYTES
 
 
-def test_at_most_a_thousand_tasks_are_in_one_request() -> None:
-    tasks = [to_request(SubmitTaskArgs(command=("x",))) for _ in range(2_001)]
-    assert [len(batch) for batch in batches(tasks)] == [1_000, 1_000, 1]
+def test_a_large_campaign_is_submitted_in_parts_so_that_the_first_tasks_run_early() -> None:
+    tasks = [to_request(SubmitTaskArgs(command=("x",))) for _ in range(501)]
+    assert [len(batch) for batch in batches(tasks)] == [250, 250, 1]
+    assert REQUEST_TASKS <= MAX_BATCH
     assert list(batches([])) == []
