@@ -342,3 +342,32 @@ async def test_who_waits_at_a_coordinator_that_is_fenced_is_told_to_ask_again(co
     reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
     coordinator.core.journal.fail(Fenced("position 7 is taken"))
     assert coordinator.answer(reply).error.code == "unavailable.outcome_unknown"
+
+
+async def test_a_worker_cannot_have_a_commit_stored_in_another_group(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    report = work.TaskReport(task, "root", 1, started=True)
+    assert await coordinator.report(worker, report) == [""]
+    assert coordinator.store.stored[-1][1] == f"mito.events.task.alice.{task}"
+
+
+async def test_a_worker_cannot_have_others_objects_or_its_own_stored_ones_deleted(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    foreign = "00000000-0000-4000-8000-000000000000/1/u/result.tar.gz"
+    own = f"{task}/1/u/result.tar.gz"
+    coordinator.objects.sizes = {foreign: 10, own: 10}
+
+    def stored(name: str) -> work.TaskReport:
+        artifact = work.StoredArtifact(ArtifactKind.RESULT, name, 10, "0" * 64)
+        return work.TaskReport(task, "alice", 1, artifacts=[artifact])
+
+    assert await coordinator.report(worker, stored(foreign)) == ["invalid"]
+    assert await coordinator.report(worker, stored(own)) == [""]
+    coordinator.objects.sizes[own] = 10**15  # far over the quota, were it judged again
+    assert await coordinator.report(worker, stored(own)) == [""]
+    for background in list(coordinator.core.background):
+        await background
+    assert coordinator.objects.deleted == []
+    assert coordinator.world.used_bytes["alice"] == 10

@@ -119,7 +119,9 @@ class ReportHandlers:
         sizes: dict[str, int | None] = {}
         for report in body.reports:
             for artifact in report.artifacts:
-                sizes[artifact.object_name] = await self._artifacts.size_of(artifact.object_name)
+                name = artifact.object_name
+                if belongs_to_attempt(name, report.task, report.attempt):
+                    sizes[name] = await self._artifacts.size_of(name)
         self._report(caller, body, sizes)
 
     def _report(self, caller: Caller, body: work.Reports, sizes: dict[str, int | None]) -> None:
@@ -135,8 +137,8 @@ class ReportHandlers:
         self, unit: Unit, name: str, report: work.TaskReport, sizes: dict[str, int | None]
     ) -> str:
         try:
-            self._live(name, report.task, report.attempt)
-            self._take_in(unit, name, report, sizes)
+            state = self._live(name, report.task, report.attempt)
+            self._take_in(unit, name, state.group, report, sizes)
         except Rejection as error:
             if not isinstance(error, StaleAttempt):
                 log.warning("report of %s on %s refused: %s", name, report.task, error)
@@ -144,10 +146,16 @@ class ReportHandlers:
         return ""
 
     def _take_in(
-        self, unit: Unit, name: str, report: work.TaskReport, sizes: dict[str, int | None]
+        self,
+        unit: Unit,
+        name: str,
+        group: str,
+        report: work.TaskReport,
+        sizes: dict[str, int | None],
     ) -> None:
         core = self._core
-        tail = subjects.task_tail(report.group, report.task)
+        # The group is what the task says, not the worker: it decides where the commit is stored.
+        tail = subjects.task_tail(group, report.task)
         steps, attempt = self._steps(report), report.attempt
         if report.started:
             unit.run(tail, task.ReportStart(name, attempt, steps if not report.exit else ()))
@@ -159,7 +167,7 @@ class ReportHandlers:
         for text in report.warnings:
             unit.run(tail, task.WarnTask(name, attempt, text))
         for artifact in report.artifacts:
-            self._store(unit, tail, name, report, artifact, sizes[artifact.object_name])
+            self._store(unit, tail, name, report, artifact, sizes.get(artifact.object_name))
         if report.committed:
             if report.exit is None:  # it had outputs, and kept its slot while they were uploaded
                 core.dispatcher.paces.was_slow(name)
@@ -178,13 +186,19 @@ class ReportHandlers:
         artifact: work.StoredArtifact,
         size: int | None,
     ) -> None:
-        """Name an uploaded object, if it is there and not larger than was granted."""
+        """Name an uploaded object, if it is there and not larger than was granted.
+
+        What is refused is removed, but only ever an object of this very attempt that no event
+        names: a worker must not be able to have others' objects deleted.
+        """
         core = self._core
-        grant = core.uploads.take(artifact.object_name)
         state = core.world.tasks[report.task]
+        if not belongs_to_attempt(artifact.object_name, report.task, report.attempt):
+            raise InvalidInput(f"object {artifact.object_name!r} is not of this attempt")
+        if any(known.object_name == artifact.object_name for known in state.artifacts):
+            return
+        grant = core.uploads.take(artifact.object_name)
         try:
-            if not belongs_to_attempt(artifact.object_name, report.task, report.attempt):
-                raise InvalidInput(f"object {artifact.object_name!r} is not of this attempt")
             if size is None:
                 raise InvalidInput("the uploaded object is not in the store")
             if grant is not None and size > grant.size_bytes:
