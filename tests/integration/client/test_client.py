@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from mitosis import MitoClient, SyncMitoClient
+from mitosis.client.submits import REQUEST_TASKS
 from mitosis.config.client import ClientConfig, CreateUserArgs, SubmitTaskArgs
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Outcome, TaskState
@@ -105,11 +106,11 @@ async def test_no_answer_at_all_means_that_the_outcome_is_unknown(
 async def test_many_submits_travel_in_few_requests_and_keep_their_order(
     platform: "SmallPlatform", config: ClientConfig
 ) -> None:
-    many = [SubmitTaskArgs(command=("echo", str(n))) for n in range(1_200)]
+    many = [SubmitTaskArgs(command=("echo", str(n))) for n in range(4 * REQUEST_TASKS + 1)]
     async with MitoClient(config) as client:
         submitted = await client.submit_many(many)
-    assert [s.number for s in submitted] == list(range(1, 1_201))
-    assert len(set(platform.commands["task.submit"])) == 2
+    assert [s.number for s in submitted] == list(range(1, len(many) + 1))
+    assert len(set(platform.commands["task.submit"])) == 5
 
 
 async def test_watching_shows_each_change_and_ends_with_the_last_task(
