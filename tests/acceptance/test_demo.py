@@ -1,5 +1,6 @@
 """`mito demo`: a real campaign whose every result is right, and nothing left behind."""
 
+import os
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,13 @@ ROW = re.compile(r"│\s*0\.\d+\s*│\s*\d+ ms\s*│.*")
 
 
 def _left_sockets() -> set[str]:
-    """Sockets that no server listens on any more, which seaweedfs puts into /tmp, always."""
+    """Our own sockets that no server listens on any more; seaweedfs puts them into /tmp, always."""
     left = set()
     for path in Path("/tmp").glob("seaweedfs-*.sock"):
         with socket.socket(socket.AF_UNIX) as caller:
             try:
+                if path.stat().st_uid != os.getuid():
+                    continue
                 caller.connect(str(path))
             except ConnectionRefusedError:
                 left.add(str(path))
