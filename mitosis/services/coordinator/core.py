@@ -204,6 +204,9 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
 
 
 Handler = Callable[[Caller, Any], Awaitable[None] | None]
+Verbs = list[tuple[str, type[msgspec.Struct], Handler]]
+"""What a class of handlers answers: `<noun>.<verb>`, the form of the body, and by what."""
+
 Guarded = Callable[[Caller, Any], Any]
 
 

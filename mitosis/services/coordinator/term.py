@@ -16,7 +16,7 @@ import msgspec
 from mitosis.artifacts.s3 import S3Store
 from mitosis.artifacts.sweeper import sweep_for_ever
 from mitosis.config.coordinator import CoordinatorConfig
-from mitosis.contract import commands, subjects, wire, work
+from mitosis.contract import subjects, wire, work
 from mitosis.errors import Fenced, MitosisError, StoreUnavailable
 from mitosis.events.messages import stream_state
 from mitosis.events.reader import EventReader
@@ -28,9 +28,10 @@ from mitosis.runtime import Clock, Ids
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
-from mitosis.services.coordinator.core import Answered, Core, Handler, guarded
+from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
 from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
@@ -147,25 +148,15 @@ class Term:
         core, parts = self.core, self._parts
         tasks = TaskHandlers(core)
         users = UserHandlers(core, parts.passwords)
+        groups = GroupHandlers(core)
         lease_seconds = parts.config.heartbeat_timeout.total_seconds()
         workers = WorkerHandlers(core, self._worker_token, lease_seconds)
         reports = ReportHandlers(core, parts.objects.artifacts)
-        table: list[tuple[Endpoints, str, type[msgspec.Struct], Handler]] = [
-            (self._commands, "task.submit", commands.SubmitTask, tasks.submit),
-            (self._commands, "task.submit_many", commands.SubmitMany, tasks.submit_many),
-            (self._commands, "task.cancel", commands.CancelTask, tasks.cancel),
-            (self._commands, "user.create", commands.CreateUser, users.create_user),
-            (self._commands, "group.create", commands.CreateGroup, users.create_group),
-            (self._commands, "session.revoke", commands.RevokeSession, users.revoke_session),
-            (self._commands, "worker.register", commands.RegisterWorker, workers.register),
-            (self._commands, "worker.drain", commands.DrainWorker, workers.drain),
-            (self._reports, "renew", work.Renew, reports.renew),
-            (self._reports, "report", work.Reports, reports.report),
-            (self._reports, "upload", work.UploadWanted, reports.upload),
-            (self._reports, "leave", work.Leave, reports.leave),
-        ]
-        for endpoints, verb, body, handler in table:
-            endpoints.add(verb, body, guarded(core, handler))
+        for handlers in (tasks, users, groups, workers):
+            for verb, body, handler in handlers.verbs():
+                self._commands.add(verb, body, guarded(core, handler))
+        for verb, body, handler in reports.verbs():
+            self._reports.add(verb, body, guarded(core, handler))
         await self._commands.start()
         await self._reports.start()
         self._loops = [

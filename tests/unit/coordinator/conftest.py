@@ -18,6 +18,7 @@ from mitosis.events.writer import Append
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
 from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
@@ -147,6 +148,7 @@ class Coordinator:
         self.tasks = TaskHandlers(self.core)
         self.reports = ReportHandlers(self.core, self.objects)
         self.users = UserHandlers(self.core, None)  # type: ignore[arg-type]
+        self.groups = GroupHandlers(self.core)
         self.workers = WorkerHandlers(self.core, lambda name, _: f"token of {name}", 600.0)
 
     async def _read(self, tail: str) -> Any:

@@ -136,8 +136,8 @@ async def test_serving_a_group_needs_write_in_it(coordinator):
 
 async def test_a_refusal_waits_until_what_it_stands_on_is_stored(coordinator):
     first = commands.CreateGroup("lab")
-    await coordinator.ask("alice", coordinator.users.create_group, first)
-    reply = await coordinator.ask("alice", coordinator.users.create_group, first)
+    await coordinator.ask("alice", coordinator.groups.create, first)
+    reply = await coordinator.ask("alice", coordinator.groups.create, first)
     assert coordinator.answer(reply) is None
     coordinator.store.let_through()
     assert coordinator.answer(reply).error.code == "conflict.exists"
@@ -145,9 +145,9 @@ async def test_a_refusal_waits_until_what_it_stands_on_is_stored(coordinator):
 
 async def test_a_repeated_command_gets_its_first_reply_and_has_no_second_effect(coordinator):
     body = commands.CreateGroup("lab")
-    first = await coordinator.ask("alice", coordinator.users.create_group, body, "id-1")
+    first = await coordinator.ask("alice", coordinator.groups.create, body, "id-1")
     coordinator.store.let_through()
-    again = await coordinator.ask("alice", coordinator.users.create_group, body, "id-1")
+    again = await coordinator.ask("alice", coordinator.groups.create, body, "id-1")
     coordinator.store.let_through()
     assert coordinator.answer(again, commands.Done) == coordinator.answer(first, commands.Done)
 

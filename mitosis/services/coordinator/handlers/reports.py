@@ -18,7 +18,7 @@ from mitosis.errors import (
     StaleAttempt,
 )
 from mitosis.nats.rpc import Caller
-from mitosis.services.coordinator.core import Core
+from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.uploads import GRANT_SECONDS, check_quota
@@ -50,6 +50,15 @@ class ReportHandlers:
     def __init__(self, core: Core, artifacts: Objects) -> None:
         self._core = core
         self._artifacts = artifacts
+
+    def verbs(self) -> Verbs:
+        """Return what is answered here."""
+        return [
+            ("renew", work.Renew, self.renew),
+            ("report", work.Reports, self.report),
+            ("upload", work.UploadWanted, self.upload),
+            ("leave", work.Leave, self.leave),
+        ]
 
     # --- renew, leave, upload -----------------------------------------------------------------
 

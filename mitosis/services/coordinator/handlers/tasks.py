@@ -13,7 +13,7 @@ from mitosis.domain.task import Task, TaskState
 from mitosis.domain.user import User
 from mitosis.errors import InvalidInput, MitosisError, TooLarge
 from mitosis.nats.rpc import Caller
-from mitosis.services.coordinator.core import Core
+from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
 
 
@@ -22,6 +22,14 @@ class TaskHandlers:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+
+    def verbs(self) -> Verbs:
+        """Return what is answered here."""
+        return [
+            ("task.submit", commands.SubmitTask, self.submit),
+            ("task.submit_many", commands.SubmitMany, self.submit_many),
+            ("task.cancel", commands.CancelTask, self.cancel),
+        ]
 
     def submit(self, caller: Caller, body: commands.SubmitTask) -> Coroutine[Any, Any, None] | None:
         """`task.submit`: needs Write in the group."""

@@ -1,12 +1,12 @@
-"""Commands about users and groups."""
+"""Commands about accounts and their sessions."""
 
 from mitosis.contract import commands, subjects
 from mitosis.domain import group, user
 from mitosis.domain.access import need_admin
-from mitosis.errors import AlreadyExists, LimitReached
+from mitosis.errors import AlreadyExists
 from mitosis.nats.rpc import Caller
 from mitosis.services.auth.passwords import Passwords
-from mitosis.services.coordinator.core import Core
+from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
 
 
@@ -26,11 +26,18 @@ def add_user(core: Core, unit: Unit, name: str, password_hash: str, *, admin: bo
 
 
 class UserHandlers:
-    """Handlers of `user.*` and `group.*`."""
+    """Handlers of `user.*` and `session.*`."""
 
     def __init__(self, core: Core, passwords: Passwords) -> None:
         self._core = core
         self._passwords = passwords
+
+    def verbs(self) -> Verbs:
+        """Return what is answered here."""
+        return [
+            ("user.create", commands.CreateUser, self.create_user),
+            ("session.revoke", commands.RevokeSession, self.revoke_session),
+        ]
 
     async def create_user(self, caller: Caller, body: commands.CreateUser) -> None:
         """`user.create`: needs a platform administrator."""
@@ -39,27 +46,6 @@ class UserHandlers:
         unit = self._core.begin(f"user:{caller.owner}", caller)
         add_user(self._core, unit, body.username, password_hash, admin=body.admin)
         self._core.answer(unit, caller, commands.Done())
-
-    def create_group(self, caller: Caller, body: commands.CreateGroup) -> None:
-        """`group.create`: any active user below the group quota."""
-        core = self._core
-        creator = core.user(caller.owner)
-        if body.name in core.world.users and body.name not in core.world.groups:
-            raise AlreadyExists(f"{body.name!r} is the name of a user already: choose another")
-        events = group.decide(
-            core.world.groups.get(body.name), group.CreateGroup(body.name, creator.name)
-        )
-        owned = core.world.owned_groups.get(creator.name, 0)
-        if owned >= creator.group_quota:
-            raise LimitReached(
-                f"{creator.name!r} has {owned} groups, the quota is {creator.group_quota}: ask a "
-                "platform administrator for more",
-                used=owned,
-                limit=creator.group_quota,
-            )
-        unit = core.begin(f"user:{creator.name}", caller)
-        unit.add(subjects.group_tail(body.name), events)
-        core.answer(unit, caller, commands.Done(), then_rights_of=creator.name)
 
     def revoke_session(self, caller: Caller, body: commands.RevokeSession) -> None:
         """`session.revoke`: one of one's own sessions, or all."""

@@ -9,7 +9,7 @@ from mitosis.domain.names import check_uuid
 from mitosis.domain.roles import Role
 from mitosis.errors import NotAllowed
 from mitosis.nats.rpc import Caller
-from mitosis.services.coordinator.core import Core
+from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.journal import Unit
 
@@ -23,6 +23,13 @@ class WorkerHandlers:
         self._core = core
         self._issue_token = issue_token
         self._lease_seconds = lease_seconds
+
+    def verbs(self) -> Verbs:
+        """Return what is answered here."""
+        return [
+            ("worker.register", commands.RegisterWorker, self.register),
+            ("worker.drain", commands.DrainWorker, self.drain),
+        ]
 
     def register(self, caller: Caller, body: commands.RegisterWorker) -> None:
         """`worker.register`: the user needs Write in every group that the worker will serve."""

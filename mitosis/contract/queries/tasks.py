@@ -1,37 +1,12 @@
-"""Reads of a user: `mito.query.<user>.<noun>.<verb>`, and their results.
-
-| noun.verb | body | result |
-|---|---|---|
-| user.whoami | Nothing | WhoAmI |
-| task.get | GetTask | TaskView |
-| task.list | ListTasks | TaskPage |
-| artifact.get | GetArtifact | ArtifactLink |
-| worker.get | GetWorker | WorkerView |
-| worker.list | ListWorkers | WorkerPage |
-| group.get | GetGroup | GroupView |
-| group.list | Nothing | GroupList |
-
-A task can be named by its UUID, by a unique prefix of at least 6 characters, by `last` (the
-newest of the user's own), or as `GROUP#12`.
-"""
+"""Reads of tasks and of their outputs."""
 
 from datetime import datetime
 
 import msgspec
 
+from mitosis.contract.queries.pages import DEFAULT_PAGE
 from mitosis.domain.execution import Step
-from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
-
-DEFAULT_PAGE = 50
-
-
-class WhoAmI(msgspec.Struct):
-    """The account behind the session."""
-
-    username: str
-    admin: bool
-    groups: dict[str, Role]
 
 
 class GetTask(msgspec.Struct):
@@ -127,72 +102,3 @@ class ArtifactLink(msgspec.Struct):
 
     def __repr__(self) -> str:
         return f"ArtifactLink(task={self.task!r}, kind={self.kind.value!r})"
-
-
-class GetWorker(msgspec.Struct):
-    """`worker`: UUID or a unique prefix of at least 6 characters."""
-
-    worker: str
-
-
-class WorkerView(msgspec.Struct):
-    """One worker as it is now."""
-
-    uuid: str
-    owner: str
-    state: str
-    roles: dict[str, Role]
-    tags: tuple[str, ...]
-    labels: tuple[str, ...]
-    slots: int
-    tasks: list[str]
-    host: str
-    version: str
-    created_at: datetime
-    updated_at: datetime
-    reason: str
-
-
-class ListWorkers(msgspec.Struct, omit_defaults=True):
-    """`group` empty: the user's own group. Workers that are gone are left out unless `all`."""
-
-    group: str = ""
-    tags: tuple[str, ...] = ()
-    all: bool = False
-    limit: int = DEFAULT_PAGE
-    offset: int = 0
-
-
-class WorkerPage(msgspec.Struct):
-    """`total` counts all that match."""
-
-    workers: list[WorkerView]
-    total: int
-
-
-class GetGroup(msgspec.Struct):
-    """Needs Read in the group."""
-
-    name: str
-
-
-class GroupView(msgspec.Struct):
-    """One group as it is now; `members` only for its Admins."""
-
-    name: str
-    creator: str
-    state: str
-    role: Role
-    members: dict[str, Role] | None
-    task_count: int
-    worker_count: int
-    storage_used_bytes: int
-    storage_quota_bytes: int
-    created_at: datetime
-    updated_at: datetime
-
-
-class GroupList(msgspec.Struct):
-    """All groups in which the user has a role."""
-
-    groups: dict[str, Role]

@@ -1,0 +1,65 @@
+"""Commands about tasks."""
+
+import msgspec
+
+from mitosis.contract.wire import ErrorBody
+from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS
+
+
+class SubmitTask(msgspec.Struct, omit_defaults=True):
+    """Needs Write in the group; `group` empty: the user's own.
+
+    The same `key` with the same content is the same task; with another content a conflict.
+    """
+
+    argv: tuple[str, ...]
+    key: str
+    group: str = ""
+    env: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    priority: int = 0
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    terminal: bool = False
+
+
+class Submitted(msgspec.Struct, omit_defaults=True):
+    """`number` counts in the group. `runnable` False: no registered worker can run it now."""
+
+    task: str
+    group: str
+    number: int
+    runnable: bool = True
+
+
+class SubmitMany(msgspec.Struct):
+    """At most 1000 submits; each is decided on its own."""
+
+    tasks: list[SubmitTask]
+
+
+class SubmitResult(msgspec.Struct, omit_defaults=True):
+    """Exactly one of the two is there."""
+
+    submitted: Submitted | None = None
+    error: ErrorBody | None = None
+
+
+class SubmittedMany(msgspec.Struct):
+    """In the order of the request."""
+
+    results: list[SubmitResult]
+
+
+class CancelTask(msgspec.Struct, omit_defaults=True):
+    """Needs Write in the task's group. `task` is a full UUID."""
+
+    task: str
+    reason: str = ""
+
+
+class Cancelled(msgspec.Struct):
+    """`ended` False: it runs and is being stopped."""
+
+    task: str
+    ended: bool

@@ -1,0 +1,62 @@
+"""Reads of a user: `mito.query.<user>.<noun>.<verb>`, and their results.
+
+| noun.verb | body | result |
+|---|---|---|
+| user.whoami | Nothing | WhoAmI |
+| task.get | GetTask | TaskView |
+| task.list | ListTasks | TaskPage |
+| artifact.get | GetArtifact | ArtifactLink |
+| worker.get | GetWorker | WorkerView |
+| worker.list | ListWorkers | WorkerPage |
+| group.get | GetGroup | GroupView |
+| group.list | Nothing | GroupList |
+
+A task can be named by its UUID, by a unique prefix of at least 6 characters, by `last` (the
+newest of the user's own), or as `GROUP#12`.
+"""
+
+from mitosis.contract.queries.groups import (
+    GetGroup,
+    GroupList,
+    GroupView,
+)
+from mitosis.contract.queries.pages import (
+    DEFAULT_PAGE,
+)
+from mitosis.contract.queries.tasks import (
+    ArtifactLink,
+    ArtifactView,
+    GetArtifact,
+    GetTask,
+    ListTasks,
+    TaskPage,
+    TaskView,
+)
+from mitosis.contract.queries.users import (
+    WhoAmI,
+)
+from mitosis.contract.queries.workers import (
+    GetWorker,
+    ListWorkers,
+    WorkerPage,
+    WorkerView,
+)
+
+__all__ = [
+    "DEFAULT_PAGE",
+    "ArtifactLink",
+    "ArtifactView",
+    "GetArtifact",
+    "GetGroup",
+    "GetTask",
+    "GetWorker",
+    "GroupList",
+    "GroupView",
+    "ListTasks",
+    "ListWorkers",
+    "TaskPage",
+    "TaskView",
+    "WhoAmI",
+    "WorkerPage",
+    "WorkerView",
+]

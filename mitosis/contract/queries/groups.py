@@ -1,0 +1,35 @@
+"""Reads of groups."""
+
+from datetime import datetime
+
+import msgspec
+
+from mitosis.domain.roles import Role
+
+
+class GetGroup(msgspec.Struct):
+    """Needs Read in the group."""
+
+    name: str
+
+
+class GroupView(msgspec.Struct):
+    """One group as it is now; `members` only for its Admins."""
+
+    name: str
+    creator: str
+    state: str
+    role: Role
+    members: dict[str, Role] | None
+    task_count: int
+    worker_count: int
+    storage_used_bytes: int
+    storage_quota_bytes: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class GroupList(msgspec.Struct):
+    """All groups in which the user has a role."""
+
+    groups: dict[str, Role]

@@ -1,0 +1,3 @@
+"""What the pages of lists have in common."""
+
+DEFAULT_PAGE = 50
