@@ -27,6 +27,10 @@ test *args:
 test-all *args:
     {{ bin }}/pytest --full {{ args }}
 
+# The table of docs/parity.md: pass, fail or missing per row (--sabotage: break the code row by row)
+parity *args:
+    {{ if args =~ "^--sabotage" { bin / "python -m tests.sabotage.run " + trim_start_match(args, "--sabotage") } else { bin / "python -m pytest -q -m parity --parity-strict tests " + args } }}
+
 # Lint, format and import directions
 lint:
     {{ bin }}/ruff check .

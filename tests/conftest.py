@@ -14,6 +14,8 @@ from mitosis.testing.servers import (
     outside_of_loops,
 )
 
+pytest_plugins = ["mitosis.testing.parity", "pytester"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full`: what `just test-all` runs."""
