@@ -1,21 +1,35 @@
-"""How our cyclopts apps are made: help and version at every level, commands loaded when used."""
+"""Cyclopts apps from the tables of commands: each level knows -h and -V and shows an example.
+
+Functions are imported when they are chosen.
+"""
 
 import sys
+from collections.abc import Iterable
 
-from cyclopts import App
+from cyclopts import App, Group
 
 from mitosis._version import __version__
+from mitosis.cli.commands import GROUPS, NAMED, SEED_GROUPS, Command, listed, spelled
 
 VERSION_FLAGS = ("-V", "--version")
 HELP_FLAGS = ("-h", "--help")
-JSON_NOTE = "Every command takes --json: one JSON value on standard output, also for an error."
+EVERYWHERE = "Everywhere: -h/--help, -V/--version, --json, and help before any command."
+ORDER = {path: number for number, path in enumerate(SEED_GROUPS)}
+FIRST_OTHER, STEP, LAST = 100, 10, 100_000  # sort keys of what is not in ORDER
+COMMANDS = Group("Commands", sort_key=1)
+ADDITIONS = Group("Also, by noun", sort_key=2)
 
 
-def make_app(name: str, description: str) -> App:
+def make_app(
+    name: str, description: str, *, group: Group = COMMANDS, order: int = FIRST_OTHER
+) -> App:
     """Return an app (a group of commands) that knows -h and -V."""
     app = App(
         name=name,
         help=description,
+        group=group,
+        group_commands=COMMANDS,
+        sort_key=order,
         version=f"mito {__version__}",
         version_flags=VERSION_FLAGS,
         help_flags=HELP_FLAGS,
@@ -24,7 +38,7 @@ def make_app(name: str, description: str) -> App:
         help_formatter="default" if sys.stdout.isatty() else "plain",  # no boxes in files
     )
 
-    @app.command(name="help", version_flags=VERSION_FLAGS)
+    @app.command(name="help", version_flags=VERSION_FLAGS, sort_key=LAST)
     def show_help(*command: str) -> None:
         """Print this message or the help of the given subcommand(s)."""
         app.help_print(list(command))
@@ -32,20 +46,58 @@ def make_app(name: str, description: str) -> App:
     return app
 
 
-def add(app: App, name: str, home: str, description: str, usage: str | None = None) -> None:
-    """Add a command that is imported only when it is chosen.
+def grow(root: App, commands: Iterable[Command], program: str) -> None:
+    """Add commands, and the groups that they are in.
 
     Args:
-        app: The group.
-        name: What the user types.
-        home: `module:function` inside `mitosis.cli`, or `module:app`.
-        description: One line for the list of commands.
-        usage: How it is used, where that cannot be told from its parameters.
+        root: Gets them.
+        commands: Of one table.
+        program: How the root is called: `mito` or `mito client`.
     """
-    app.command(
-        f"mitosis.cli.{home}",
-        name=name,
-        help=description,
-        version_flags=VERSION_FLAGS,
-        usage=usage,
-    )
+    groups = {"": root}
+    for number, (path, (command, example)) in enumerate(listed(tuple(commands)).items()):
+        words = path.split()
+        line, order = f"{program} {example}", FIRST_OTHER + STEP * number
+        parent = _group(groups, words[:-1], line, program, order)
+        parent.command(
+            f"mitosis.cli.{command.home}",
+            name=words[-1],
+            help=command.summary,
+            group=_panel(path, program),
+            sort_key=ORDER.get(path, order),
+            version_flags=VERSION_FLAGS,
+            usage=_usage(words, command, program),
+            help_epilogue=epilogue(line),
+        )
+
+
+def epilogue(example: str) -> str:
+    """What stands below the help of each level."""
+    return f"Example: {example}\n\n{EVERYWHERE}"
+
+
+def _group(groups: dict[str, App], words: list[str], example: str, program: str, order: int) -> App:
+    path = " ".join(words)
+    if path not in groups:
+        parent = _group(groups, words[:-1], example, program, order)
+        app = make_app(
+            words[-1], GROUPS[path], group=_panel(path, program), order=ORDER.get(path, order)
+        )
+        app.help_epilogue = epilogue(example)
+        if path in NAMED:
+            app.usage = f"Usage: {program} {path} {NAMED[path]} COMMAND"
+        parent.command(app)
+        groups[path] = app
+    return groups[path]
+
+
+def _panel(path: str, program: str) -> Group:
+    """The seed's commands come first; the renamed tree is an addition."""
+    first, *rest = path.split()
+    return COMMANDS if rest or program == "mito" or first in SEED_GROUPS else ADDITIONS
+
+
+def _usage(words: list[str], command: Command, program: str) -> str | None:
+    if command.path == " ".join(words) and command.usage:
+        return f"Usage: {program} {' '.join(spelled(words))} {command.usage}"
+    return None

@@ -1,59 +1,25 @@
-"""`mito client`: its options, and the table of its commands."""
+"""`mito client`: its options, and its place in the whole."""
 
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from mitosis.cli.apps import add, make_app
+from mitosis.cli.apps import FIRST_OTHER, STEP, epilogue, grow, make_app
+from mitosis.cli.commands import CLIENT, NAMED
 from mitosis.cli.invocation import ClientFlags
 from mitosis.cli.parameters import Coordinator, OptionalDuration, Password, User
 
 # Options before the command that take no value; every other one takes one.
 BARE = frozenset({"-h", "--help", "-V", "--version", "-i", "--interactive"})
 
-CREATE = {
-    "user": ("users:create_user", "Create a new user"),
-    "group": ("groups:create_group", "Create a new group"),
-}
-GET = {
-    "task": ("tasks:get_task", "Get the info of a task"),
-    "tasks": ("tasks:get_tasks", "Query a list of tasks subject to the filter"),
-    "worker": ("workers:get_worker", "Get the info of a worker"),
-    "workers": ("workers:get_workers", "Query a list of workers subject to the filter"),
-    "group": ("groups:get_group", "Get the information of a group"),
-    "groups": ("groups:get_groups", "Get all groups the user has access to"),
-    "artifact": ("artifacts:get_artifact", "Download an artifact of a task"),
-}
-MANAGE = {
-    "worker": {"cancel": ("workers:cancel_worker", "Stop a worker")},
-    "task": {"cancel": ("tasks:cancel_task", "Cancel a task")},
-}
-
 
 def client_app() -> App:
     """Return `mito client` with all its commands, none of them imported yet."""
-    app = make_app("client", "Run a mitosis client")
+    app = make_app("client", "Run a mitosis client", order=FIRST_OTHER + 2 * STEP + 1)
     app.usage = "Usage: mito client [OPTIONS] [COMMAND]"
-    add(app, "auth", "users:auth", "Authenticate the user")
-    app.command(_group("create", "Create a new user or group", CREATE))
-    app.command(
-        _group(
-            "get",
-            "Get the info of a task, artifact, worker or group, or a list of them subject to "
-            "the filters",
-            GET,
-        )
-    )
-    usage = "Usage: mito client submit [OPTIONS] [-- COMMAND...]"
-    add(app, "submit", "tasks:submit", "Submit a task", usage)
-    manage = make_app("manage", "Manage a worker or a task")
-    for noun, verbs in MANAGE.items():
-        managed = _group(noun, f"Manage a {noun}", verbs)
-        managed.usage = f"Usage: mito client manage {noun} {noun.upper()} COMMAND"
-        manage.command(managed)
-    app.command(manage)
-    add(app, "quit", "interactive:leave", "Quit the client's interactive mode")
+    app.help_epilogue = epilogue("mito client submit -- echo hello")
+    grow(app, CLIENT, "mito client")
     return app
 
 
@@ -104,15 +70,13 @@ def verb_first(tokens: list[str]) -> list[str]:
 
     A name that is also a verb stays a name when a verb follows it.
     """
-    match tokens:
-        case ["manage", noun, name, verb, *rest] if noun in MANAGE and not name.startswith("-"):
-            if verb in MANAGE[noun] or name not in {*MANAGE[noun], "help"}:
-                return ["manage", noun, verb, name, *rest]
+    group, verbs = " ".join(tokens[:2]), _verbs(" ".join(tokens[:2]))
+    match tokens[2:]:
+        case [name, verb, *rest] if group in NAMED and not name.startswith("-"):
+            if verb in verbs or name not in {*verbs, "help"}:
+                return [*tokens[:2], verb, name, *rest]
     return tokens
 
 
-def _group(name: str, description: str, commands: dict[str, tuple[str, str]]) -> App:
-    app = make_app(name, description)
-    for command, (home, what) in commands.items():
-        add(app, command, home, what)
-    return app
+def _verbs(group: str) -> set[str]:
+    return {c.words[-1] for c in CLIENT if c.path.rpartition(" ")[0] == group}

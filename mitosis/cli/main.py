@@ -11,7 +11,8 @@ from typing import Any
 from cyclopts import App, CycloptsError
 
 from mitosis.cli import client
-from mitosis.cli.apps import JSON_NOTE, add, make_app
+from mitosis.cli.apps import epilogue, grow, make_app
+from mitosis.cli.commands import PLATFORM
 from mitosis.cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, exit_status
 from mitosis.cli.invocation import ClientFlags, Invocation, UsageError, current
 from mitosis.cli.output.screen import abandon_stdout, complain, flush, open_missing_streams, write
@@ -56,17 +57,9 @@ def take_json(tokens: list[str]) -> tuple[list[str], bool]:
 def root_app() -> App:
     """Return `mito` with all its commands, none of them imported yet."""
     app = make_app("mito", "Run campaigns of commands over many machines")
-    app.help_epilogue = JSON_NOTE
-    add(app, "coordinator", "services:coordinator", "Run the mitosis coordinator")
-    add(app, "projector", "services:projector", "Build the read models and answer queries")
-    add(app, "worker", "services:worker", "Run a mitosis worker")
+    app.help_epilogue = epilogue("mito up")
     app.command(client.client_app())
-    add(app, "up", "platform:up", "Run a whole platform on this machine")
-    add(app, "demo", "platform:demo", "Run a platform with a small real campaign, and check it")
-    events = make_app("events", "Check the history of events")
-    add(events, "verify", "events:verify", "Check that every commit continues its aggregate")
-    app.command(events)
-    add(app, "nats-config", "nats_config:nats_config", "Write the configuration for nats-server")
+    grow(app, PLATFORM, "mito")
     return app
 
 

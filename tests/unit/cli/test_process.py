@@ -10,31 +10,8 @@ from typing import Any
 
 import pytest
 
-from mitosis._version import __version__
-
 Mito = Callable[..., "subprocess.CompletedProcess[str]"]
 Here = Callable[..., Any]  # see conftest.py
-
-LEVELS = [
-    [], ["coordinator"], ["projector"], ["worker"], ["up"], ["demo"], ["nats-config"], ["client"],
-    ["client", "auth"], ["client", "submit"], ["client", "quit"], ["client", "create"],
-    ["client", "create", "user"], ["client", "create", "group"], ["client", "get"],
-    ["client", "get", "task"], ["client", "get", "tasks"], ["client", "get", "artifact"],
-    ["client", "get", "worker"], ["client", "get", "workers"], ["client", "get", "group"],
-    ["client", "get", "groups"], ["client", "manage"], ["client", "manage", "task"],
-    ["client", "manage", "task", "cancel"], ["client", "manage", "worker"],
-    ["client", "manage", "worker", "cancel"],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("level", LEVELS, ids=" ".join)
-def test_help_and_version_work_at_each_level(level: list[str], here: Here) -> None:
-    for flag in ("--help", "-h"):
-        done = here(*level, flag)
-        assert done.returncode == 0
-        assert "Usage: mito" in done.stdout
-    for flag in ("--version", "-V"):
-        assert here(*level, flag)[:2] == (0, f"mito {__version__}\n")
 
 
 def test_help_of_the_client_lists_commands_and_options(here: Here) -> None:

@@ -1,0 +1,206 @@
+"""The commands of `mito`, one line each: the only place that knows their names.
+
+Help, both grammars (the seed's, and the renamed tree of version 0.6), completion, the reference of
+JSON results and the tests are made from these tables. Importing them must stay cheap: completion
+reads them while a person waits for TAB.
+
+A new command is one more line here and a function. A command whose function is not there yet is
+not listed.
+"""
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        path: Its words. Below a group of `NAMED` the name of the thing stands before the last
+            word on the command line: `manage task TASK cancel` is `manage task cancel` here.
+        home: `module:function` inside `mitosis.cli`.
+        summary: One line for lists of commands.
+        example: A line that works, beginning with the path; without `mito client`.
+        also: Paths of the same command in the grammar of version 0.6. One whose arguments have
+            another order is a command of its own, with its own function.
+        usage: What follows the path, where it cannot be told from the parameters of the function.
+        result: The struct whose JSON it prints, `module:struct` inside `mitosis`; empty: none.
+        stream: It prints one such value a line instead of one.
+        secret: Its arguments may hold a password: no history keeps such a line.
+    """
+
+    path: str
+    home: str
+    summary: str
+    example: str
+    also: tuple[str, ...] = ()
+    usage: str = ""
+    result: str = ""
+    stream: bool = False
+    secret: bool = False
+
+    @property
+    def words(self) -> list[str]:
+        """The path as words."""
+        return self.path.split()
+
+    def examples(self) -> dict[str, str]:
+        """The example by path: the same line in every grammar."""
+        here = spelled(self.words)
+        rest = self.example.split()[len(here) :]
+        name = self.example.split()[2:3] if self.path.rpartition(" ")[0] in NAMED else []
+        return {self.path: self.example} | {
+            path: " ".join([*path.split(), *name, *rest]) for path in self.also
+        }
+
+
+# Groups of commands in which the name of the thing stands before the verb, as in the seed.
+NAMED = {"manage worker": "WORKER", "manage task": "TASK", "manage group": "GROUP"}
+
+# Commands of `mito` itself.
+PLATFORM = (
+    Command(
+        "coordinator", "services:coordinator", "Run the mitosis coordinator",
+        "coordinator --config config.toml",
+    ),
+    Command(
+        "projector", "services:projector", "Build the read models and answer queries",
+        "projector --config config.toml",
+    ),
+    Command(
+        "worker", "services:worker", "Run a mitosis worker",
+        "worker -c http://127.0.0.1:5000 --groups group1,group2:write --tags wired",
+    ),
+    Command("up", "platform:up", "Run a whole platform on this machine", "up --workers 2"),
+    Command(
+        "demo", "platform:demo", "Run a platform with a small real campaign, and check it",
+        "demo --workers 2",
+    ),
+    Command(
+        "events verify", "events:verify", "Check that every commit continues its aggregate",
+        "events verify --config config.toml",
+    ),
+    Command(
+        "nats-config", "nats_config:nats_config", "Write the configuration for nats-server",
+        "nats-config --output nats.conf",
+    ),
+)  # fmt: skip
+
+_TASK = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
+_WORKER = "b168dbe6-5c44-4529-a3b4-51940d6bb3c5"
+
+# Commands of `mito client`. What begins with a word of `SEED_GROUPS` is the seed's grammar.
+CLIENT = (
+    Command(
+        "auth", "users:auth", "Authenticate the user", "auth alice",
+        secret=True,
+    ),
+    Command(
+        "create user", "users:create_user", "Create a new user",
+        "create user -u test_user_name -p test_user_password",
+        secret=True,
+    ),
+    Command(
+        "create group", "groups:create_group", "Create a new group", "create group test_group",
+        also=("groups create",),
+    ),
+    Command(
+        "get task", "tasks:get_task", "Get the info of a task", f"get task {_TASK}",
+        also=("tasks get",), result="contract.queries:TaskView",
+    ),
+    Command(
+        "get tasks", "tasks:get_tasks", "Query a list of tasks subject to the filter",
+        "get tasks -l mobile",
+        also=("tasks query",), result="contract.queries:TaskPage",
+    ),
+    Command(
+        "get worker", "workers:get_worker", "Get the info of a worker", f"get worker {_WORKER}",
+        also=("workers get",), result="contract.queries:WorkerView",
+    ),
+    Command(
+        "get workers", "workers:get_workers", "Query a list of workers subject to the filter",
+        "get workers -t wired",
+        also=("workers query",), result="contract.queries:WorkerPage",
+    ),
+    Command(
+        "get group", "groups:get_group", "Get the information of a group", "get group test_group",
+        also=("groups get",), result="contract.queries:GroupView",
+    ),
+    Command(
+        "get groups", "groups:get_groups", "Get all groups the user has access to", "get groups",
+        also=("users groups",),
+    ),
+    Command(
+        "get artifact", "artifacts:get_artifact", "Download an artifact of a task",
+        f"get artifact {_TASK} result",
+        also=("tasks artifacts download",),
+    ),
+    Command(
+        "submit", "tasks:submit", "Submit a task",
+        "submit -g test_group -t wireless,4g -l mobile,video -e TEST_KEY=1 -- echo hello",
+        also=("tasks submit",), usage="[OPTIONS] [-- COMMAND...]",
+        result="contract.commands:Submitted",
+    ),
+    Command(
+        "manage worker cancel", "workers:cancel_worker", "Stop a worker",
+        f"manage worker {_WORKER} cancel",
+        also=("workers cancel",), usage="[OPTIONS]",
+    ),
+    Command(
+        "manage task cancel", "tasks:cancel_task", "Cancel a task",
+        f"manage task {_TASK} cancel",
+        also=("tasks cancel",), usage="[OPTIONS]", result="contract.commands:Cancelled",
+    ),
+    Command("quit", "interactive:leave", "Quit the client's interactive mode", "quit"),
+)  # fmt: skip
+
+# What the groups of commands are for. The seed's top level, in the order in which help lists it:
+SEED_GROUPS = {
+    "auth": "",
+    "create": "Create a new user or group",
+    "get": "Get the info of a task, artifact, attachment, worker or group, or a list of them "
+    "subject to the filters",
+    "submit": "",
+    "upload": "Upload an artifact or attachment",
+    "manage": "Manage a worker, a task or a group",
+    "manage worker": "Manage a worker",
+    "manage task": "Manage a task",
+    "manage group": "Manage the members of a group",
+    "shutdown": "",
+    "quit": "",
+    "help": "",
+}
+GROUPS = {
+    **SEED_GROUPS,
+    "events": "Check the history of events",
+    "config": "Show and check the settings",
+    "tasks": "Submit, query and manage tasks",
+    "tasks artifacts": "Upload, download and delete the outputs of tasks",
+    "workers": "Query and manage workers",
+    "groups": "Query and manage groups",
+    "groups attachments": "Upload, download, query and delete the files of a group",
+    "users": "Query and manage your own account",
+    "admin": "Manage the platform",
+    "admin users": "Manage the accounts of users",
+    "admin groups": "Manage the groups of all users",
+    "admin groups attachments": "Manage the files of all groups",
+    "admin tasks": "Manage the tasks of all users",
+    "admin tasks artifacts": "Manage the outputs of all tasks",
+    "admin workers": "Manage the workers of all users",
+}
+
+
+def spelled(words: list[str], name: str = "") -> list[str]:
+    """Return a path as one types it: in a group of `NAMED`, with the name before the verb."""
+    head = " ".join(words[:-1])
+    return [*words[:-1], name or NAMED[head], words[-1]] if head in NAMED else words
+
+
+def listed(commands: tuple[Command, ...]) -> dict[str, tuple[Command, str]]:
+    """Return command and example by path, in the order of the tables, the seed's paths first."""
+    first = {c.path: (c, c.example) for c in commands}
+    return first | {
+        path: (c, example)
+        for c in commands
+        for path, example in c.examples().items()
+        if path not in first
+    }
