@@ -5,8 +5,10 @@ Functions are imported when they are chosen.
 
 import sys
 from collections.abc import Iterable
+from enum import Enum
+from typing import Any
 
-from cyclopts import App, Group
+from cyclopts import App, Group, Parameter
 
 from mitosis._version import __version__
 from mitosis.cli.commands import GROUPS, NAMED, SEED_GROUPS, Command, listed, spelled
@@ -34,6 +36,7 @@ def make_app(
         version_flags=VERSION_FLAGS,
         help_flags=HELP_FLAGS,
         help_format="plaintext",
+        default_parameter=Parameter(show_default=default_text),
         suppress_keyboard_interrupt=False,  # said in our own words, also in JSON
         help_formatter="default" if sys.stdout.isatty() else "plain",  # no boxes in files
     )
@@ -69,6 +72,19 @@ def grow(root: App, commands: Iterable[Command], program: str) -> None:
             usage=_usage(words, command, program),
             help_epilogue=epilogue(line),
         )
+
+
+def default_text(value: Any) -> str | None:
+    """Return a default as one would type it; none for what is empty or off."""
+    match value:
+        case bool() | None | "" | ():
+            return None
+        case Enum():
+            return str(value.value)
+        case tuple():
+            return ",".join(str(default_text(item)) for item in value)
+        case _:
+            return str(value)
 
 
 def epilogue(example: str) -> str:

@@ -14,8 +14,16 @@ from mitosis.cli import client
 from mitosis.cli.apps import epilogue, grow, make_app
 from mitosis.cli.commands import PLATFORM
 from mitosis.cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, exit_status
+from mitosis.cli.grammar import ABOUT, check_known, help_last, split_options, take_json, verb_first
 from mitosis.cli.invocation import ClientFlags, Invocation, UsageError, current
-from mitosis.cli.output.screen import abandon_stdout, complain, flush, open_missing_streams, write
+from mitosis.cli.output.screen import (
+    abandon_stdout,
+    complain,
+    flush,
+    open_missing_streams,
+    page,
+    write,
+)
 from mitosis.cli.output.values import error_json, of_error
 from mitosis.errors import MitosisError
 
@@ -45,13 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         abandon_stdout()
         return FAILED
     return status
-
-
-def take_json(tokens: list[str]) -> tuple[list[str], bool]:
-    """Take `--json` out of what is before `--`; it is valid with every command."""
-    end = tokens.index("--") if "--" in tokens else len(tokens)
-    kept = [token for token in tokens[:end] if token != "--json"]  # noqa: S105  an option
-    return kept + tokens[end:], len(kept) < end
 
 
 def root_app() -> App:
@@ -86,14 +87,17 @@ def guarded(tokens: list[str]) -> int:
 def dispatch(tokens: list[str]) -> int:
     """Parse and run; return the exit status of the command."""
     app = root_app()
+    tokens = help_last(tokens)
     if tokens[:1] == ["client"]:
-        options, command = client.split_options(tokens[1:])
+        options, command = split_options(tokens[1:])
         if not command:
             return _client_alone(app, options)
         current.set(Invocation(json=current.get().json, client=_flags(options)))
-        tokens = ["client", *client.verb_first(command)]
-    if _names_no_command(app, tokens):
+        tokens = ["client", *verb_first(command)]
+    if not check_known(app, tokens):
         return _missing_command(app, tokens)
+    if ABOUT.intersection(tokens[: tokens.index("--")] if "--" in tokens else tokens):
+        app.console = page()
     status = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
     return status if isinstance(status, int) else DONE
 
@@ -127,18 +131,10 @@ def _flags(options: list[str]) -> ClientFlags:
     return flags if isinstance(flags, ClientFlags) else ClientFlags()
 
 
-def _names_no_command(app: App, tokens: list[str]) -> bool:
-    """Whether the tokens name a group only, such as `mito client get`."""
-    _, apps, unused = app.parse_commands(tokens)
-    return not unused and apps[-1].default_command is None
-
-
 def _missing_command(app: App, tokens: list[str]) -> int:
     if current.get().json:
         return _usage("a command is missing")
-    from rich.console import Console
-
-    app.help_print(tokens, console=Console(stderr=True))
+    app.help_print(tokens, console=page(sys.stderr))
     return USAGE
 
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter, Token
 from mitosis.cli.invocation import UsageError
 from mitosis.config.values import split_list
 from mitosis.domain.durations import format_duration, parse_duration
+from mitosis.domain.nearest import one_of
 from mitosis.domain.roles import parse_grants
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import InvalidInput
@@ -78,22 +79,23 @@ def read_outputs(texts: list[str]) -> ArtifactKind:
     try:
         return ArtifactKind(texts[-1])
     except ValueError:
-        names = ", ".join(kind.value for kind in ArtifactKind)
-        raise InvalidInput(f"{texts[-1]!r} is no type of output: use one of {names}") from None
+        known = one_of(texts[-1], [kind.value for kind in ArtifactKind])
+        raise InvalidInput(f"{texts[-1]!r} is no type of output: {known}") from None
 
 
-def choices(kind: type[E]) -> Callable[[list[str]], tuple[E, ...]]:
+def choices(kind: type[E], what: str) -> Callable[[list[str]], tuple[E, ...]]:
     """Return a reader of comma separated members of an enumeration, by value.
 
-    The reader raises InvalidInput for anything else.
+    The reader raises InvalidInput for anything else, which it calls `no WHAT`.
     """
+    members = {str(member.value): member for member in kind}
 
     def read(texts: list[str]) -> tuple[E, ...]:
-        try:
-            return tuple(kind(item.lower()) for item in read_list(texts))
-        except ValueError as error:
-            names = ", ".join(str(member.value) for member in kind)
-            raise InvalidInput(f"{error}: use one of {names}") from None
+        items = [item.lower() for item in read_list(texts)]
+        for item in items:
+            if item not in members:
+                raise InvalidInput(f"{item!r} is no {what}: {one_of(item, members)}")
+        return tuple(members[item] for item in items)
 
     return read
 
@@ -106,25 +108,37 @@ def show_duration(value: timedelta) -> str:
 def several(*names: str, read: Callable[[list[str]], Any] = read_list) -> Parameter:
     """Return the description of an option that takes zero or more values, as in the seed."""
     return Parameter(
-        name=list(names), converter=converter(read), negative=(), consume_multiple=True, n_tokens=1
+        name=list(names),
+        converter=converter(read),
+        negative=(),
+        consume_multiple=True,
+        n_tokens=1,
+        show_choices=False,  # the values as they are stand in the description
+        metavar=f"{names[0].lstrip('-').upper()}...",
     )
 
 
-Group = Annotated[str, Parameter(name=["--group", "-g"])]
+Group = Annotated[str, Parameter(name=["--group", "-g"], metavar="GROUP")]
 Tags = Annotated[tuple[str, ...], several("--tags", "-t")]
 Labels = Annotated[tuple[str, ...], several("--labels", "-l")]
 Envs = Annotated[tuple[str, ...], several("--envs", "-e", read=read_pairs)]
 Grants = Annotated[tuple[str, ...], several("--groups", "-g", read=read_grants)]
 Duration = Annotated[
     timedelta,
-    Parameter(converter=converter(read_duration), n_tokens=1, show_default=show_duration),
+    Parameter(
+        converter=converter(read_duration),
+        n_tokens=1,
+        show_default=show_duration,
+        metavar="DURATION",
+    ),
 ]
 OptionalDuration = Annotated[
-    timedelta | None, Parameter(converter=converter(read_duration), n_tokens=1)
+    timedelta | None,
+    Parameter(converter=converter(read_duration), n_tokens=1, metavar="DURATION"),
 ]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]
 ConfigPath = Annotated[Path | None, Parameter(name="--config")]
-Coordinator = Annotated[str | None, Parameter(name=["--coordinator", "-c"])]
-User = Annotated[str | None, Parameter(name=["--user", "-u"])]
-Password = Annotated[str | None, Parameter(name=["--password", "-p"])]
+Coordinator = Annotated[str | None, Parameter(name=["--coordinator", "-c"], metavar="ADDRESS")]
+User = Annotated[str | None, Parameter(name=["--user", "-u"], metavar="USER")]
+Password = Annotated[str | None, Parameter(name=["--password", "-p"], metavar="PASSWORD")]

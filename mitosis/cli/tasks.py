@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from mitosis.contract.queries import TaskPage
 
 DEFAULT_TIMEOUT = timedelta(seconds=DEFAULT_TIMEOUT_SECONDS)
-States = Annotated[tuple[TaskState, ...], several("--state", "-s", read=choices(TaskState))]
-Outcomes = Annotated[tuple[Outcome, ...], several("--outcome", read=choices(Outcome))]
+States = Annotated[
+    tuple[TaskState, ...], several("--state", "-s", read=choices(TaskState, "state"))
+]
+Outcomes = Annotated[tuple[Outcome, ...], several("--outcome", read=choices(Outcome, "outcome"))]
 
 
 def submit(

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 
 from mitosis.domain.names import check_name
+from mitosis.domain.nearest import one_of
 from mitosis.errors import InvalidInput
 
 
@@ -39,7 +40,8 @@ def parse_role(text: str) -> Role:
 
 
 def _no(text: str) -> Role:
-    raise InvalidInput(f"{text!r} is no role: use read, write or admin", value=text)
+    known = one_of(text, [role.name.lower() for role in Role])
+    raise InvalidInput(f"{text!r} is no role: {known}", value=text)
 
 
 def parse_grants(items: Iterable[str], default: Role | None = Role.WRITE) -> dict[str, Role]:

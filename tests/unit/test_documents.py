@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mitosis import MitoClient
-from mitosis.cli import client
+from mitosis.cli import grammar
 from mitosis.cli.main import root_app
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,9 @@ def test_the_two_commands_of_a_new_user_come_first() -> None:
 def test_a_command_in_the_readme_is_one_that_the_command_line_has(line: str) -> None:
     tokens = shlex.split(line)[1:]
     if tokens[0] == "client":
-        options, command = client.split_options(tokens[1:])
+        options, command = grammar.split_options(tokens[1:])
         assert options == []
-        tokens = ["client", *client.verb_first(command)]
+        tokens = ["client", *grammar.verb_first(command)]
     _, apps, _ = root_app().parse_commands(tokens)
     assert apps[-1].default_command is not None, "names no command"
     root_app().parse_args(tokens, exit_on_error=False, print_error=False)

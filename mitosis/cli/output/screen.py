@@ -3,10 +3,15 @@
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mitosis.cli.invocation import current
 from mitosis.cli.output.values import to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+UNBROKEN = 10_000  # columns
 
 
 def show(value: Any, lines: Callable[[], Iterable[str]]) -> None:
@@ -53,6 +58,14 @@ def printable(text: str) -> str:
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
+
+
+def page(stream: TextIO | None = None) -> "Console":
+    """Return where help is printed: as wide as the terminal, and without line breaks elsewhere."""
+    from rich.console import Console
+
+    out = stream or sys.stdout
+    return Console(file=out, width=None if out.isatty() else UNBROKEN, highlight=False)
 
 
 def flush() -> None:

@@ -8,7 +8,7 @@ import pytest
 from cyclopts import App
 
 from mitosis._version import __version__
-from mitosis.cli import client
+from mitosis.cli import grammar
 from mitosis.cli.commands import CLIENT, GROUPS, NAMED, PLATFORM, SEED_GROUPS, Command, listed
 from mitosis.cli.main import root_app
 
@@ -34,7 +34,7 @@ def groups() -> list[str]:
 def in_order(tokens: list[str]) -> list[str]:
     if tokens[:1] != ["client"]:
         return tokens
-    return ["client", *client.verb_first(client.split_options(tokens[1:])[1])]
+    return ["client", *grammar.verb_first(grammar.split_options(tokens[1:])[1])]
 
 
 @pytest.mark.parametrize(("program", "path", "command", "example"), LEAVES, ids=LINES)

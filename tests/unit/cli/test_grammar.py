@@ -1,5 +1,6 @@
 """The seed's examples, parsed by the real apps: which function is called with which values."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,18 +8,20 @@ from typing import Any
 import pytest
 from cyclopts import CycloptsError
 
-from mitosis.cli import client
-from mitosis.cli.main import root_app, take_json
+from mitosis.cli import grammar
+from mitosis.cli.grammar import take_json
+from mitosis.cli.main import root_app
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
 
+Here = Callable[..., Any]  # see conftest.py
 UUID = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
 
 
 def parse(line: list[str]) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     tokens = line
     if line[:1] == ["client"]:
-        _, command = client.split_options(line[1:])
-        tokens = ["client", *client.verb_first(command)]
+        _, command = grammar.split_options(line[1:])
+        tokens = ["client", *grammar.verb_first(command)]
     command_function, bound, _ = root_app().parse_args(
         tokens, exit_on_error=False, print_error=False
     )
@@ -188,8 +191,8 @@ WRONG = [
     ("client submit --timeout -1s -- x", "'-1s' is no duration"),
     ("client submit -p high -- x", "high"),
     ("client submit --no-terminal -- x", "--no-terminal"),
-    ("client get artifact x stdout", "use one of result, exec-log, std-log"),
-    ("client get tasks -s waiting", "use one of pending, ready"),
+    ("client get artifact x stdout", "[Uu]se one of result, exec-log, std-log"),
+    ("client get tasks -s waiting", "[Uu]se one of pending, ready"),
     ("client get tsk x", 'Did you mean "task"'),
     ("client get task", "requires an argument"),
     ("client get task a b", "Unused"),
@@ -207,7 +210,7 @@ def test_a_wrong_line_is_refused_and_says_why(line: str, message: str) -> None:
 def test_options_of_the_client_stand_before_its_command() -> None:
     options = ["--config", "c", "-u", "me", "-ppw", "--timeout=3s", "-i"]
     command = ["submit", "-p", "3", "--", "-u", "x"]
-    assert client.split_options(options + command) == (options, command)
+    assert grammar.split_options(options + command) == (options, command)
 
 
 def test_json_belongs_to_us_only_before_the_dashes() -> None:
@@ -216,7 +219,61 @@ def test_json_belongs_to_us_only_before_the_dashes() -> None:
 
 
 def test_a_name_that_is_also_a_verb_stays_a_name() -> None:
-    assert client.verb_first(["manage", "task", "cancel", "cancel"]) == [
+    assert grammar.verb_first(["manage", "task", "cancel", "cancel"]) == [
         "manage", "task", "cancel", "cancel",
     ]  # fmt: skip
-    assert client.verb_first(["manage", "task", "--help"]) == ["manage", "task", "--help"]
+    assert grammar.verb_first(["manage", "task", "--help"]) == ["manage", "task", "--help"]
+
+
+HELP = [
+    ("help", "--help"),
+    ("help client get", "client get --help"),
+    ("client help", "client --help"),
+    ("client -c x help get task", "client -c x get task --help"),
+    ("client get help task", "client get task --help"),
+    ("client help manage task abc cancel", "client manage task cancel abc --help"),
+    ("client auth help", "client auth help"),  # a user of this name
+    ("client submit -- help", "client submit -- help"),
+]
+
+
+@pytest.mark.parametrize(("line", "meant"), HELP, ids=[line for line, _ in HELP])
+def test_help_stands_before_what_it_is_about(line: str, meant: str) -> None:
+    assert grammar.help_last(line.split()) == meant.split()
+
+
+def test_who_asks_for_help_about_a_verb_need_give_no_name() -> None:
+    assert grammar.verb_first(["manage", "task", "x", "-h"]) == ["manage", "task", "-h"]
+    assert grammar.verb_first(["manage", "task", "x"]) == ["manage", "task"]
+
+
+TYPOS = [
+    ("clint get tasks", "did you mean 'client'?"),
+    ("client gett tasks", "did you mean 'get'?"),
+    ("client get tsks", "did you mean 'tasks'?"),
+    ("client help get tsks", "did you mean 'tasks'?"),
+    ("client tsks --help", "did you mean 'tasks'?"),
+    ("client manage task abc cancle", "did you mean 'cancel'?"),
+    ("client manage tsk abc cancel", "did you mean 'task'?"),
+    ("client get tasks --stat ready", "Did you mean --state?"),
+    ("client get tasks -s raedy", "did you mean 'ready'?"),
+    ("client get tasks --outcome lsot", "did you mean 'lost'?"),
+    ("client get artifact x resutl", "did you mean 'result'?"),
+    ("worker -g lab:wirte", "did you mean 'write'?"),
+]
+
+
+@pytest.mark.parametrize(("line", "advice"), TYPOS, ids=[line for line, _ in TYPOS])
+def test_a_mistyped_word_gets_the_nearest_one(line: str, advice: str, here: Here) -> None:
+    done = here(*line.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert advice in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_shows_defaults_and_is_not_broken_into_lines_off_a_terminal(here: Here) -> None:
+    text = here("client", "submit", "--help", COLUMNS="20").stdout
+    assert "--timeout DURATION: The timeout of the task. [default: 10m]" in text
+    assert "--priority, -p INT: The priority of the task. [default: 0]" in text
+    assert '""' not in text
+    assert "()" not in text

@@ -54,7 +54,7 @@ def test_ctrl_c_clears_the_line_and_stays(shell: "pexpect.spawn[str]") -> None:
 
 def test_a_wrong_line_does_not_end_it(shell: "pexpect.spawn[str]") -> None:
     shell.send("get tsk\r")
-    shell.expect('Did you mean "task"')
+    shell.expect("did you mean 'task'")
     shell.expect(PROMPT)
     shell.send('get "task\r')
     shell.expect("the line cannot be read")
