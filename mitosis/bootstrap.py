@@ -16,6 +16,7 @@ import msgspec
 
 from mitosis.config.checks import split_bind
 from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.config.log_filter import parse_log_filter
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
 from mitosis.log import configure_log, log_to_file
@@ -50,8 +51,12 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     return uvloop.run(main)
 
 
-def run_coordinator(config: CoordinatorConfig) -> int:
+def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = False) -> int:
     """Serve as a coordinator, with a projector beside it, until a signal.
+
+    Args:
+        config: Settings.
+        reset_admin_password: Give the administrator the configured password anew, once.
 
     Returns:
         The exit status.
@@ -62,8 +67,7 @@ def run_coordinator(config: CoordinatorConfig) -> int:
     from mitosis.services.coordinator.history import Mark
     from mitosis.services.coordinator.service import Coordinator
 
-    configure_log(config.log_level)
-    _log_to_file(config, f"coordinator/{config.bind}.log")
+    _configure_log(config, f"coordinator/{config.bind}.log")
     children = [ChildProcess(PROJECTOR_CHILD, "projector", pickle.dumps(config))]
 
     async def main() -> None:
@@ -76,7 +80,13 @@ def run_coordinator(config: CoordinatorConfig) -> int:
         mark = Mark(archived.position, archived.digest)
         objects = _objects(config)
         try:
-            await Coordinator(config, objects, children if config.projector else [], mark).run()
+            await Coordinator(
+                config,
+                objects,
+                children if config.projector else [],
+                mark,
+                reset_admin_password=reset_admin_password,
+            ).run()
         finally:
             await objects.close()
 
@@ -86,8 +96,7 @@ def run_coordinator(config: CoordinatorConfig) -> int:
 
 def run_projector(config: CoordinatorConfig) -> int:
     """Build read models and answer queries until a signal; return the exit status."""
-    configure_log(config.log_level)
-    _log_to_file(config, f"projector/{config.bind}.log")
+    _configure_log(config, f"projector/{config.bind}.log")
     stopping = asyncio.Event()
     run(_project(config, stopping))
     return 0
@@ -100,7 +109,7 @@ def run_projector_child() -> int:
     """
     size = int.from_bytes(sys.stdin.buffer.read(4))
     config: CoordinatorConfig = pickle.loads(sys.stdin.buffer.read(size))  # noqa: S301  our parent's
-    configure_log(config.log_level)
+    _configure_log(config, f"projector/{config.bind}.log")
     stopping = asyncio.Event()
 
     async def main() -> None:
@@ -163,7 +172,7 @@ def run_worker(config: WorkerConfig) -> int:
     from mitosis.processes.launch import become_subreaper
     from mitosis.services.worker.service import run_worker as work
 
-    configure_log(config.log_level)
+    configure_log(parse_log_filter(config.log_level))
     become_subreaper()
     user = Session(
         ClientConfig(
@@ -179,18 +188,24 @@ def run_worker(config: WorkerConfig) -> int:
         sys.stdout.write(f"{uuid}\n")
         sys.stdout.flush()
         if not announced:
-            _log_to_file(config, f"worker/{uuid}.log")
+            _log_to_file(config, f"worker/{uuid}.log", dated=False)
         announced.append(uuid)
 
     announced: list[str] = []
     return run(work(config, user, announce=announce, adopts_orphans=True))
 
 
-def _log_to_file(config: CoordinatorConfig | WorkerConfig, default: str) -> None:
+def _configure_log(config: CoordinatorConfig, default: str) -> None:
+    configure_log(parse_log_filter(config.log_level))
+    _log_to_file(config, default, dated=True)
+
+
+def _log_to_file(config: CoordinatorConfig | WorkerConfig, default: str, *, dated: bool) -> None:
     if config.file_log or config.log_path:
         from mitosis.config.locations import cache_dir
 
-        log_to_file(config.log_path, cache_dir() / default)
+        levels = parse_log_filter(config.file_log_level or config.log_level)
+        log_to_file(config.log_path, cache_dir() / default, levels, dated=dated)
 
 
 def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], None]") -> int:
@@ -204,7 +219,7 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
     from mitosis.services.platform import PlatformSettings
     from mitosis.services.platform import run_platform as serve
 
-    configure_log(options.log_level)
+    configure_log(parse_log_filter(options.log_level))
     http_port = split_bind(options.bind)[1] if options.bind else None
     settings = PlatformSettings(
         data=options.data or data_dir() / "platform",
@@ -228,7 +243,7 @@ def run_demo(options: DemoOptions, view: "View") -> "Report":
     from mitosis.demo.run import Checks
     from mitosis.demo.run import run_demo as demonstrate
 
-    configure_log("error")
+    configure_log({"": "error"})
     checks = Checks(_is_active, lambda running: _is_ready(running, options.workers))
     return asyncio.run(demonstrate(options, checks, view))
 

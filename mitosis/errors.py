@@ -21,7 +21,8 @@ MitosisError
 │   └── Fenced              another coordinator holds the term: this one must stop writing
 ├── CorruptData             stored bytes that cannot be what we wrote
 ├── WorkerFault             this worker cannot set up a task; the task goes elsewhere
-└── Misconfigured           a setting, with its value, its source and the way out
+└── Misconfigured           a setting that does not work with the world as it is
+    └── InvalidSettings     a file, variable or option that cannot be read as settings
 
 `code` is stable and is the same in replies, JSON output, logs and the SDK.
 """
@@ -178,6 +179,12 @@ class Misconfigured(MitosisError):
     """A setting that cannot work; the message names value, source and way out."""
 
     code = "misconfigured"
+
+
+class InvalidSettings(Misconfigured):
+    """A file, variable or option that cannot be read as settings, with the place and a hint."""
+
+    code = "misconfigured.settings"
 
 
 def every_error() -> dict[str, type[MitosisError]]:

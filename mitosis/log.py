@@ -2,6 +2,9 @@
 
 import logging
 import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 
@@ -9,21 +12,76 @@ from mitosis.errors import Misconfigured
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 KEPT_DAYS = 14
+OFF = logging.CRITICAL + 10
+
+Levels = Mapping[str, str]
+"""Level by name of a logger, `off` for none; the empty name is all others."""
 
 
-def configure_log(level: str) -> None:
+class LevelFilter(logging.Filter):
+    """Lets through what is at or above the level of the nearest part of the program."""
+
+    def __init__(self, levels: Levels) -> None:
+        super().__init__()
+        self._levels = {name: _number(level) for name, level in levels.items()}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        name = record.name
+        while name and name not in self._levels:
+            name = name.rpartition(".")[0]
+        return record.levelno >= self._levels[name]
+
+
+class DailyFileHandler(logging.FileHandler):
+    """Writes to `<path>.<date>` (UTC), a new file each day; two weeks are kept."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._date = ""
+        super().__init__(self._dated(self._today()), encoding="utf-8", delay=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, in the file of the day."""
+        today, before = self._today(), self._date
+        if today != before:
+            self.close()
+            self._date = today
+            self.baseFilename = str(self._dated(today).absolute())
+        super().emit(record)
+        if today != before:
+            self._drop_old()
+
+    @staticmethod
+    def _today() -> str:
+        return datetime.now(UTC).date().isoformat()
+
+    def _dated(self, date: str) -> Path:
+        return self._path.with_name(f"{self._path.name}.{date}")
+
+    def _drop_old(self) -> None:
+        begin = f"{self._path.name}.20"
+        kept = sorted(p for p in self._path.parent.iterdir() if p.name.startswith(begin))
+        for old in kept[:-KEPT_DAYS]:
+            old.unlink(missing_ok=True)
+
+
+def configure_log(levels: Levels) -> None:
     """Send log lines to standard error; called once by each process."""
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format=FORMAT)
+    handler = _prepared(logging.StreamHandler(sys.stderr), levels)
+    logging.basicConfig(level=_lowest(levels), handlers=[handler])
     # It warns of each try of a request; what becomes of the request is said by who asked.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
-def log_to_file(exact: Path | None, default: Path) -> None:
+def log_to_file(exact: Path | None, default: Path, levels: Levels, *, dated: bool) -> None:
     """Write log lines to a file as well.
 
     Args:
         exact: A file that only grows; None: the default one.
         default: A file that is begun anew each day; two weeks are kept.
+        levels: What is written.
+        dated: The default file has the day in its name; else former ones get it.
 
     Raises:
         Misconfigured: The file cannot be written.
@@ -33,13 +91,34 @@ def log_to_file(exact: Path | None, default: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler: logging.Handler
         if exact is not None:
-            handler = logging.FileHandler(exact)
+            handler = logging.FileHandler(exact, encoding="utf-8")
+        elif dated:
+            handler = DailyFileHandler(default)
         else:
-            handler = TimedRotatingFileHandler(default, when="midnight", backupCount=KEPT_DAYS)
+            handler = TimedRotatingFileHandler(
+                default, when="midnight", backupCount=KEPT_DAYS, encoding="utf-8", utc=True
+            )
     except OSError as error:
         raise Misconfigured(
             f"cannot write the log to {path}: {error.strerror or error}; give another file with "
             "--log-path"
         ) from error
-    handler.setFormatter(logging.Formatter(FORMAT))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    root.addHandler(_prepared(handler, levels))
+    root.setLevel(min(root.level, _lowest(levels)))
+
+
+def _prepared(handler: logging.Handler, levels: Levels) -> logging.Handler:
+    formatter = logging.Formatter(FORMAT)
+    formatter.converter = time.gmtime
+    handler.setFormatter(formatter)
+    handler.addFilter(LevelFilter(levels))
+    return handler
+
+
+def _lowest(levels: Levels) -> int:
+    return min(map(_number, levels.values()))
+
+
+def _number(level: str) -> int:
+    return OFF if level == "off" else int(getattr(logging, level.upper()))

@@ -80,6 +80,19 @@ PLATFORM = (
         "events verify --config config.toml",
     ),
     Command(
+        "config show", "config:show_settings", "Show the settings in effect",
+        "config show coordinator --origin", usage="[SECTION...] [OPTIONS]",
+        result="config.effective:ShownSettings",
+    ),
+    Command(
+        "config check", "config:check", "Check a settings file",
+        "config check config.toml", result="config.effective:CheckedFile",
+    ),
+    Command(
+        "config example", "config:print_example", "Print an example file with all defaults",
+        "config example", result="config.effective:ExampleFile",
+    ),
+    Command(
         "nats-config", "nats_config:nats_config", "Write the configuration for nats-server",
         "nats-config --output nats.conf",
     ),

@@ -35,6 +35,7 @@ STATUS: dict[type[errors.MitosisError], int] = {
     errors.CorruptData: FAILED,
     errors.WorkerFault: FAILED,
     errors.Misconfigured: FAILED,
+    errors.InvalidSettings: USAGE,
 }
 
 

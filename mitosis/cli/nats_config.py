@@ -62,7 +62,6 @@ def _server_config(
     tls_key: Path | None,
     sync_always: bool,
 ) -> Any:
-    from mitosis.nats.nkeys import issuer_account
     from mitosis.nats.server_config import CalloutConfig, NatsServerConfig, StaticUser, TlsFiles
 
     if (tls_cert is None) != (tls_key is None):
@@ -74,18 +73,14 @@ def _server_config(
         system_users=(
             StaticUser(name=settings.nats_system_user, password=settings.nats_system_password),
         ),
-        callout=CalloutConfig(issuer=issuer_account(_private_key(settings))),
+        callout=CalloutConfig(issuer=_issuer(settings)),
         sync_always=sync_always,
         tls=tls,
     )
 
 
-def _private_key(settings: CoordinatorConfig) -> bytes:
-    path = settings.access_token_private_path
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Misconfigured(
-            f"access_token_private_path: {path} cannot be read ({error.strerror}): make a key by "
-            "`openssl genpkey -algorithm ed25519 -out private.pem`"
-        ) from error
+def _issuer(settings: CoordinatorConfig) -> str:
+    from mitosis.nats.nkeys import issuer_account
+    from mitosis.services.auth.key_files import load_private_key, pem_of
+
+    return issuer_account(pem_of(load_private_key(settings.access_token_private_path)))

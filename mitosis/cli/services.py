@@ -43,6 +43,11 @@ def coordinator(
     nats_system_user: str | None = None,
     nats_system_password: str | None = None,
     nats_ca: Path | None = None,
+    db_ca: Path | None = None,
+    s3_ca: Path | None = None,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+    insecure: Annotated[bool | None, SWITCH] = None,
     replicas: int | None = None,
     redis_url: Annotated[str | None, Parameter(name="--redis")] = None,
     redis_worker_password: str | None = None,
@@ -53,9 +58,12 @@ def coordinator(
     access_token_public_path: Path | None = None,
     access_token_expires_in: OptionalDuration = None,
     heartbeat_timeout: OptionalDuration = None,
+    max_projection_lag: OptionalDuration = None,
     projector: bool | None = None,
+    reset_admin_password: Annotated[bool | None, SWITCH] = None,
     log_path: Path | None = None,
     log_level: str | None = None,
+    file_log_level: str | None = None,
     file_log: Annotated[bool | None, SWITCH] = None,
 ) -> int:
     """Run the mitosis coordinator.
@@ -78,6 +86,11 @@ def coordinator(
         nats_system_user: The system account's user of the NATS server.
         nats_system_password: Its password; better given by MITO_NATS_SYSTEM_PASSWORD.
         nats_ca: The certificate of the authority that signed the NATS server's.
+        db_ca: The certificate of the authority that signed the Postgres server's.
+        s3_ca: The certificate of the authority that signed the S3 store's.
+        tls_cert: The certificate of the HTTP endpoint.
+        tls_key: The private key of that certificate.
+        insecure: Do not check certificates of NATS and S3; for a trial only.
         replicas: Copies of the event stream in the NATS cluster.
         redis_url: Accepted and not used: live states travel on NATS.
         redis_worker_password: Accepted and not used.
@@ -88,16 +101,23 @@ def coordinator(
         access_token_public_path: The path to the public key, default to `public.pem`.
         access_token_expires_in: The access token expiration time, default to 7 days.
         heartbeat_timeout: The heartbeat timeout, default to 600 seconds.
+        max_projection_lag: How far the read models may be behind while /ready says yes, default
+            to 30 seconds.
         projector: Run the projector as a child process, which is the default.
+        reset_admin_password: Give the administrator of admin_user the password of admin_password
+            anew, once at this start; all sessions of the account end.
         log_path: The log file path. If not specified, then the default rolling log file path
             would be used. If specified, then the log file would be exactly at the path specified.
-        log_level: The least level that is logged, default to info.
+        log_level: What is logged, default to info: a level, or info,mitosis.nats=debug.
+        file_log_level: What is logged to the file, default to log_level.
         file_log: Enable logging to file.
     """
-    settings = _coordinator_config(config, _given(locals()))
+    flags = _given(locals())
+    reset = bool(flags.pop("reset_admin_password", False))
+    settings = _coordinator_config(config, flags)
     from mitosis.bootstrap import run_coordinator
 
-    return run_coordinator(settings)
+    return run_coordinator(settings, reset_admin_password=reset)
 
 
 def projector(
@@ -110,6 +130,7 @@ def projector(
     nats_ca: Path | None = None,
     log_path: Path | None = None,
     log_level: str | None = None,
+    file_log_level: str | None = None,
     file_log: Annotated[bool | None, SWITCH] = None,
 ) -> int:
     """Build the Postgres read models and answer queries, without a coordinator.
@@ -122,7 +143,8 @@ def projector(
         nats_password: Its password; better given by MITO_NATS_PASSWORD.
         nats_ca: The certificate of the authority that signed the NATS server's.
         log_path: The exact log file.
-        log_level: The least level that is logged, default to info.
+        log_level: What is logged, default to info: a level, or info,mitosis.nats=debug.
+        file_log_level: What is logged to the file, default to log_level.
         file_log: Enable logging to file.
     """
     settings = _coordinator_config(config, _given(locals()))
@@ -148,6 +170,7 @@ def worker(
     nats_ca: Path | None = None,
     log_path: Path | None = None,
     log_level: str | None = None,
+    file_log_level: str | None = None,
     file_log: Annotated[bool | None, SWITCH] = None,
     lifetime: OptionalDuration = None,
 ) -> int:
@@ -169,7 +192,8 @@ def worker(
         nats_ca: The certificate of the authority that signed the NATS server's.
         log_path: The log file path. If not specified, then the default rolling log file path
             would be used. If specified, then the log file would be exactly at the path specified.
-        log_level: The least level that is logged, default to info.
+        log_level: What is logged, default to info: a level, or info,mitosis.nats=debug.
+        file_log_level: What is logged to the file, default to log_level.
         file_log: Enable logging to file.
         lifetime: The lifetime of the worker to alive (e.g., 7d, 1year).
     """
@@ -192,6 +216,6 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 def _coordinator_config(config: Path | None, flags: dict[str, Any]) -> CoordinatorConfig:
     settings = load(CoordinatorConfig, config=config, flags=flags).config
-    for warning in settings.redis_warnings():
+    for warning in settings.warnings():
         complain(warning)
     return settings

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
+from mitosis.config.log_filter import parse_log_filter
 from mitosis.errors import InvalidInput
 
 MAX_PORT = 65_535
-LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def check_bind(value: str) -> None:
@@ -66,11 +66,11 @@ def range_check(low: int, high: int) -> Callable[[int], None]:
     return check
 
 
-def check_log_level(value: str) -> None:
-    """Check the name of a log level.
+def check_log_level(value: str | None) -> None:
+    """Check a level, or levels by part of the program; None is no setting.
 
     Raises:
-        InvalidInput: No such level.
+        InvalidInput: No such level, or not of that form.
     """
-    if value not in LOG_LEVELS:
-        raise InvalidInput(f"expected one of {', '.join(LOG_LEVELS)}")
+    if value is not None:
+        parse_log_filter(value)

@@ -27,7 +27,11 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         user: Who acts; unset: the first one of the credential file.
         password: Used to log in when there is no valid session.
         timeout: How long one request may take, with all its repetitions.
+        coordinator_ca: Certificate of the authority that signed the coordinator's, for `https://`;
+            also used for NATS (`tls://`) and S3 where these have none of their own.
         nats_ca: Certificate of the authority that signed the NATS server's.
+        s3_ca: Certificate of the authority that signed the S3 store's.
+        insecure: Do not check certificates: for a trial only.
     """
 
     SECTION: ClassVar[str] = "client"
@@ -42,7 +46,10 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     user: str | None = None
     password: str | None = None
     timeout: timedelta = timedelta(seconds=30)
+    coordinator_ca: Path | None = None
     nats_ca: Path | None = None
+    s3_ca: Path | None = None
+    insecure: bool = False
 
 
 class CreateUserArgs(msgspec.Struct, kw_only=True):

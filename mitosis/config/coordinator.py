@@ -21,18 +21,35 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         db_url: Postgres of the read models and of the archive.
         s3_url: S3-compatible store as the services reach it.
         s3_public_url: The same store as clients and workers reach it; unset: `s3_url`.
+        s3_access_key, s3_secret_key: The key pair of the store.
         s3_region: Only signs requests; stores of one's own accept any.
+        artifacts_bucket, attachments_bucket: Made at the first start.
         nats_url: NATS as the services reach it.
         nats_public_url: NATS as clients and workers reach it; unset: `nats_url`.
         nats_user, nats_password: The services' account of the NATS configuration.
         nats_system_user, nats_system_password: The system account, for lost connections.
-        nats_ca: Certificate of the authority that signed the server's; unset: the system's.
+        db_ca: Certificate of the authority that signed the Postgres server's; with it the server
+            must use TLS and the name of `db_url`.
+        s3_ca: Certificate of the authority that signed the S3 store's; unset: the system's.
+        nats_ca: Certificate of the authority that signed the NATS server's; with it the server must
+            use TLS.
+        tls_cert, tls_key: Certificate and key of the HTTP endpoint; unset: it speaks plain HTTP.
+        insecure: Do not check the certificates of NATS and S3: for a trial only.
         replicas: Copies of the event stream in the NATS cluster: 1, 3 or 5.
+        admin_user, admin_password: The first administrator, created at the first start. Later
+            changes of the password have no effect: see `--reset-admin-password`.
+        access_token_private_path, access_token_public_path: The Ed25519 key pair.
         access_token_expires_in: Life of a session.
         heartbeat_timeout: The lease of an attempt: how long a worker may run without contact.
+        max_projection_lag: `/ready` says no when the read models are further behind than this.
         projector: Run the projector as a child process.
         redis_url: Accepted and not used: live states travel on NATS.
-        log_path: Exact log file; unset with `file_log`: a default one in the cache folder.
+        redis_worker_password, redis_client_password: Accepted and not used.
+        file_log: Write a log file as well.
+        log_path: Exact log file; unset with `file_log`: a default one in the cache folder, begun
+            anew each day.
+        log_level: What is logged to standard error: a level, or `info,mitosis.nats=debug`.
+        file_log_level: The same for the log file; unset: as `log_level`.
     """
 
     SECTION: ClassVar[str] = "coordinator"
@@ -52,6 +69,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         "nats_public_url": _nats_url,
         "replicas": range_check(1, 5),
         "log_level": check_log_level,
+        "file_log_level": check_log_level,
     }
 
     bind: str = "127.0.0.1:5000"
@@ -70,6 +88,11 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     nats_system_user: str = "mitosis_system"
     nats_system_password: str = "mitosis_system"  # noqa: S105
     nats_ca: Path | None = None
+    db_ca: Path | None = None
+    s3_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
     replicas: int = 1
     admin_user: str = "mitosis_admin"
     admin_password: str = "mitosis_admin"  # noqa: S105  the seed's default
@@ -77,6 +100,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     access_token_public_path: Path = Path("public.pem")
     access_token_expires_in: timedelta = timedelta(days=7)
     heartbeat_timeout: timedelta = timedelta(seconds=600)
+    max_projection_lag: timedelta = timedelta(seconds=30)
     projector: bool = True
     redis_url: str | None = None
     redis_worker_password: str | None = None
@@ -84,11 +108,18 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     file_log: bool = False
     log_path: Path | None = None
     log_level: str = "info"
+    file_log_level: str | None = None
 
-    def redis_warnings(self) -> list[str]:
-        """Return a sentence for each setting of Redis that was given."""
-        return [
+    def warnings(self) -> list[str]:
+        """Return a sentence for each setting that does not do what its owner may expect."""
+        found = [
             f"{key} is accepted but not used: live states travel on NATS"
             for key in REDIS_KEYS
             if getattr(self, key)
         ]
+        if self.insecure:
+            found.append(
+                "insecure is set: whoever answers at nats_url or s3_url is trusted unseen; name "
+                "the authority of their certificates by nats_ca and s3_ca instead"
+            )
+        return found

@@ -1,36 +1,28 @@
 """Settings from files, environment and options, with the source of each value.
 
 Defaults < the user's file < ./config.toml or --config < MITO_* < options (design, Command line).
+Of two variables the one for this service alone is the stronger: MITO_COORDINATOR_BIND, MITO_BIND.
 """
 
 import difflib
 import os
-import re
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from msgspec.structs import FieldInfo, fields
 
+from mitosis.config.files import ConfigFile, read_file
 from mitosis.config.locations import default_config_file
+from mitosis.config.log_filter import is_log_filter
 from mitosis.config.section import Section
-from mitosis.config.values import from_text, from_toml
-from mitosis.errors import InvalidInput, Misconfigured
+from mitosis.config.values import from_text, from_toml, is_switch
+from mitosis.errors import InvalidInput, InvalidSettings
 
 SECTIONS = ("coordinator", "worker", "client")
-PREFIX = "MITO_"
-MAX_FILE_BYTES = 1024 * 1024
 
 S = TypeVar("S", bound=Section)
-
-
-class ConfigFile(NamedTuple):
-    """A file that was read. `given`: the user named it, so it must be about Mitosis."""
-
-    path: Path
-    text: str
-    given: bool = True
 
 
 class Loaded(NamedTuple, Generic[S]):
@@ -58,7 +50,7 @@ def load(
         cwd: Where relative paths of options and variables start; None: the present folder.
 
     Raises:
-        Misconfigured: A file that cannot be read, an unknown key, or a value that cannot work.
+        InvalidSettings: A file that cannot be read, an unknown key, or a value that cannot work.
     """
     values = os.environ if env is None else env
     here = cwd or Path.cwd()
@@ -69,18 +61,18 @@ def find_files(config: Path | None, env: Mapping[str, str], cwd: Path) -> list[C
     """Read the files that count, weakest first.
 
     Raises:
-        Misconfigured: A file cannot be read, or the named one does not exist.
+        InvalidSettings: A file cannot be read, or the named one does not exist.
     """
     found = []
     own = default_config_file(env)
     if own.is_file():
-        found.append(ConfigFile(own, _read(own)))
+        found.append(ConfigFile(own, read_file(own)))
     if config is not None:
         path = cwd / config.expanduser()
-        found.append(ConfigFile(path, _read(path)))
+        found.append(ConfigFile(path, read_file(path)))
     elif (cwd / "config.toml").is_file():
         path = cwd / "config.toml"
-        found.append(ConfigFile(path, _read(path), given=False))
+        found.append(ConfigFile(path, read_file(path), given=False))
     return found
 
 
@@ -96,117 +88,130 @@ def combine(
     Args:
         section: Which struct.
         files: Weakest first.
-        env: `MITO_<KEY>` for each key; an empty value counts as unset.
+        env: `MITO_<SECTION>_<KEY>` and `MITO_<KEY>`; an empty value counts as unset.
         flags: Values of options by key; None: not given.
         cwd: Where relative paths of options and variables start.
 
     Raises:
-        Misconfigured: An unknown key, or a value that cannot work.
+        InvalidSettings: An unknown key, or a value that cannot work.
     """
     known = {field.name: field for field in fields(section)}
     values: dict[str, Any] = {}
     sources = dict.fromkeys(known, "default")
     for file in files:
-        for key, value in _from_file(section, known, file).items():
-            values[key] = value
-            sources[key] = str(file.path)
+        table = read_section(section, file)
+        for problem in table.problems:
+            raise problem
+        values |= table.values
+        sources |= table.sources
     for key, field in known.items():
-        text = env.get(PREFIX + key.upper(), "")
-        if text:
-            source = PREFIX + key.upper()
-            values[key] = _convert(section, field, text, source, cwd, toml=False)
-            sources[key] = source
+        found = _variable(section, key, env)
+        if found is not None:
+            values[key] = _convert(section, field, env[found], found, cwd)
+            sources[key] = found
     for key, value in flags.items():
         if value is not None:
-            values[key] = _convert(section, known[key], value, f"option of {key}", cwd, toml=False)
+            values[key] = _convert(section, known[key], value, f"option of {key}", cwd)
             sources[key] = "option"
     return Loaded(section(**values), sources)
 
 
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise Misconfigured(f"{path} is larger than {MAX_FILE_BYTES} bytes: no such file is")
-        return data.decode()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise Misconfigured(f"the config file {path} cannot be read: {reason}") from error
-    except UnicodeDecodeError as error:
-        raise Misconfigured(f"the config file {path} is not UTF-8: {error}") from error
+class Table(NamedTuple):
+    """What one file says about one section, and everything that is wrong with it."""
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+    problems: list[InvalidSettings]
 
 
-def _from_file(
-    section: type[Section], known: Mapping[str, FieldInfo], file: ConfigFile
-) -> dict[str, Any]:
+def read_section(section: type[Section], file: ConfigFile) -> Table:
+    """Read one section of a file; what is wrong is in `problems`, in the order of the file."""
+    found = Table({}, {}, [])
     try:
-        tables = tomllib.loads(file.text)
-    except tomllib.TOMLDecodeError as error:
-        raise Misconfigured(f"{file.path} is no TOML file: {error}") from error
+        tables = file.tables()
+    except InvalidSettings as error:
+        return Table({}, {}, [error])
     # A config.toml that merely lies here may belong to another program.
     if not file.given and not any(name in tables for name in SECTIONS):
-        return {}
-    for name, table in tables.items():
-        if name not in SECTIONS:
-            _refuse_key(file, "", name, SECTIONS, "section")
-        if not isinstance(table, dict):
-            raise Misconfigured(f"{_at(file, '', name)}: {name} must be a section: [{name}]")
-    found = {}
-    for key, value in tables.get(section.SECTION, {}).items():
+        return found
+    found.problems.extend(_wrong_sections(file, tables))
+    known = {field.name: field for field in fields(section)}
+    table = tables.get(section.SECTION, {})
+    for key, value in table.items() if isinstance(table, dict) else ():
+        place = file.place(section.SECTION, key)
         if key not in known:
-            _refuse_key(file, section.SECTION, key, known, "key")
-        where = _at(file, section.SECTION, key)
-        found[key] = _convert(section, known[key], value, where, file.path.parent, toml=True)
+            found.problems.append(_unknown(file, section.SECTION, key, known, "key"))
+            continue
+        try:
+            where = file.at(place)
+            found.values[key] = _convert_toml(section, known[key], value, where, file.path.parent)
+            found.sources[key] = f"{file.path}:{place.line}"
+        except InvalidSettings as problem:
+            problem.details |= {"source": str(file.path), **place._asdict()}
+            found.problems.append(problem)
     return found
 
 
-def _convert(
-    section: type[Section], field: FieldInfo, value: Any, source: str, base: Path, *, toml: bool
+def _wrong_sections(file: ConfigFile, tables: Mapping[str, Any]) -> Iterator[InvalidSettings]:
+    for name, table in tables.items():
+        if name not in SECTIONS:
+            yield _unknown(file, "", name, SECTIONS, "section")
+        elif not isinstance(table, dict):
+            yield file.refused(file.place("", name), f"{name} must be a section: [{name}]")
+
+
+def _variable(section: type[Section], key: str, env: Mapping[str, str]) -> str | None:
+    """Return the strongest variable that says something about a key."""
+    return next((v for v in section.variables(key) if env.get(v) and _concerns(key, v, env)), None)
+
+
+def _concerns(key: str, variable: str, env: Mapping[str, str]) -> bool:
+    """Whether a variable is about a key: MITO_FILE_LOG is a switch or, as before, a level."""
+    text = env[variable]
+    if variable == "MITO_FILE_LOG":
+        return (key == "file_log_level") == (is_log_filter(text) and not is_switch(text))
+    # Another program's filter must not stop this one.
+    return variable != "RUST_LOG" or is_log_filter(text)
+
+
+def _convert_toml(
+    section: type[Section], field: FieldInfo, value: Any, source: str, base: Path
 ) -> Any:
+    with _refused(section, field.name, value, source):
+        return _checked(section, field.name, from_toml(field.type, value, base))
+
+
+def _convert(section: type[Section], field: FieldInfo, value: Any, source: str, base: Path) -> Any:
+    with _refused(section, field.name, value, source):
+        read = from_text(field.type, value, base) if isinstance(value, str) else value
+        if isinstance(read, Path):
+            read = base / read.expanduser()
+        return _checked(section, field.name, read)
+
+
+def _checked(section: type[Section], key: str, value: Any) -> Any:
+    check = section.CHECKS.get(key)
+    if check is not None:
+        check(value)
+    return value
+
+
+@contextmanager
+def _refused(section: type[Section], key: str, value: Any, source: str) -> Iterator[None]:
     try:
-        if toml:
-            value_read = from_toml(field.type, value, base)
-        else:
-            value_read = from_text(field.type, value, base) if isinstance(value, str) else value
-            if isinstance(value_read, Path):
-                value_read = base / value_read.expanduser()
-        check = section.CHECKS.get(field.name)
-        if check is not None:
-            check(value_read)
+        yield
     except InvalidInput as error:
-        shown = section.shown(field.name, value)
-        raise Misconfigured(
-            f"{source}: {field.name} = {shown}: {error.message}", key=field.name, source=source
+        shown = section.shown(key, value)
+        # A check that repeats the value in its own words must not show what is masked.
+        said = error.message if shown == repr(value) else error.message.replace(str(value), shown)
+        raise InvalidSettings(
+            f"{source}: {key} = {shown}: {said}", key=key, source=source
         ) from None
-    return value_read
 
 
-def _refuse_key(
+def _unknown(
     file: ConfigFile, section: str, key: str, known: Sequence[str] | Mapping[str, Any], what: str
-) -> None:
+) -> InvalidSettings:
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     advice = f"did you mean {near[0]!r}?" if near else f"possible are {', '.join(known)}"
-    raise Misconfigured(
-        f"{_at(file, section, key)}: unknown {what} {key!r}: {advice}",
-        key=key,
-        source=str(file.path),
-    )
-
-
-_HEADER = re.compile(r"\s*\[\s*([^\[\]#]+?)\s*\]")
-
-
-def _at(file: ConfigFile, section: str, key: str) -> str:
-    """Return `file:line` of a key; of the section when the key is written unusually."""
-    table, section_line = "", 1
-    wanted = re.compile(rf"\s*(?:{re.escape(section)}\s*\.\s*)?[\"']?{re.escape(key)}[\"']?\s*[=.]")
-    for number, line in enumerate(file.text.splitlines(), start=1):
-        header = _HEADER.match(line)
-        if header:
-            table = header[1].strip("\"'")
-            if table == (section or key):
-                section_line = number
-        elif wanted.match(line) and table in {"", section}:
-            return f"{file.path}:{number}"
-    return f"{file.path}:{section_line}"
+    return file.refused(file.place(section, key), f"unknown {what} {key!r}: {advice}", key=key)

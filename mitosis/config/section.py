@@ -7,6 +7,11 @@ from urllib.parse import urlsplit
 import msgspec
 
 MASK = "***"
+PREFIX = "MITO_"
+LOG_VARIABLES: dict[str, tuple[str, ...]] = {
+    "log_level": ("RUST_LOG",),
+    "file_log_level": ("MITO_FILE_LOG",),
+}
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,12 +22,24 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
         SECRETS: Fields whose value is never shown.
         URLS: Fields whose value may hold a password between `:` and `@`.
         CHECKS: Per field, a function that raises InvalidInput for a value that cannot work.
+        OTHER_VARIABLES: Per field, variables of the original that have no name of ours.
     """
 
     SECTION: ClassVar[str] = ""
     SECRETS: ClassVar[frozenset[str]] = frozenset()
     URLS: ClassVar[frozenset[str]] = frozenset()
     CHECKS: ClassVar[dict[str, Callable[[Any], None]]] = {}
+    OTHER_VARIABLES: ClassVar[dict[str, tuple[str, ...]]] = LOG_VARIABLES
+
+    @classmethod
+    def variables(cls, field: str) -> tuple[str, ...]:
+        """Return the environment variables of a field, strongest first."""
+        own = (f"{PREFIX}{cls.SECTION.upper()}_{field.upper()}", PREFIX + field.upper())
+        return own + cls.OTHER_VARIABLES.get(field, ())
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each setting that does not do what its owner may expect."""
+        return []
 
     @classmethod
     def shown(cls, field: str, value: object) -> str:

@@ -55,7 +55,7 @@ def from_text(wanted: Any, text: str, base: Path) -> Any:
         return timedelta(seconds=parse_duration(text))
     if _is_list(kind):
         return _items(kind, split_list(text))
-    if kind is bool and text.lower() in _TRUE | _FALSE:
+    if kind is bool and is_switch(text):
         return text.lower() in _TRUE
     if kind is int:
         try:
@@ -63,6 +63,11 @@ def from_text(wanted: Any, text: str, base: Path) -> Any:
         except ValueError:
             raise InvalidInput(_EXPECTED[int]) from None
     raise InvalidInput(_EXPECTED[kind])
+
+
+def is_switch(text: str) -> bool:
+    """Whether a text is one of the words for true and false."""
+    return text.lower() in _TRUE | _FALSE
 
 
 def split_list(text: str) -> list[str]:

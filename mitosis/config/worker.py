@@ -24,7 +24,13 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         tags: What it can do; it runs only tasks that have them all.
         slots: How many tasks it runs at once.
         work_dir: Folder of the tasks' private folders; unset: one in the data folder.
+        coordinator_ca: Certificate of the authority that signed the coordinator's, for `https://`;
+            also used for NATS (`tls://`) and S3 where these have none of their own.
         nats_ca: Certificate of the authority that signed the NATS server's.
+        s3_ca: Certificate of the authority that signed the S3 store's.
+        insecure: Do not check certificates: for a trial only.
+        log_level: What is logged to standard error: a level, or `info,mitosis.nats=debug`.
+        file_log_level: The same for the log file; unset: as `log_level`.
     """
 
     SECTION: ClassVar[str] = "worker"
@@ -34,6 +40,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         "coordinator_addr": url_check("http", "https", "nats", "tls", "ws", "wss"),
         "slots": range_check(1, MAX_SLOTS),
         "log_level": check_log_level,
+        "file_log_level": check_log_level,
     }
 
     coordinator_addr: str = DEFAULT_COORDINATOR
@@ -48,7 +55,11 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     slots: int = 1
     work_dir: Path | None = None
+    coordinator_ca: Path | None = None
     nats_ca: Path | None = None
+    s3_ca: Path | None = None
+    insecure: bool = False
     file_log: bool = False
     log_path: Path | None = None
     log_level: str = "info"
+    file_log_level: str | None = None

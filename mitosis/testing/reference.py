@@ -18,6 +18,7 @@ from msgspec import inspect
 
 from mitosis import errors
 from mitosis.cli.exit_codes import exit_status
+from mitosis.config.example import example
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
 from mitosis.errors import MitosisError
@@ -244,14 +245,22 @@ def _family(cls: type[MitosisError]) -> Iterator[type[MitosisError]]:
             yield from _family(child)
 
 
+def _pages(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """Every made file, as it is and as it should be; the example of settings lies beside docs/."""
+    for path in sorted(folder.rglob("*.md")):
+        page = path.read_text(encoding="utf-8")
+        yield path, page, fill(page, path.parent)
+    settings = folder.parent / "config.example.toml"
+    if settings.exists():
+        yield settings, settings.read_text(encoding="utf-8"), example()
+
+
 def main(arguments: list[str]) -> int:
     """Bring all pages of a folder up to date; with `--check` only say which are stale."""
     check = "--check" in arguments
     folder = Path(next((text for text in arguments if text != "--check"), "docs"))
     stale = []
-    for path in sorted(folder.rglob("*.md")):
-        page = path.read_text(encoding="utf-8")
-        filled = fill(page, path.parent)
+    for path, page, filled in _pages(folder):
         if filled != page:
             stale.append(path)
             if not check:

@@ -116,14 +116,14 @@ def test_a_configuration_that_cannot_be_read_is_named(tmp_path: Path, command: l
     paths = [missing, tmp_path, broken, unknown]
     done = home.run_all([[command[0], "--config", path, *command[1:]] for path in paths])
     for one, path in zip(done, paths, strict=True):
-        refused(one, 1, str(path))
-    refused(done[-1], 1, f"{unknown}:3", key, near)
+        refused(one, 2, str(path))
+    refused(done[-1], 2, f"{unknown}:3", key, near)
 
 
 def test_a_value_that_cannot_be_is_named_with_its_source(tmp_path: Path) -> None:
     home = Home(tmp_path / "user")
     done = home.run("coordinator", more={"MITO_DB_URL": "mysql://root:hush-hush@there/x"})
-    refused(done, 1, "MITO_DB_URL")
+    refused(done, 2, "MITO_DB_URL")
     assert "hush-hush" not in done.err
 
 

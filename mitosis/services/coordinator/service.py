@@ -23,10 +23,10 @@ from mitosis.nats.discovery import Discovery
 from mitosis.nats.durability import syncs_always
 from mitosis.nats.store_client import open_store_client
 from mitosis.runtime import RandomIds, SystemClock
+from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.probe import refuse_open_server
 from mitosis.services.auth.service import Authentication
-from mitosis.services.auth.tokens import load_keys
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.children import ChildProcess
 from mitosis.services.coordinator.history import Mark
@@ -49,9 +49,12 @@ class Coordinator:
         objects: S3Store,
         children: Sequence[ChildProcess] = (),
         archived: Mark | None = None,
+        *,
+        reset_admin_password: bool = False,
     ) -> None:
         self._config = config
         self._archived = archived or Mark()
+        self._reset_admin_password = reset_admin_password
         self._objects = objects
         self._children = children
         self._term: Term | None = None
@@ -104,6 +107,7 @@ class Coordinator:
                 clock=SystemClock(),
                 ids=RandomIds(),
                 archived=self._archived,
+                reset_admin_password=self._reset_admin_password,
                 name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
             )
             await self._serve(parts, system, listener)

@@ -28,13 +28,14 @@ from mitosis.runtime import Clock, Ids
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
+from mitosis.services.coordinator.administrator import ensure_admin
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
-from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
+from mitosis.services.coordinator.handlers.users import UserHandlers
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
@@ -63,6 +64,7 @@ class Parts(msgspec.Struct):
     ids: Ids
     name: str
     archived: history.Mark = history.Mark()
+    reset_admin_password: bool = False
 
 
 class Term:
@@ -133,15 +135,11 @@ class Term:
             core.dispatcher.unreachable.add(name)
 
     async def _ensure_admin(self) -> None:
-        """Create the first administrator; a later change of the setting has no effect."""
-        name, core = self._parts.config.admin_user, self.core
-        if name in core.world.users:
-            return
-        password_hash = await self._parts.passwords.hash(self._parts.config.admin_password)
-        unit = core.journal.unit("system:coordinator")
-        add_user(core, unit, name, password_hash, admin=True)
-        await core.stored(unit)
-        log.info("administrator %r created", name)
+        parts = self._parts
+        name, password = parts.config.admin_user, parts.config.admin_password
+        reset = parts.reset_admin_password
+        await ensure_admin(self.core, parts.passwords, name, password, reset=reset)
+        parts.reset_admin_password = False  # once, not again in the next term
 
     async def serve(self) -> None:
         """Begin to answer users and workers."""

@@ -25,9 +25,10 @@ from mitosis.errors import MitosisError
 from mitosis.nats.connection import Connection, ServiceLogin, Token
 from mitosis.nats.nkeys import issuer_account
 from mitosis.nats.server_config import CalloutConfig
+from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.service import Authentication
-from mitosis.services.auth.tokens import TokenKeys, load_keys
+from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.platform.binaries import nats_server
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER, open_nats, outside_of_loops

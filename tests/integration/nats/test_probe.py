@@ -4,9 +4,9 @@ import pytest
 
 from mitosis.errors import Misconfigured, StoreUnavailable, Unavailable
 from mitosis.nats.connection import Connection
+from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.probe import refuse_open_server
 from mitosis.services.auth.service import Authentication
-from mitosis.services.auth.tokens import load_keys
 from tests.integration.nats.conftest import (
     SERVICE,
     SYSTEM,

@@ -76,11 +76,11 @@ def test_without_a_coordinator_a_person_gets_one_line(mito: Mito, dead_port: int
         (["demo", "--workers", "1"], 2, "usage"),
         (["up", "--slots", "0"], 2, "usage"),
         (["client"], 2, "usage"),
-        (["client", "--config", "nowhere.toml", "get", "groups"], 1, "misconfigured"),
-        (["client", "-c", "ftp://x", "get", "groups"], 1, "misconfigured"),
-        (["worker", "--config", "nowhere.toml"], 1, "misconfigured"),
-        (["coordinator", "--config", "nowhere.toml"], 1, "misconfigured"),
-        (["coordinator", "--bind", "nonsense"], 1, "misconfigured"),
+        (["client", "--config", "nowhere.toml", "get", "groups"], 2, "misconfigured.settings"),
+        (["client", "-c", "ftp://x", "get", "groups"], 2, "misconfigured.settings"),
+        (["worker", "--config", "nowhere.toml"], 2, "misconfigured.settings"),
+        (["coordinator", "--config", "nowhere.toml"], 2, "misconfigured.settings"),
+        (["coordinator", "--bind", "nonsense"], 2, "misconfigured.settings"),
         (["nats-config"], 1, "misconfigured"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -95,7 +95,7 @@ def test_errors_in_json_are_one_value_on_stdout(
 
 def test_a_variable_that_cannot_work_is_named(here: Here) -> None:
     done = here("client", "get", "groups", MITO_TIMEOUT="soon")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "MITO_TIMEOUT: timeout = 'soon'" in done.stderr
 
 
