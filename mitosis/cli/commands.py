@@ -156,7 +156,50 @@ CLIENT = (
     Command(
         "manage worker cancel", "workers:cancel_worker", "Stop a worker",
         f"manage worker {_WORKER} cancel",
-        also=("workers cancel",), usage="[OPTIONS]",
+        also=("workers cancel", "admin workers cancel"), usage="[OPTIONS]",
+        result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker update-tags", "workers:update_tags", "Replace the tags of a worker",
+        f"manage worker {_WORKER} update-tags wired file",
+        also=("workers update-tags",), usage="[TAGS]...",
+        result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker update-labels", "workers:update_labels", "Replace the labels of a worker",
+        f"manage worker {_WORKER} update-labels rack1",
+        also=("workers update-labels",), usage="[LABELS]...",
+        result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker update-roles", "workers:update_roles", "Give groups a role on a worker",
+        f"manage worker {_WORKER} update-roles test_group:admin another_group:write",
+        also=("workers update-roles",), usage="[GROUP:ROLE]...",
+        result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker remove-roles", "workers:remove_roles",
+        "Take the roles of groups on a worker away",
+        f"manage worker {_WORKER} remove-roles test_group",
+        also=("workers remove-roles",), usage="[GROUP]...",
+        result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker update-slots", "workers:update_slots",
+        "Change how many tasks a worker runs at once",
+        f"manage worker {_WORKER} update-slots 4",
+        also=("workers update-slots",), usage="SLOTS",
+        result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker pause", "workers:pause_worker", "Give a worker nothing new",
+        f"manage worker {_WORKER} pause",
+        also=("workers pause",), usage="[OPTIONS]", result="contract.commands:WorkerChanged",
+    ),
+    Command(
+        "manage worker resume", "workers:resume_worker", "Let a paused worker take tasks again",
+        f"manage worker {_WORKER} resume",
+        also=("workers resume",), usage="[OPTIONS]", result="contract.commands:WorkerChanged",
     ),
     Command(
         "manage task cancel", "tasks:cancel_task", "Cancel a task",

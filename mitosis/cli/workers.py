@@ -1,14 +1,22 @@
 """`get worker`, `get workers`, `manage worker`."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag, Group, Tags
+from mitosis.cli.parameters import Flag, Group, Tags, read_list
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetWorkersArgs
+from mitosis.contract.commands import WorkerChanged
 from mitosis.contract.queries import WorkerPage
+from mitosis.domain.roles import Role, parse_grants
+from mitosis.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from mitosis.client.client import MitoClient
 
 ForceFlag = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
 VerboseFlag = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())]
@@ -86,8 +94,119 @@ def cancel_worker(worker: str, /, *, force: ForceFlag = False, reason: str = "")
         force: Hand its tasks back at once.
         reason: Why, for its record.
     """
-    with_client(lambda client: client.cancel_worker(worker, force=force, reason=reason))
-    show(
-        {"worker": worker, "force": force},
-        lambda: [f"Worker {worker} is {'stopping' if force else 'finishing its tasks'}"],
+    what = "hands its tasks back and leaves" if force else "finishes its tasks and leaves"
+    _change(lambda client: client.cancel_worker(worker, force=force, reason=reason), what)
+
+
+def update_tags(worker: str, /, *tags: str) -> None:
+    """Replace the tags of a worker; its running tasks go on.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+        tags: All tags that it has from now on; none: it runs tasks of any tags.
+    """
+    wanted = read_list(list(tags))
+    _change(
+        lambda client: client.update_worker_tags(worker, wanted), f"has the tags: {_shown(wanted)}"
     )
+
+
+def update_labels(worker: str, /, *labels: str) -> None:
+    """Replace the labels of a worker, by which workers are found.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+        labels: All labels that it has from now on.
+    """
+    wanted = read_list(list(labels))
+    _change(
+        lambda client: client.update_worker_labels(worker, wanted),
+        f"has the labels: {_shown(wanted)}",
+    )
+
+
+def update_roles(worker: str, /, *roles: str) -> None:
+    """Give groups a role on a worker; roles of other groups stay.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+        roles: The groups with their roles, as GROUP:ROLE; the role is read, write or admin.
+    """
+    grants = grants_with_roles(roles)
+    _change(
+        lambda client: client.update_worker_roles(worker, grants),
+        f"gave the roles: {_shown(f'{g} = {role.label}' for g, role in grants.items())}",
+    )
+
+
+def remove_roles(worker: str, /, *groups: str) -> None:
+    """Take the roles of groups on a worker away; what runs for them goes on.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+        groups: The groups.
+    """
+    wanted = read_list(list(groups))
+    if not wanted:
+        raise UsageError("name the groups whose roles are to be removed")
+    _change(
+        lambda client: client.remove_worker_roles(worker, wanted),
+        f"serves no more: {_shown(wanted)}",
+    )
+
+
+def update_slots(worker: str, slots: int, /) -> None:
+    """Change how many tasks a worker runs at once; what runs goes on.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+        slots: From 1 to 4096.
+    """
+    _change(lambda client: client.update_worker_slots(worker, slots), f"has {slots} slots")
+
+
+def pause_worker(worker: str, /, *, reason: str = "") -> None:
+    """Give a worker nothing new until it is resumed; what runs goes on.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+        reason: Why, for its record.
+    """
+    _change(lambda client: client.pause_worker(worker, reason), "is paused")
+
+
+def resume_worker(worker: str, /) -> None:
+    """Let a paused worker take tasks again.
+
+    Args:
+        worker: The UUID of the worker, or a unique prefix.
+    """
+    _change(lambda client: client.resume_worker(worker), "takes tasks")
+
+
+def grants_with_roles(texts: Sequence[str]) -> dict[str, Role]:
+    """Read `g1:write g2:admin`; each needs its role.
+
+    Raises:
+        UsageError: None given, an unknown role, a name given twice.
+    """
+    try:
+        grants = parse_grants(read_list(list(texts)), default=None)
+    except InvalidInput as error:
+        raise UsageError(error.message) from None
+    if not grants:
+        raise UsageError("name the groups with their roles, as GROUP:ROLE")
+    return grants
+
+
+def _change(
+    action: Callable[["MitoClient"], Awaitable[WorkerChanged]],
+    what: str,
+) -> None:
+    done = with_client(action)
+    before = "" if done.changed else " (as before)"
+    show(done, lambda: [f"Worker {done.worker} {what}{before}"])
+
+
+def _shown(items: Iterable[str]) -> str:
+    return ", ".join(items) or "None"

@@ -106,6 +106,13 @@ class SyncMitoClient:
     get_worker = _blocking(MitoClient.get_worker)
     get_workers = _blocking(MitoClient.get_workers)
     cancel_worker = _blocking(MitoClient.cancel_worker)
+    update_worker_tags = _blocking(MitoClient.update_worker_tags)
+    update_worker_labels = _blocking(MitoClient.update_worker_labels)
+    update_worker_roles = _blocking(MitoClient.update_worker_roles)
+    remove_worker_roles = _blocking(MitoClient.remove_worker_roles)
+    update_worker_slots = _blocking(MitoClient.update_worker_slots)
+    pause_worker = _blocking(MitoClient.pause_worker)
+    resume_worker = _blocking(MitoClient.resume_worker)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():

@@ -1,6 +1,6 @@
 """The client: one object per noun, and the seed's flat methods over them."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,7 @@ from mitosis.config.client import (
     GetWorkersArgs,
     SubmitTaskArgs,
 )
-from mitosis.contract.commands import Cancelled, Done, Submitted
+from mitosis.contract.commands import Cancelled, Done, Submitted, WorkerChanged
 from mitosis.contract.login import SessionToken
 from mitosis.contract.queries import GroupView, TaskPage, TaskView, WhoAmI, WorkerPage, WorkerView
 from mitosis.domain.roles import Role
@@ -142,6 +142,36 @@ class MitoClient:
         """See `Workers.list`."""
         return await self.workers.list(args)
 
-    async def cancel_worker(self, worker: str, *, force: bool = False, reason: str = "") -> Done:
+    async def cancel_worker(
+        self, worker: str, *, force: bool = False, reason: str = ""
+    ) -> WorkerChanged:
         """See `Workers.cancel`."""
         return await self.workers.cancel(worker, force=force, reason=reason)
+
+    async def update_worker_tags(self, worker: str, tags: Iterable[str]) -> WorkerChanged:
+        """See `Workers.update_tags`."""
+        return await self.workers.update_tags(worker, tags)
+
+    async def update_worker_labels(self, worker: str, labels: Iterable[str]) -> WorkerChanged:
+        """See `Workers.update_labels`."""
+        return await self.workers.update_labels(worker, labels)
+
+    async def update_worker_roles(self, worker: str, roles: Mapping[str, Role]) -> WorkerChanged:
+        """See `Workers.update_roles`."""
+        return await self.workers.update_roles(worker, roles)
+
+    async def remove_worker_roles(self, worker: str, groups: Iterable[str]) -> WorkerChanged:
+        """See `Workers.remove_roles`."""
+        return await self.workers.remove_roles(worker, groups)
+
+    async def update_worker_slots(self, worker: str, slots: int) -> WorkerChanged:
+        """See `Workers.update_slots`."""
+        return await self.workers.update_slots(worker, slots)
+
+    async def pause_worker(self, worker: str, reason: str = "") -> WorkerChanged:
+        """See `Workers.pause`."""
+        return await self.workers.pause(worker, reason)
+
+    async def resume_worker(self, worker: str) -> WorkerChanged:
+        """See `Workers.resume`."""
+        return await self.workers.resume(worker)

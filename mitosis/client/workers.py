@@ -1,10 +1,25 @@
-"""Workers: which there are, and stopping one."""
+"""Workers: which there are, what each may do, and stopping one."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
 
 from mitosis.client.session import Session
 from mitosis.config.client import GetWorkersArgs
-from mitosis.contract.commands import Done, DrainWorker
+from mitosis.contract.commands import (
+    ChangeWorkerSlots,
+    DrainWorker,
+    GrantWorkerRoles,
+    PauseWorker,
+    RemoveWorkerRoles,
+    ReplaceWorkerLabels,
+    ReplaceWorkerTags,
+    ResumeWorker,
+    WorkerChanged,
+)
 from mitosis.contract.queries import GetWorker, ListWorkers, WorkerPage, WorkerView
 from mitosis.domain.names import is_uuid
+from mitosis.domain.roles import Role
 
 
 class Workers:
@@ -27,12 +42,75 @@ class Workers:
         body = ListWorkers(wanted.group, wanted.tags, wanted.all, wanted.limit, wanted.offset)
         return await self._session.query("worker", "list", body, WorkerPage)
 
-    async def cancel(self, worker: str, *, force: bool = False, reason: str = "") -> Done:
+    async def cancel(self, worker: str, *, force: bool = False, reason: str = "") -> WorkerChanged:
         """Stop a worker: it finishes its tasks, or hands them back at once with `force`.
+
+        As all changes of a worker, this needs Admin on it; `worker` is a UUID or a unique prefix.
 
         Raises:
             NotAllowed: The asker has no Admin role on it.
+            NotFound: No such worker, or none that the asker may see.
+            WrongState: It is gone.
         """
-        uuid = worker if is_uuid(worker) else (await self.get(worker)).uuid
-        body = DrainWorker(uuid.lower(), force, reason)
-        return await self._session.command("worker", "drain", body, Done)
+        return await self._change("drain", DrainWorker(await self._uuid(worker), force, reason))
+
+    async def update_tags(self, worker: str, tags: Iterable[str]) -> WorkerChanged:
+        """Replace the tags; none: it runs tasks of any tags. What runs is finished.
+
+        Raises:
+            InvalidInput, TooLarge: Tags that cannot be; and as `cancel`.
+        """
+        body = ReplaceWorkerTags(await self._uuid(worker), tuple(tags))
+        return await self._change("update_tags", body)
+
+    async def update_labels(self, worker: str, labels: Iterable[str]) -> WorkerChanged:
+        """Replace the labels, by which workers are found.
+
+        Raises:
+            InvalidInput, TooLarge: Labels that cannot be; and as `cancel`.
+        """
+        body = ReplaceWorkerLabels(await self._uuid(worker), tuple(labels))
+        return await self._change("update_labels", body)
+
+    async def update_roles(self, worker: str, roles: Mapping[str, Role]) -> WorkerChanged:
+        """Give groups a role on the worker; roles of other groups stay.
+
+        Raises:
+            NotAllowed: The asker has no Write in one of the groups.
+            NotFound: There is no such group; and as `cancel`.
+        """
+        body = GrantWorkerRoles(await self._uuid(worker), dict(roles))
+        return await self._change("update_roles", body)
+
+    async def remove_roles(self, worker: str, groups: Iterable[str]) -> WorkerChanged:
+        """Take the roles of groups away. What runs for them is finished.
+
+        Raises:
+            NotFound: There is no such group; and as `cancel`.
+        """
+        body = RemoveWorkerRoles(await self._uuid(worker), tuple(groups))
+        return await self._change("remove_roles", body)
+
+    async def update_slots(self, worker: str, slots: int) -> WorkerChanged:
+        """Set how many tasks it runs at once. What runs is finished, also beyond fewer slots.
+
+        Raises:
+            InvalidInput: Not from 1 to 4096; and as `cancel`.
+        """
+        return await self._change(
+            "update_slots", ChangeWorkerSlots(await self._uuid(worker), slots)
+        )
+
+    async def pause(self, worker: str, reason: str = "") -> WorkerChanged:
+        """Give the worker nothing new until it is resumed. Raises as `cancel`."""
+        return await self._change("pause", PauseWorker(await self._uuid(worker), reason))
+
+    async def resume(self, worker: str) -> WorkerChanged:
+        """Let a paused worker take tasks again. Raises as `cancel`."""
+        return await self._change("resume", ResumeWorker(await self._uuid(worker)))
+
+    async def _uuid(self, worker: str) -> str:
+        return worker.lower() if is_uuid(worker) else (await self.get(worker)).uuid
+
+    async def _change(self, verb: str, body: msgspec.Struct) -> WorkerChanged:
+        return await self._session.command("worker", verb, body, WorkerChanged)

@@ -40,10 +40,14 @@ class Renew(msgspec.Struct):
 
 
 class Renewed(msgspec.Struct):
-    """The lease counts from the sending of the request. `foreign` attempts are to be killed."""
+    """The lease counts from the sending of the request. `foreign` attempts are to be killed.
+
+    `slots`: how many tasks the worker may run at once from now on; 0: as before.
+    """
 
     lease_seconds: float
     foreign: list[Held] = []
+    slots: int = 0
 
 
 class AgedStep(msgspec.Struct, array_like=True, frozen=True):
@@ -166,4 +170,10 @@ class Resync(msgspec.Struct, tag="resync"):
     """Renew at once: a new coordinator has taken over, or it missed a message."""
 
 
-Control = CancelAttempt | Drain | Resync
+class Resize(msgspec.Struct, tag="resize"):
+    """Run so many tasks at once from now on; renewals say it too, should this be missed."""
+
+    slots: int
+
+
+Control = CancelAttempt | Drain | Resync | Resize

@@ -18,6 +18,7 @@ MAX_PRIORITY = 2**31 - 1
 MIN_TIMEOUT_SECONDS = 0.001
 MAX_TIMEOUT_SECONDS = 10 * 366 * 86_400.0
 MAX_SLOTS = 4_096
+MAX_WORKER_GROUPS = 256  # groups with a role on one worker
 MAX_BATCH = 1_000  # submits in one request
 MAX_PAGE = 10_000
 MAX_SIZE_BYTES = 2**63 - 1

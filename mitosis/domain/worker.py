@@ -6,6 +6,7 @@ r"""The worker: a process with slots, tags and a role map, which runs tasks of g
 Its lease is not an event: renewals are counted in memory, and only their end is stored.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import ClassVar
 
@@ -16,13 +17,15 @@ from mitosis.domain.limits import (
     MAX_REASON_BYTES,
     MAX_SLOTS,
     MAX_TIMEOUT_SECONDS,
+    MAX_WORKER_GROUPS,
     check_number,
     check_tags,
     check_text,
     clip_text,
 )
+from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
-from mitosis.errors import AlreadyExists, InvalidInput, NotFound, WrongState
+from mitosis.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, WrongState
 
 
 class WorkerPhase(StrEnum):
@@ -292,10 +295,11 @@ def decide(state: Worker | None, command: Command) -> list[Event]:
             labels = check_tags(labels, "labels")
             return [] if labels == state.labels else [WorkerLabelsReplaced(labels)]
         case GrantWorkerRoles(roles):
+            check_roles({**state.roles, **roles})
             new = {g: r for g, r in roles.items() if state.roles.get(g) is not r}
             return [WorkerRolesGranted(new)] if new else []
         case RemoveWorkerRoles(groups):
-            held = tuple(g for g in groups if g in state.roles)
+            held = tuple(sorted({g for g in groups if g in state.roles}))
             return [WorkerRolesRemoved(held)] if held else []
         case ChangeWorkerSlots(slots):
             check_number(slots, "slots", 1, MAX_SLOTS)
@@ -317,6 +321,21 @@ def decide(state: Worker | None, command: Command) -> list[Event]:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
 
+def check_roles(roles: Mapping[str, Role]) -> None:
+    """Check the role map of a worker.
+
+    Raises:
+        InvalidInput: A malformed name of a group. TooLarge: Too many groups.
+    """
+    if len(roles) > MAX_WORKER_GROUPS:
+        raise TooLarge(
+            f"{len(roles)} groups, at most {MAX_WORKER_GROUPS} can have a role on one worker",
+            field="groups", size=len(roles), limit=MAX_WORKER_GROUPS,
+        )  # fmt: skip
+    for group in roles:
+        check_name(group, "group")
+
+
 def _register(state: Worker | None, command: RegisterWorker) -> list[Event]:
     if state is not None:
         raise AlreadyExists(f"worker {command.worker} is registered already")
@@ -324,6 +343,7 @@ def _register(state: Worker | None, command: RegisterWorker) -> list[Event]:
     check_number(command.lease_seconds, "heartbeat timeout", 0.1, MAX_TIMEOUT_SECONDS)
     if not command.roles:
         raise InvalidInput("a worker must serve at least one group", field="groups")
+    check_roles(command.roles)
     for field in ("machine", "boot", "folder", "host", "version"):
         check_text(getattr(command, field), field, 1_024)
     return [

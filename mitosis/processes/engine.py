@@ -179,6 +179,14 @@ class Engine:
         slot.state = SlotState.RESERVED
         return Reservation(slot)
 
+    def grow(self, slots: int) -> None:
+        """Have at least so many slots; the new ones are free when their runners are ready."""
+        for number in range(self._count, slots):
+            slot = Slot(number, self, self._loop)
+            self._slots.append(slot)
+            self._fork_runner(slot, None)
+        self._count = max(self._count, slots)
+
     def renew(self, lease_seconds: float, *, measured_from: float | None = None) -> None:
         """Allow all runs to go on for so long; afterwards the runners kill them (cause `lease`).
 

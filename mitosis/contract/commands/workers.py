@@ -9,6 +9,8 @@ class RegisterWorker(msgspec.Struct, omit_defaults=True):
     """Needs Write in every group named. `groups` empty: the user's own group.
 
     Attributes:
+        lifetime_seconds: It leaves after this, once what it runs has ended; None: as long as a
+            session lives.
         machine, boot: Identity of the machine and of its present boot.
         folder: The locked work folder; taking it over proves that its former worker is dead.
     """
@@ -26,13 +28,17 @@ class RegisterWorker(msgspec.Struct, omit_defaults=True):
 
 
 class Registered(msgspec.Struct):
-    """`token` is what the worker's own connection presents; keep it as a secret."""
+    """`token` is what the worker's own connection presents; keep it as a secret.
+
+    `lifetime_seconds`: how long the worker may live; then it takes nothing new and leaves.
+    """
 
     worker: str
     token: str
     lease_seconds: float
     renew_seconds: float
     roles: dict[str, Role]
+    lifetime_seconds: float = 0.0
 
     def __repr__(self) -> str:
         return f"Registered(worker={self.worker!r})"
@@ -44,3 +50,58 @@ class DrainWorker(msgspec.Struct, omit_defaults=True):
     worker: str
     force: bool = False
     reason: str = ""
+
+
+class ReplaceWorkerTags(msgspec.Struct, omit_defaults=True):
+    """Needs Admin on the worker. Empty: it has no tags any more, and runs tasks of any tags."""
+
+    worker: str
+    tags: tuple[str, ...] = ()
+
+
+class ReplaceWorkerLabels(msgspec.Struct, omit_defaults=True):
+    """Needs Admin on the worker."""
+
+    worker: str
+    labels: tuple[str, ...] = ()
+
+
+class GrantWorkerRoles(msgspec.Struct):
+    """Needs Admin on the worker, and Write in every group named; roles of other groups stay."""
+
+    worker: str
+    roles: dict[str, Role]
+
+
+class RemoveWorkerRoles(msgspec.Struct):
+    """Needs Admin on the worker. What runs for these groups is finished."""
+
+    worker: str
+    groups: tuple[str, ...]
+
+
+class ChangeWorkerSlots(msgspec.Struct):
+    """Needs Admin on the worker. What runs is finished, also beyond fewer slots."""
+
+    worker: str
+    slots: int
+
+
+class PauseWorker(msgspec.Struct, omit_defaults=True):
+    """Needs Admin on the worker: it is given nothing until it is resumed; what runs goes on."""
+
+    worker: str
+    reason: str = ""
+
+
+class ResumeWorker(msgspec.Struct):
+    """Needs Admin on the worker."""
+
+    worker: str
+
+
+class WorkerChanged(msgspec.Struct):
+    """What was asked is stored; `changed` is False when the worker was so already."""
+
+    worker: str
+    changed: bool = True

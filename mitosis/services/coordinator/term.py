@@ -148,7 +148,8 @@ class Term:
         users = UserHandlers(core, parts.passwords)
         groups = GroupHandlers(core)
         lease_seconds = parts.config.heartbeat_timeout.total_seconds()
-        workers = WorkerHandlers(core, self._worker_token, lease_seconds)
+        session_seconds = parts.config.access_token_expires_in.total_seconds()
+        workers = WorkerHandlers(core, self._worker_token, lease_seconds, session_seconds)
         reports = ReportHandlers(core, parts.objects.artifacts)
         for handlers in (tasks, users, groups, workers):
             for verb, body, handler in handlers.verbs():
@@ -173,9 +174,7 @@ class Term:
         if name in self.core.world.workers:
             self.core.dispatcher.unreachable.add(name)
 
-    def _worker_token(self, name: str, lifetime_seconds: float | None) -> str:
-        default: timedelta = self._parts.config.access_token_expires_in
-        seconds = lifetime_seconds or default.total_seconds()
+    def _worker_token(self, name: str, seconds: float) -> str:
         now = self._parts.clock.now().timestamp()
         return self._parts.keys.issue("worker", name, issued_at=now, exp=now + seconds)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from mitosis.contract import subjects
-from mitosis.contract.work import Assignment, CancelAttempt, Control, Drain, Resync
+from mitosis.contract.work import Assignment, CancelAttempt, Control, Drain, Resize, Resync
 from mitosis.nats.connection import Connection, Msg
 from mitosis.services.worker.core import Core
 
@@ -23,14 +23,20 @@ class Inbox:
         core: Told of assignments and cancels.
         on_drain: Told of orders to leave.
         on_resync: Asked to renew at once.
+        on_slots: Told how many tasks may run at once.
     """
 
     def __init__(
-        self, core: Core, on_drain: Callable[[Drain], None], on_resync: Callable[[], None]
+        self,
+        core: Core,
+        on_drain: Callable[[Drain], None],
+        on_resync: Callable[[], None],
+        on_slots: Callable[[int], None],
     ) -> None:
         self._core = core
         self._on_drain = on_drain
         self._on_resync = on_resync
+        self._on_slots = on_slots
 
     async def subscribe(self, connection: Connection, worker: str) -> None:
         """Listen, through all reconnects."""
@@ -62,3 +68,5 @@ class Inbox:
                 self._on_drain(order)
             case Resync():
                 self._on_resync()
+            case Resize(slots):
+                self._on_slots(slots)

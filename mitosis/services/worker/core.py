@@ -118,6 +118,18 @@ class Core:
         self.unclean = False
 
     @property
+    def slots(self) -> int:
+        """How many tasks may run at once."""
+        return self._slots
+
+    def resize(self, slots: int) -> None:
+        """Run so many at once from now on; what runs beyond it is finished."""
+        if slots != self._slots:
+            log.info("%d slots from now on, %d before", slots, self._slots)
+            self._slots = slots
+            self.fill()
+
+    @property
     def held(self) -> list[Held]:
         """What a renewal names: everything that is not dropped and not yet accepted."""
         return [

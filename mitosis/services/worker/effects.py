@@ -61,6 +61,7 @@ class Parts:
             self._prolong,
             self.core.drop_foreign,
             machine_clock,
+            self.resize,
         )
         engine.on_free = self.core.fill
 
@@ -69,6 +70,11 @@ class Parts:
 
     def _prolong(self, lease_seconds: float, measured_from: float) -> None:
         self._engine.renew(lease_seconds, measured_from=measured_from)
+
+    def resize(self, slots: int) -> None:
+        """Run so many at once from now on."""
+        self._engine.grow(slots)
+        self.core.resize(slots)
 
     async def wait_until_empty(self) -> None:
         """Wait until nothing is held."""
@@ -84,7 +90,7 @@ class Parts:
 
     def free_slots(self) -> int:
         """Slots of the engine that can take a program."""
-        return self._engine.free_slots
+        return max(0, min(self._engine.free_slots, self.core.slots - len(self._engine.runs)))
 
     def start(self, attempt: Attempt) -> Run | None:
         """Start the program of an attempt."""

@@ -21,6 +21,10 @@ class LeaseKeeper:
         prolong: Told the length of the lease and the instant from which it counts.
         on_foreign: Told what the coordinator does not know as this worker's.
         now: The machine's clock, suspension included.
+        on_slots: Told how many tasks may run at once.
+
+    Attributes:
+        on_first: Called once, when a renewal was answered.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class LeaseKeeper:
         prolong: Callable[[float, float], None],
         on_foreign: Callable[[list[Held]], None],
         now: Callable[[], float],
+        on_slots: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._link = link
         self._every = every_seconds
@@ -38,6 +43,8 @@ class LeaseKeeper:
         self._prolong = prolong
         self._on_foreign = on_foreign
         self._now = now
+        self._on_slots = on_slots
+        self.on_first: Callable[[], None] | None = None
         self._asked = asyncio.Event()
 
     def ask_now(self) -> None:
@@ -55,12 +62,14 @@ class LeaseKeeper:
             self._asked.clear()
             try:
                 await self.renew()
-                pause = 0.0
             except MitosisError as error:
                 check_registered(error)
                 if not pause:
                     log.warning("the lease is not renewed: %s", error)
                 pause = longer(pause)
+            else:
+                pause = 0.0
+                self._tell_first()
             await self._wait(pause or self._every)
 
     async def renew(self) -> None:
@@ -77,6 +86,13 @@ class LeaseKeeper:
         self._prolong(renewed.lease_seconds, sent)
         if renewed.foreign:
             self._on_foreign(renewed.foreign)
+        if renewed.slots:
+            self._on_slots(renewed.slots)
+
+    def _tell_first(self) -> None:
+        tell, self.on_first = self.on_first, None
+        if tell is not None:
+            tell()
 
     async def _wait(self, seconds: float) -> None:
         try:

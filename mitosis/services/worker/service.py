@@ -129,12 +129,13 @@ class _Worker:
         self._config, self._folder, self._machine = config, folder, machine
         self._engine, self._departure, self._announce = engine, departure, announce
         self._base = base_environment(os.environ)
-        self._begun = machine_clock()
+        self._lifetime: asyncio.TimerHandle | None = None
 
     async def run(self, access: UserAccess) -> int:
         """Register and serve until the worker has left."""
         registered_before = False
-        lifetime = self._end_of_life()
+        if self._config.lifetime is not None:
+            self._live_for(self._config.lifetime.total_seconds())
         try:
             while True:
                 try:
@@ -146,12 +147,14 @@ class _Worker:
                     await self._close_engine(0.0)
                     return 0
                 registered_before = True
+                if self._lifetime is None and membership[0].registered.lifetime_seconds:
+                    self._live_for(membership[0].registered.lifetime_seconds)
                 status = await self._serve(*membership)
                 if status is not None:
                     return status
         finally:
-            if lifetime is not None:
-                lifetime.cancel()
+            if self._lifetime is not None:
+                self._lifetime.cancel()
 
     async def _register(
         self, access: UserAccess, *, patient: bool
@@ -194,11 +197,12 @@ class _Worker:
         )
         self._engine.renew(registered.lease_seconds, measured_from=begun)
         connection.add_listener(on_reconnect=parts.lease.ask_now)
-        inbox = Inbox(parts.core, self._on_drain, parts.lease.ask_now)
+        inbox = Inbox(parts.core, self._on_drain, parts.lease.ask_now, parts.resize)
         try:
             await inbox.subscribe(connection, registered.worker)
-            self._announce(registered.worker)
             self._departure.listen(lambda reason, force: parts.core.drain(reason, force=force))
+            # From its first renewal on it is reachable and gets work.
+            parts.lease.on_first = lambda: self._announce(registered.worker)
             await self._until_left(parts, connection)
         except (Unregistered, Unavailable) as error:
             log.warning("worker %s is not known any more, all it ran is ended: %s",
@@ -277,12 +281,9 @@ class _Worker:
     def _on_drain(self, order: Drain) -> None:
         self._departure.wish(order.reason or "asked to leave", force=order.force)
 
-    def _end_of_life(self) -> asyncio.TimerHandle | None:
-        lifetime = self._config.lifetime
-        if lifetime is None:
-            return None
-        return asyncio.get_running_loop().call_later(
-            lifetime.total_seconds(), self._departure.wish, "its lifetime is over"
+    def _live_for(self, seconds: float) -> None:
+        self._lifetime = asyncio.get_running_loop().call_later(
+            seconds, self._departure.wish, "its lifetime is over"
         )
 
 

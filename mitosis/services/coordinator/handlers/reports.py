@@ -10,7 +10,7 @@ from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.execution import Step
 from mitosis.domain.task import Artifact, Task, TaskState
-from mitosis.domain.worker import Worker
+from mitosis.domain.worker import Worker, WorkerPhase
 from mitosis.errors import (
     AuthenticationFailed,
     InvalidInput,
@@ -76,11 +76,13 @@ class ReportHandlers:
             if core.world.tasks[known].cancel_requested:
                 message = wire.encode(work.CancelAttempt(known, attempt))
                 core.publish(subjects.control(name), message)
+        if state.phase is WorkerPhase.DRAINING:  # the order may have been missed
+            core.publish(subjects.control(name), wire.encode(work.Drain(state.drain_forced)))
         unit = core.journal.unit(f"worker:{name}")
         if name in core.dispatcher.unreachable:
             core.dispatcher.unreachable.discard(name)
             core.dispatcher.worker_ready(unit, name)
-        core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign))
+        core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign, state.slots))
 
     def leave(self, caller: Caller, body: work.Leave) -> None:
         """`leave`: goodbye; nothing that it ran is alive."""

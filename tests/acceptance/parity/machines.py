@@ -1,0 +1,90 @@
+"""Machines with one worker each, started as their user would do it."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from mitosis import ClientConfig, SyncMitoClient
+from mitosis.config.client import CreateUserArgs
+from mitosis.contract.queries import WorkerView
+from mitosis.testing.waiting import eventually
+
+from ..conftest import Home, Platform, Running
+
+T = TypeVar("T")
+
+_UUID = re.compile(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.MULTILINE)
+
+
+def soon(question: Callable[[], T], seconds: float = 20.0) -> T:
+    """`eventually` for tests without a loop."""
+    return asyncio.run(eventually(question, seconds=seconds))
+
+
+class Machine(Home):
+    """A user's machine with a worker process, ended with the test at the latest."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.running: Running | None = None
+        self.uuid = ""
+
+    def run_worker(self, *arguments: str | Path, **more: str) -> Running:
+        """Start a worker; whether it will register is another question."""
+        self.running = self.start("worker", *arguments, **more)
+        return self.running
+
+    @property
+    def process(self) -> Running:
+        """The worker's."""
+        assert self.running is not None
+        return self.running
+
+    def registered(self) -> str:
+        """Wait for the UUID, which stands alone on a line of standard output."""
+
+        def announced() -> list[str]:
+            assert not self.process.ended(), self.process.err
+            return _UUID.findall(self.process.out)
+
+        (self.uuid,) = soon(announced)
+        return self.uuid
+
+    def close(self) -> None:
+        if self.running is not None:
+            self.running.close()
+
+
+class Account:
+    """A user with a client by the SDK."""
+
+    def __init__(self, platform: Platform, admin: SyncMitoClient, folder: Path) -> None:
+        self.name = f"user-{secrets.token_hex(4)}"
+        self.password = secrets.token_hex(12)
+        admin.create_user(CreateUserArgs(username=self.name, password=self.password))
+        self.credentials = folder / f"credentials-{self.name}"
+        self.client = SyncMitoClient(
+            ClientConfig(
+                coordinator_addr=platform.notice["http"],
+                credential_path=self.credentials,
+            )
+        )
+        self.client.login(self.name, self.password)
+
+    def worker(self, uuid: str) -> WorkerView:
+        """The worker as this user sees it."""
+        return self.client.get_worker(uuid)
+
+
+@contextmanager
+def machine(root: Path) -> Iterator[Machine]:
+    """A machine that is shut down at the end."""
+    made = Machine(root)
+    try:
+        yield made
+    finally:
+        made.close()
