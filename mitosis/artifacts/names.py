@@ -46,7 +46,12 @@ def belongs_to_attempt(object_name: str, task: str, attempt: int) -> bool:
     prefix = artifact_prefix(task, attempt)
     rest = object_name.removeprefix(prefix).split("/")
     known = {kind.filename for kind in ArtifactKind}
-    return object_name.startswith(prefix) and len(rest) == 2 and rest[1] in known
+    return (
+        object_name.startswith(prefix)
+        and len(rest) == 2
+        and _PART.fullmatch(rest[0]) is not None
+        and rest[1] in known
+    )
 
 
 def _part(text: str) -> str:

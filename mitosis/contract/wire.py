@@ -11,6 +11,7 @@ import msgspec
 from mitosis.errors import InvalidInput, MitosisError, TooLarge, from_wire
 
 MAX_REQUEST_BYTES = 1024 * 1024  # the default payload limit of nats-server
+MAX_ID_CHARS = 100  # it is stored with the commit, and remembered
 PROTOCOL = 1
 
 T = TypeVar("T")
@@ -97,6 +98,10 @@ def decode_request(decoder: msgspec.json.Decoder[Request[T]], data: bytes) -> Re
         request = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidInput(f"the request cannot be read: {error}") from error
+    if len(request.id) > MAX_ID_CHARS or not (request.id.isascii() and request.id.isprintable()):
+        raise InvalidInput(
+            f"the id of the request must have at most {MAX_ID_CHARS} printable ASCII characters"
+        )
     if request.protocol != PROTOCOL:
         raise InvalidInput(
             f"the request has protocol version {request.protocol}, this side speaks {PROTOCOL}: "

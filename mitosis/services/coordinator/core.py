@@ -23,6 +23,7 @@ from mitosis.services.coordinator.uploads import Uploads
 from mitosis.services.coordinator.world import Head, World
 
 REMEMBERED_COMMANDS = 20_000
+REMEMBERED_BYTES = 64 * 1024 * 1024
 MAX_BACKGROUND = 1_000
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Core(msgspec.Struct):
         """
 
         def stored(position: int) -> None:
-            data = wire.encode(wire.Reply(result=result, position=position))
+            data = _reply(result, position)
             self.answered.keep(caller, data)
             self.publish(caller.reply, data)
             if then_rights_of:
@@ -203,6 +204,14 @@ async def _logged(work: Coroutine[Any, Any, None]) -> None:
         log.warning("work in the background failed: %s", error)
 
 
+def _reply(result: msgspec.Struct, position: int) -> bytes:
+    """Return a reply, which says so if it would be too large; nothing may stop other effects."""
+    try:
+        return wire.encode(wire.Reply(result=result, position=position))
+    except MitosisError as error:
+        return wire.error_reply(error, position)
+
+
 Handler = Callable[[Caller, Any], Awaitable[None] | None]
 Verbs = list[tuple[str, type[msgspec.Struct], Handler]]
 """What a class of handlers answers: `<noun>.<verb>`, the form of the body, and by what."""
@@ -232,8 +241,13 @@ def guarded(core: Core, handler: Handler) -> Guarded:
             outcome = handler(caller, body)
         except MitosisError as error:
             core.answered.drop(caller)
+            core.journal.check_closed()
             core.refuse(caller, error)
             return None
+        except BaseException:
+            core.answered.drop(caller)
+            core.journal.check_closed()
+            raise
         return None if outcome is None else finish(caller, outcome)
 
     async def finish(caller: Caller, outcome: Awaitable[None]) -> None:
@@ -241,9 +255,11 @@ def guarded(core: Core, handler: Handler) -> Guarded:
             await outcome
         except MitosisError as error:
             core.answered.drop(caller)
+            core.journal.check_closed()
             core.refuse(caller, error)
         except BaseException:
             core.answered.drop(caller)
+            core.journal.check_closed()
             raise
 
     return handle
@@ -252,8 +268,9 @@ def guarded(core: Core, handler: Handler) -> Guarded:
 class Answered:
     """Replies by command id, so that a repeated command has no second effect. Bounded."""
 
-    def __init__(self, size: int = REMEMBERED_COMMANDS) -> None:
-        self._size = size
+    def __init__(self, size: int = REMEMBERED_COMMANDS, size_bytes: int = REMEMBERED_BYTES) -> None:
+        self._size, self._size_bytes = size, size_bytes
+        self._bytes = 0
         self._replies: OrderedDict[tuple[str, str, str], bytes | None] = OrderedDict()
 
     def begin(self, caller: Caller) -> tuple[bool, bytes | None]:
@@ -268,8 +285,7 @@ class Answered:
         if key in self._replies:
             return True, self._replies[key]
         self._replies[key] = None
-        while len(self._replies) > self._size:
-            self._replies.popitem(last=False)
+        self._make_room()
         return False, None
 
     def keep(self, caller: Caller, reply: bytes) -> None:
@@ -277,7 +293,15 @@ class Answered:
         key = (caller.owner, caller.verb, caller.request_id)
         if key in self._replies:
             self._replies[key] = reply
+            self._bytes += len(reply)
+            self._make_room()
 
     def drop(self, caller: Caller) -> None:
         """Forget a command that had no effect, so that it may be tried again."""
-        self._replies.pop((caller.owner, caller.verb, caller.request_id), None)
+        reply = self._replies.pop((caller.owner, caller.verb, caller.request_id), None)
+        self._bytes -= len(reply or b"")
+
+    def _make_room(self) -> None:
+        while len(self._replies) > self._size or self._bytes > self._size_bytes:
+            _, reply = self._replies.popitem(last=False)
+            self._bytes -= len(reply or b"")

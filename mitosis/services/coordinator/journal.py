@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mitosis.contract import subjects
 from mitosis.domain.event import Command, Event
-from mitosis.errors import MitosisError, OutcomeUnknown, VersionConflict
+from mitosis.errors import MitosisError, OutcomeUnknown, StoreUnavailable, VersionConflict
 from mitosis.events.catalogue import encode_event
 from mitosis.events.envelope import Commit, digest, encode_commit
 from mitosis.events.writer import Append, PipelinedWriter
@@ -74,6 +74,11 @@ class Unit:
             self._journal.world.apply(tail, event, position)
         self._events.setdefault(tail, []).extend(events)
 
+    @property
+    def changed(self) -> bool:
+        """Whether it has changed the world."""
+        return bool(self._events)
+
     def then(self, on_stored: OnStored, on_failed: OnFailed | None = None) -> None:
         """Run `on_stored(position)` when all of the unit, and all before it, is stored."""
         self._on_stored.append(on_stored)
@@ -122,6 +127,7 @@ class Journal:
         self._units: deque[tuple[int, Unit]] = deque()
         self._stored_up_to = writer.next_position - 1
         self._pending: dict[str, int] = {}
+        self._open: Unit | None = None
         self._failure: MitosisError | None = None
 
     @property
@@ -147,10 +153,23 @@ class Journal:
         """
         if self._failure is not None:
             raise self._failure
-        return Unit(self, actor, command_id)
+        self._open = Unit(self, actor, command_id)
+        return self._open
+
+    def check_closed(self) -> None:
+        """Make sure, after something went wrong, that the world is not ahead of the store.
+
+        A step that changed the world and was left open ends the term: history is read anew.
+        """
+        unit, self._open = self._open, None
+        if unit is not None and unit.changed:
+            error = StoreUnavailable("the coordinator failed inside and starts anew: try again")
+            self.fail(error)
+            self._on_failed(error)
 
     def close_unit(self, unit: Unit, events: dict[str, list[Event]]) -> None:
         """Encode the commits of a unit, hand them in, and keep its effects until all is stored."""
+        self._open = None
         if self._failure is not None:
             unit.failed(self._failure)
             return

@@ -70,3 +70,11 @@ def test_a_reply_arrives_as_it_was_sent() -> None:
 )
 def test_a_secret_is_never_shown_by_its_message(message: object) -> None:
     assert "SECRET" not in f"{message!r} {message}"
+
+
+@pytest.mark.parametrize("made_up", ["a" * 101, "line\\nbreak", "\\u0000", "é"])
+def test_an_id_that_could_not_be_stored_with_the_commit_is_refused(made_up: str) -> None:
+    text = f'{{"body": {{"task": "t"}}, "id": "{made_up}"}}'
+    with pytest.raises(InvalidInput, match="printable ASCII"):
+        wire.decode_request(CANCEL, text.encode())
+    assert wire.decode_request(CANCEL, text.replace(made_up, "0-c").encode()).id == "0-c"

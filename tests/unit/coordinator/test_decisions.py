@@ -211,7 +211,7 @@ async def test_a_renewal_pushes_again_what_the_worker_does_not_hold_and_names_wh
 ):
     worker = await coordinator.register()
     task = await coordinator.submit()
-    stranger = work.Held("0-0", "alice", 1)
+    stranger = work.Held("00000000-0000-4000-8000-0000000fffff", "alice", 1)
     reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew([stranger]))
     coordinator.store.let_through()
     assert [a.task for a in coordinator.pushed()] == [task, task]
@@ -323,7 +323,7 @@ async def test_a_coordinator_that_was_frozen_answers_nothing_before_it_knows_tha
     coordinator,
 ):
     worker = await coordinator.register()
-    stranger = work.Held("0-0", "alice", 1)
+    stranger = work.Held("00000000-0000-4000-8000-0000000fffff", "alice", 1)
     coordinator.alive = False
     coordinator.clock.seconds += 1.9
     reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew([stranger]))

@@ -5,10 +5,11 @@ from collections.abc import Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Protocol
 
-from mitosis.artifacts.names import artifact_object, belongs_to_attempt
+from mitosis.artifacts.names import artifact_object
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.execution import Step
+from mitosis.domain.limits import MAX_REASON_BYTES, clip_text
 from mitosis.domain.task import Artifact, Task, TaskState
 from mitosis.domain.worker import Worker, WorkerPhase
 from mitosis.errors import (
@@ -21,9 +22,15 @@ from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
 from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.report_checks import (
+    MAX_REPORTS,
+    check_count,
+    check_held,
+    check_order,
+    check_report,
+    check_wanted,
+)
 from mitosis.services.coordinator.uploads import GRANT_SECONDS, check_quota
-
-MAX_REPORTS = 256
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +73,7 @@ class ReportHandlers:
         """`renew`: prolong the lease, and compare what each side thinks the worker holds."""
         core, name = self._core, caller.owner
         state = self._worker(name)
+        check_held(body.held)
         core.leases.heard(name)
         held = {(h.task, h.attempt) for h in body.held}
         mine = {(t, core.world.tasks[t].attempt) for t in core.world.attempts.get(name, ())}
@@ -87,17 +95,19 @@ class ReportHandlers:
     def leave(self, caller: Caller, body: work.Leave) -> None:
         """`leave`: goodbye; nothing that it ran is alive."""
         core = self._core
+        reason = clip_text(body.reason, MAX_REASON_BYTES)  # a goodbye must not be refused
         unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
         if caller.owner in core.world.workers:
             if body.died:
-                lose_worker(core, unit, caller.owner, body.reason)
+                lose_worker(core, unit, caller.owner, reason)
             else:
-                worker_left(core, unit, caller.owner, body.reason)
+                worker_left(core, unit, caller.owner, reason)
         core.answer(unit, caller, commands.Done())
 
     def upload(self, caller: Caller, body: work.UploadWanted) -> None:
         """`upload`: a place for an output, reserved against the group's quota."""
         core = self._core
+        check_wanted(body)
         state = self._live(caller.owner, body.task, body.attempt)
         group = core.world.groups[state.group]
         old = state.artifact(body.kind)
@@ -119,8 +129,7 @@ class ReportHandlers:
 
     def report(self, caller: Caller, body: work.Reports) -> Coroutine[Any, Any, None] | None:
         """`report`: everything new about attempts, in order; each part is judged on its own."""
-        if len(body.reports) > MAX_REPORTS:
-            raise InvalidInput(f"{len(body.reports)} reports at once, at most {MAX_REPORTS}")
+        check_count(len(body.reports), "reports", MAX_REPORTS)
         if any(report.artifacts for report in body.reports):
             return self._report_with_artifacts(caller, body)
         self._report(caller, body, {})  # the hot path makes no task
@@ -129,9 +138,9 @@ class ReportHandlers:
     async def _report_with_artifacts(self, caller: Caller, body: work.Reports) -> None:
         sizes: dict[str, int | None] = {}
         for report in body.reports:
-            for artifact in report.artifacts:
-                name = artifact.object_name
-                if belongs_to_attempt(name, report.task, report.attempt):
+            if self._judge(caller.owner, report) is None:
+                for artifact in report.artifacts:
+                    name = artifact.object_name
                     sizes[name] = await self._artifacts.size_of(name)
         self._report(caller, body, sizes)
 
@@ -147,14 +156,22 @@ class ReportHandlers:
     def _apply(
         self, unit: Unit, name: str, report: work.TaskReport, sizes: dict[str, int | None]
     ) -> str:
-        try:
-            state = self._live(name, report.task, report.attempt)
-            self._take_in(unit, name, state.group, report, sizes)
-        except Rejection as error:
+        error = self._judge(name, report)
+        if error is not None:
             if not isinstance(error, StaleAttempt):
-                log.warning("report of %s on %s refused: %s", name, report.task, error)
+                log.warning("report of %s on %.60r refused: %s", name, report.task, error)
             return error.code
+        self._take_in(unit, name, self._core.world.tasks[report.task].group, report, sizes)
         return ""
+
+    def _judge(self, name: str, report: work.TaskReport) -> Rejection | None:
+        """Say why a report cannot be taken in, as a whole; None: it can."""
+        try:
+            check_report(report)
+            check_order(report, self._live(name, report.task, report.attempt))
+        except Rejection as error:
+            return error
+        return None
 
     def _take_in(
         self,
@@ -176,7 +193,7 @@ class ReportHandlers:
         elif steps and not report.started:
             unit.run(tail, task.ReportSteps(name, attempt, steps))
         for text in report.warnings:
-            unit.run(tail, task.WarnTask(name, attempt, text))
+            unit.run(tail, task.WarnTask(name, attempt, clip_text(text, MAX_REASON_BYTES)))
         for artifact in report.artifacts:
             self._store(unit, tail, name, report, artifact, sizes.get(artifact.object_name))
         if report.committed:
@@ -204,8 +221,6 @@ class ReportHandlers:
         """
         core = self._core
         state = core.world.tasks[report.task]
-        if not belongs_to_attempt(artifact.object_name, report.task, report.attempt):
-            raise InvalidInput(f"object {artifact.object_name!r} is not of this attempt")
         if any(known.object_name == artifact.object_name for known in state.artifacts):
             return
         grant = core.uploads.take(artifact.object_name)
@@ -253,6 +268,5 @@ class ReportHandlers:
         """Turn ages into times of the coordinator's clock."""
         now = self._core.clock.now()
         return tuple(
-            Step(step.state, now - timedelta(seconds=max(0.0, step.age_seconds)))
-            for step in report.steps
+            Step(step.state, now - timedelta(seconds=step.age_seconds)) for step in report.steps
         )
