@@ -27,6 +27,7 @@ def client_flags(
     credential_path: Path | None = None,
     user: User = None,
     password: Password = None,
+    password_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     timeout: OptionalDuration = None,
     interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
 ) -> ClientFlags:
@@ -37,7 +38,9 @@ def client_flags(
         coordinator: The address of the coordinator; default: http://127.0.0.1:5000.
         credential_path: The path of the user credential file.
         user: The username of the user.
-        password: The password of the user; better given by MITO_PASSWORD.
+        password: The password of the user; other users of this machine can see it in the list of
+            processes, so better give it when asked, by MITO_PASSWORD or by --password-file.
+        password_file: The file whose first line is the password of the user; - is standard input.
         timeout: How long one request may take; default: 30s.
         interactive: Enable interactive mode.
     """
@@ -47,6 +50,7 @@ def client_flags(
         credential_path=credential_path,
         user=user,
         password=password,
+        password_file=password_file,
         timeout=timeout,
         interactive=interactive,
     )

@@ -104,7 +104,7 @@ _WORKER = "b168dbe6-5c44-4529-a3b4-51940d6bb3c5"
 # Commands of `mito client`. What begins with a word of `SEED_GROUPS` is the seed's grammar.
 CLIENT = (
     Command(
-        "auth", "users:auth", "Authenticate the user", "auth alice",
+        "auth", "login:auth", "Authenticate the user", "auth alice",
         secret=True,
     ),
     Command(
@@ -205,6 +205,10 @@ CLIENT = (
         "manage task cancel", "tasks:cancel_task", "Cancel a task",
         f"manage task {_TASK} cancel",
         also=("tasks cancel",), usage="[OPTIONS]", result="contract.commands:Cancelled",
+    ),
+    Command(
+        "login", "login:login", "Log in as a user", "login alice",
+        secret=True,
     ),
     Command("quit", "interactive:leave", "Quit the client's interactive mode", "quit"),
 )  # fmt: skip

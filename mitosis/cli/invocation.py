@@ -19,6 +19,7 @@ class ClientFlags(msgspec.Struct, frozen=True, kw_only=True):
     credential_path: Path | None = None
     user: str | None = None
     password: str | None = None
+    password_file: Path | None = None
     timeout: timedelta | None = None
     interactive: bool = False
 

@@ -2,9 +2,13 @@
 
 With a stored token it connects at once. A token that is refused while a guest is let in means: log
 in again. A refused guest means: there is no coordinator (design, Subjects and permissions).
+
+A session that cannot be stored, because the folder is read-only or the disk is full, serves this
+program alone, and is ended with it.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import uuid4
@@ -17,15 +21,21 @@ from mitosis.client.credentials import CredentialFile, StoredSession
 from mitosis.client.retry import persist
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
+from mitosis.config.secret_file import read_secret_file
 from mitosis.contract import subjects
+from mitosis.contract.commands import Done, RevokeSession
 from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome
 from mitosis.contract.wire import Reply
-from mitosis.errors import AuthenticationFailed, Unavailable
+from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
 from mitosis.nats.connection import Connection
 from mitosis.nats.credentials import Credentials, Guest, Token
 from mitosis.nats.rpc import call
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+REVOKE_SECONDS = 2.0
 
 
 class Session:
@@ -33,6 +43,8 @@ class Session:
 
     Attributes:
         stale: Called with a sentence when an answer may be older than what was stored before.
+        warn: Called with a sentence when the session could not be stored.
+        unkept: Why the present session could not be stored, or None.
         on_reconnect: Called after the connection has come back; messages may have been missed.
     """
 
@@ -42,8 +54,12 @@ class Session:
         self._file = CredentialFile(config.credential_path or default_credential_path())
         self._connection: Connection | None = None
         self._user = ""
+        self._password = config.password
+        self._unkept_id = ""
         self._opening = asyncio.Lock()
         self.stale: Callable[[str], None] = lambda _: None
+        self.warn: Callable[[str], None] = log.warning
+        self.unkept: Misconfigured | None = None
         self.on_reconnect: set[Callable[[], None]] = set()
 
     @property
@@ -68,6 +84,23 @@ class Session:
                 return self._connection
             return await self._log_in_somehow()
 
+    def known_user(self) -> str:
+        """Return the user of this client before it is connected; empty: nobody is named.
+
+        Raises:
+            Misconfigured: The credential file cannot be read.
+        """
+        stored = self._stored()
+        return self._config.user or (stored.user if stored else "")
+
+    def configured_password(self) -> str | None:
+        """Return the password of the settings, from whichever place; None: there is none.
+
+        Raises:
+            Misconfigured: Its file cannot be read.
+        """
+        return self._password_of(self._config.user)
+
     async def hello(self) -> Welcome:
         """Ask as a guest whether a coordinator is there.
 
@@ -78,6 +111,8 @@ class Session:
 
     async def login(self, user: str, password: str, *, first: bool = True) -> SessionToken:
         """Open a session by password, store it, and act as this user from now on.
+
+        Where it cannot be stored, `warn` is called, and the session ends with this client.
 
         Args:
             user: Name.
@@ -90,10 +125,13 @@ class Session:
             NoCoordinator: Nobody answers at the address.
         """
         session = await self._as_guest("password", PasswordLogin(user, password), SessionToken)
-        self._file.store(
-            StoredSession(self._config.coordinator_addr, session.username, session.token),
-            first=first,
-        )
+        await self._end_unkept()
+        stored = StoredSession(self._config.coordinator_addr, session.username, session.token)
+        try:
+            await asyncio.to_thread(self._file.store, stored, first=first)
+        except Misconfigured as error:
+            self.unkept, self._unkept_id = error, session.session
+            self.warn(f"{error.message} (this session is not kept)")
         await self._adopt(session.username, session.token)
         return session
 
@@ -144,13 +182,34 @@ class Session:
         return await self._addresses.resolve(self._config.coordinator_addr)
 
     async def close(self) -> None:
-        """Close the connection. The stored session stays."""
+        """Close the connection. The stored session stays; one that could not be stored ends."""
+        await self._end_unkept()
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
 
+    async def _end_unkept(self) -> None:
+        """Revoke a session that nobody could use again, as far as somebody answers."""
+        session, self._unkept_id, self.unkept = self._unkept_id, "", None
+        if not session or self._connection is None:
+            return
+        try:
+            await call(
+                self._connection,
+                subjects.command(self._user, "session", "revoke"),
+                RevokeSession(session),
+                Done,
+                command_id=str(uuid4()),
+                timeout_seconds=REVOKE_SECONDS,
+            )
+        except MitosisError as error:
+            log.info("a session that was not kept stays open until it expires: %s", error)
+
     async def _log_in_somehow(self) -> Connection:
-        stored = self._file.find(self._config.coordinator_addr, self._config.user)
+        stored = self._stored()
         if stored is not None:
             try:
                 return await self._adopt(stored.user, stored.token)
@@ -158,13 +217,22 @@ class Session:
                 if self._password_of(stored.user) is None:
                     raise
         user = self._config.user or (stored.user if stored else None)
-        if user is None or self._config.password is None:
+        password = self._password_of(user)
+        if user is None or password is None:
             await self.hello()  # somebody must be there to log in to
             raise self._nobody_logged_in(user)
         # For this once: somebody else may be the one who works here usually.
-        await self.login(user, self._config.password, first=False)
+        await self.login(user, password, first=False)
         assert self._connection is not None  # noqa: S101  login has set it
         return self._connection
+
+    def _stored(self) -> StoredSession | None:
+        try:
+            return self._file.find(self._config.coordinator_addr, self._config.user)
+        except Misconfigured:
+            if self._password_of(self._config.user) is None:
+                raise
+            return None  # the password is enough; that the session is not kept is said then
 
     async def _ask(
         self,
@@ -211,7 +279,7 @@ class Session:
 
     async def _adopt(self, user: str, token: str) -> Connection:
         connection = await self._connect(Token(token, "user", user))
-        await self.close()
+        await self._disconnect()
         self._connection, self._user = connection, user
         return connection
 
@@ -242,15 +310,18 @@ class Session:
         for callback in list(self.on_reconnect):
             callback()
 
-    def _password_of(self, user: str) -> str | None:
-        named = self._config.user
-        return self._config.password if named in {None, user} else None
+    def _password_of(self, user: str | None) -> str | None:
+        if self._config.user not in {None, user}:
+            return None
+        if self._password is None and self._config.password_file is not None:
+            self._password = read_secret_file(self._config.password_file)  # a pipe gives it once
+        return self._password
 
     def _nobody_logged_in(self, user: str | None) -> AuthenticationFailed:
         who = f"user {user!r} is not" if user else "nobody is"
         return AuthenticationFailed(
             f"{who} logged in at {self._config.coordinator_addr}: run `mito client auth "
-            f"{user or 'USER'}`, or set MITO_USER and MITO_PASSWORD"
+            f"{user or 'USER'}`, or set MITO_USER and MITO_PASSWORD (or MITO_PASSWORD_FILE)"
         )
 
 

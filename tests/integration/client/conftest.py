@@ -20,6 +20,7 @@ from mitosis.contract.commands import (
     CancelTask,
     CreateUser,
     Done,
+    RevokeSession,
     SubmitMany,
     SubmitResult,
     SubmitTask,
@@ -75,6 +76,7 @@ class SmallPlatform:
         self.silent = 0
         self.stale = False
         self.valid = "token-1"
+        self.revoked: list[str] = []
         self._done: dict[str, Submitted] = {}
 
     async def start(self) -> list[Endpoints]:
@@ -86,6 +88,7 @@ class SmallPlatform:
         commands.add("task.submit_many", SubmitMany, self.submit_many)
         commands.add("task.cancel", CancelTask, self.cancel)
         commands.add("user.create", CreateUser, lambda _, __: Done())
+        commands.add("session.revoke", RevokeSession, self.revoke)
         queries = Endpoints(self.connection, subjects.QUERIES_ALL)
         queries.add("task.get", GetTask, self.get)
         queries.add("task.list", ListTasks, self.list)
@@ -102,6 +105,10 @@ class SmallPlatform:
         if body.password != PASSWORD:
             raise AuthenticationFailed("wrong user or password")
         return SessionToken(body.username, False, self.valid, "s1", AT + timedelta(days=7))
+
+    def revoke(self, _: Caller, body: RevokeSession) -> Done:
+        self.revoked.append(body.session)
+        return Done()
 
     def submit(self, caller: Caller, body: SubmitTask) -> Submitted | None:
         self.commands.setdefault("task.submit", []).append(caller.request_id)

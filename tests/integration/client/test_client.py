@@ -209,3 +209,31 @@ def test_a_blocking_client_that_cannot_connect_leaves_no_thread(tmp_path: Path) 
     with pytest.raises(Unavailable), SyncMitoClient(config):
         pass
     assert set(threading.enumerate()) <= before
+
+
+async def test_a_session_that_cannot_be_kept_serves_and_is_ended(
+    platform: "SmallPlatform", config: ClientConfig, tmp_path: Path
+) -> None:
+    (tmp_path / "flat").write_text("")
+    client = MitoClient(replace(config, credential_path=tmp_path / "flat" / "credentials"))
+    warnings: list[str] = []
+    client.session.warn = warnings.append
+    assert (await client.whoami()).username == "alice"
+    assert client.session.unkept is not None
+    (warning,) = warnings
+    assert str(tmp_path / "flat" / "credentials") in warning
+    assert platform.revoked == []
+    await client.close()
+    assert platform.revoked == ["s1"]
+    async with MitoClient(config) as kept:
+        assert kept.session.unkept is None
+    assert platform.revoked == ["s1"]
+
+
+async def test_a_password_may_lie_in_a_file(
+    platform: "SmallPlatform", config: ClientConfig, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("right\n")
+    async with MitoClient(replace(config, password=None, password_file=file)) as client:
+        assert client.session.user == "alice"

@@ -1,0 +1,147 @@
+"""`auth` and `login`, and asking whoever sits at the terminal for a name and a password."""
+
+import functools
+import getpass
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mitosis.cli.invocation import ClientFlags, current
+from mitosis.cli.output.screen import can_ask, complain, show
+from mitosis.cli.parameters import Flag
+from mitosis.config.secret_file import read_secret
+from mitosis.errors import AuthenticationFailed, InvalidInput
+
+if TYPE_CHECKING:
+    from mitosis.client.client import MitoClient
+
+STDIN = Path("-")
+
+
+def auth(username: str = "", password: str = "", /) -> None:
+    """Log in and keep the session; without a name say who is logged in.
+
+    Args:
+        username: The username of the user.
+        password: The password of the user; better given when asked, by MITO_PASSWORD or by
+            --password-file.
+    """
+    if username:
+        _log_in(username, password)
+        return
+    from mitosis.cli.running import with_client
+
+    me = with_client(lambda client: client.whoami())
+    _say_who(me.username, admin=me.admin)
+
+
+def login(username: str = "", password: str = "", /, *, retain: Flag = False) -> None:
+    """Log in and keep the session; what is missing is asked for.
+
+    Args:
+        username: The username of the user.
+        password: The password of the user; better given when asked, by MITO_PASSWORD or by
+            --password-file.
+        retain: Nothing more than without it: a new session never ends another one.
+    """
+    del retain  # a promise that is always kept
+    from mitosis.cli.running import client_config
+
+    _log_in(username or client_config().user or ask_user(), password)
+
+
+async def connect_asking(client: "MitoClient") -> None:
+    """Connect as the user; ask for name and password if needed and somebody is there.
+
+    Raises:
+        MitosisError: Nobody can be asked, or the answer was wrong.
+    """
+    try:
+        await client.connect()
+    except AuthenticationFailed as error:
+        given = client.config.password or client.config.password_file
+        if given or not can_ask() or current.get().json:
+            raise
+        complain(error.message)
+        user = client.config.user or ask_user(client.session.known_user())
+        await client.login(user, ask_password(user))
+
+
+def ask_user(usual: str = "") -> str:
+    """Ask the person at the terminal for a name.
+
+    Args:
+        usual: Taken when only Enter is pressed.
+
+    Raises:
+        InvalidInput: Nothing was typed, or nobody is there.
+    """
+    if not can_ask():
+        raise InvalidInput("no user is named and nobody can be asked: set MITO_USER, or use -u")
+    sys.stderr.write(f"Username [{usual}]: " if usual else "Username: ")
+    sys.stderr.flush()
+    user = sys.stdin.readline().strip() or usual
+    if not user:
+        raise InvalidInput("no user name was given")
+    return user
+
+
+def ask_password(user: str) -> str:
+    """Ask the person at the terminal for a password, which is not shown.
+
+    Raises:
+        InvalidInput: Nothing was typed, or nobody is there.
+    """
+    if not can_ask():
+        raise InvalidInput(
+            f"no password of {user} is given and nobody can be asked: set MITO_PASSWORD, or use "
+            "--password-file"
+        )
+    try:
+        password = getpass.getpass(f"Password of {user}: ", sys.stderr)
+    except EOFError:
+        password = ""
+    if not password:
+        raise InvalidInput("no password was given")
+    return password
+
+
+def given_password(flags: ClientFlags) -> str | None:
+    """Return the password of the options; `--password-file -` is a line of standard input.
+
+    Raises:
+        Misconfigured: There is no such line.
+    """
+    if flags.password is None and flags.password_file == STDIN:
+        return _password_of_stdin()
+    return flags.password
+
+
+@functools.cache
+def _password_of_stdin() -> str:
+    return read_secret(sys.stdin.buffer, "on standard input")
+
+
+def _log_in(username: str, password: str) -> None:
+    from mitosis.cli.running import client_config, with_client
+
+    config = client_config()
+    mine = config.user in {None, username}  # a configured password belongs to its user
+
+    async def act(client: "MitoClient") -> tuple[str, bool]:
+        secret = password or (client.session.configured_password() if mine else None)
+        client.session.warn = lambda _: None  # said below, as an error: this is all that is asked
+        session = await client.login(username, secret or ask_password(username))
+        if client.session.unkept is not None:
+            raise client.session.unkept
+        return session.username, session.admin
+
+    name, admin = with_client(act, log_in=False)
+    _say_who(name, admin=admin)
+
+
+def _say_who(name: str, *, admin: bool) -> None:
+    show(
+        {"username": name, "admin": admin},
+        lambda: [f"Logged in as {name}{' (administrator)' if admin else ''}"],
+    )
