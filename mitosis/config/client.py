@@ -26,7 +26,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         credential_path: File of stored sessions; unset: `credentials` in the settings folder.
         user: Who acts; unset: the first one of the credential file.
         password: Used to log in when there is no valid session.
-        password_file: File whose first line is the password; used when `password` is unset.
+        password_file: File whose first line is the password; `password` counts more.
         timeout: How long one request may take, with all its repetitions.
         coordinator_ca: Certificate of the authority that signed the coordinator's, for `https://`;
             also used for NATS (`tls://`) and S3 where these have none of their own.
