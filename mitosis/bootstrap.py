@@ -62,6 +62,8 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
         The exit status.
     """
     from mitosis.projections.migrations import migrate
+    from mitosis.projections.pool import ReadPool
+    from mitosis.projections.position import applied_position
     from mitosis.projections.store import ViewStore
     from mitosis.services.coordinator.children import ChildProcess
     from mitosis.services.coordinator.history import Mark
@@ -79,15 +81,18 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
             await store.close()
         mark = Mark(archived.position, archived.digest)
         objects = _objects(config)
+        views = ReadPool(config.db_url, size=1)
         try:
             await Coordinator(
                 config,
                 objects,
+                lambda: applied_position(views),
                 children if config.projector else [],
                 mark,
                 reset_admin_password=reset_admin_password,
             ).run()
         finally:
+            await views.close()
             await objects.close()
 
     run(main())

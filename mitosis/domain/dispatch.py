@@ -7,6 +7,7 @@ may run is waiting.
 """
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -49,6 +50,10 @@ class ReadyQueue:
 
     def __contains__(self, task: str) -> bool:
         return task in self._waiting
+
+    def by_group(self) -> Counter[str]:
+        """Return the number of tasks of each group."""
+        return Counter(waiting.group for waiting in self._waiting.values())
 
     def push(self, waiting: Waiting) -> None:
         """Add a task; a task that is there already is moved to its new place."""

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -83,12 +84,14 @@ class Caller(msgspec.Struct, frozen=True):
         verb: `<noun>.<verb>` or `<verb>`.
         request_id: Id of the command; empty for a read.
         reply: Where the answer goes; empty when none is wanted.
+        received: When it arrived, by `time.monotonic`.
     """
 
     owner: str
     verb: str
     request_id: str
     reply: str
+    received: float = 0.0
 
 
 Handler = Callable[[Caller, Any], Any]
@@ -198,7 +201,7 @@ class Endpoints:
                     f"there is no {verb!r}: known are {', '.join(sorted(self._handlers))}"
                 )
             request = decode_request(entry[0], message.data)
-            caller = Caller(owner, verb, request.id, message.reply)
+            caller = Caller(owner, verb, request.id, message.reply, time.monotonic())
             outcome = entry[1](caller, request.body)
             if isinstance(outcome, Awaitable):
                 self._spawn(caller, outcome)

@@ -23,6 +23,7 @@ from mitosis.contract import subjects
 from mitosis.domain.event import Event
 from mitosis.errors import MitosisError
 from mitosis.events import catalogue
+from mitosis.services.coordinator.metrics import FAMILIES
 
 SUBJECTS = {
     "user": subjects.user_tail("<name>"),
@@ -146,6 +147,17 @@ def decisions_block(folder: Path) -> str:
     return "\n".join(rows)
 
 
+def metrics_block(_: Path) -> str:
+    """Every metric of the coordinator: name, kind, labels and meaning."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    rows += [
+        f"| `{one.name}` | {one.kind} | {', '.join(f'`{label}`' for label in one.labels) or '-'} | "
+        f"{one.text} |"
+        for one in FAMILIES.values()
+    ]
+    return "\n".join(rows)
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "events": events_block,
     "shapes": shapes_block,
@@ -153,6 +165,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "errors": errors_block,
     "special_errors": special_errors_block,
     "decisions": decisions_block,
+    "metrics": metrics_block,
 }
 
 

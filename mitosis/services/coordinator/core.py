@@ -19,6 +19,7 @@ from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.standing import Standing
+from mitosis.services.coordinator.tally import INTERNAL, REPEATED, Tally
 from mitosis.services.coordinator.uploads import Uploads
 from mitosis.services.coordinator.world import Head, World
 
@@ -39,6 +40,7 @@ class Core(msgspec.Struct):
         read_aggregate: Reads the events and the head of an aggregate from the store.
         find_group: Finds the group of a task of which only the UUID is known, in the store.
         publish: Sends a message now, without waiting.
+        tally: Counts what is answered, over all terms of the process.
         rights_changed: Told the name of a user whose live connections must be let in anew.
     """
 
@@ -55,6 +57,7 @@ class Core(msgspec.Struct):
     find_group: FindTask
     answered: "Answered"
     rights_changed: Callable[[str], None] = lambda _: None
+    tally: Tally = msgspec.field(default_factory=Tally)
     background: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
 
     def release(self, group: str, task: str) -> None:
@@ -102,11 +105,13 @@ class Core(msgspec.Struct):
             data = _reply(result, position)
             self.answered.keep(caller, data)
             self.publish(caller.reply, data)
+            self.tally.count(caller)
             if then_rights_of:
                 self.rights_changed(then_rights_of)
 
         def failed(error: MitosisError) -> None:
             self.publish(caller.reply, wire.error_reply(error))
+            self.tally.refused(caller, error)
 
         unit.then(stored, failed)
         unit.close()
@@ -139,9 +144,11 @@ class Core(msgspec.Struct):
 
         def stored(position: int) -> None:
             self.publish(caller.reply, wire.error_reply(error, position))
+            self.tally.refused(caller, error)
 
         def failed(failure: MitosisError) -> None:
             self.publish(caller.reply, wire.error_reply(failure))
+            self.tally.refused(caller, failure)
 
         try:
             self.journal.after_settled(stored, failed)
@@ -231,11 +238,13 @@ def guarded(core: Core, handler: Handler) -> Guarded:
             core.standing.check()
         except MitosisError as error:
             core.publish(caller.reply, wire.error_reply(error))
+            core.tally.refused(caller, error)
             return None
         seen, reply = core.answered.begin(caller)
         if seen:
             if reply is not None:
                 core.publish(caller.reply, reply)
+            core.tally.count(caller, REPEATED)
             return None
         try:
             outcome = handler(caller, body)
@@ -246,6 +255,7 @@ def guarded(core: Core, handler: Handler) -> Guarded:
             return None
         except BaseException:
             core.answered.drop(caller)
+            core.tally.count(caller, INTERNAL)
             core.journal.check_closed()
             raise
         return None if outcome is None else finish(caller, outcome)
@@ -259,6 +269,7 @@ def guarded(core: Core, handler: Handler) -> Guarded:
             core.refuse(caller, error)
         except BaseException:
             core.answered.drop(caller)
+            core.tally.count(caller, INTERNAL)
             core.journal.check_closed()
             raise
 

@@ -1,5 +1,6 @@
 """Gives ready tasks to free workers: asks the rules, stores the assignment, then pushes it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from mitosis.contract import subjects, wire, work
@@ -25,6 +26,10 @@ class Dispatcher:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    def waiting_by_group(self) -> Counter[str]:
+        """Return how many tasks wait in each group."""
+        return self._queue.by_group()
 
     def restore(self) -> None:
         """Fill the queue from a world that was read from the store."""

@@ -1,21 +1,31 @@
-"""The HTTP endpoint at `bind`: health, readiness, metrics, and discovery for clients."""
+"""The HTTP endpoint at `bind`: health, readiness, metrics, and discovery for clients.
 
+It asks for no password, so it tells nothing that needs one; it answers reads only.
+"""
+
+import asyncio
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mitosis.errors import Misconfigured
+from mitosis.services.coordinator.readiness import Readiness
+
+MAX_CONNECTIONS = 256
+MAX_HEADER_BYTES = 16 * 1024
+KEEP_ALIVE_SECONDS = 5
+STOP_SECONDS = 2
 
 
 class Status(msgspec.Struct):
@@ -28,25 +38,6 @@ class Status(msgspec.Struct):
     workers: int
     ready_tasks: int
     position: int
-
-
-class _Gauges(Collector):
-    """The numbers of the status, read when somebody asks."""
-
-    def __init__(self, status: Callable[[], Status]) -> None:
-        self._status = status
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield one gauge for each number."""
-        status = self._status()
-        for name, value, text in (
-            ("active", status.active, "1 while this coordinator holds the term"),
-            ("term", status.term, "number of the term"),
-            ("workers", status.workers, "registered workers"),
-            ("ready_tasks", status.ready_tasks, "tasks that wait for a worker"),
-            ("position", status.position, "position of the newest commit"),
-        ):
-            yield GaugeMetricFamily(f"mitosis_{name}", text, value=float(value))
 
 
 class _Server(uvicorn.Server):
@@ -81,32 +72,53 @@ def listen(bind: str) -> socket.socket:
 class HttpEndpoint:
     """Serves until it is stopped."""
 
-    def __init__(self, listener: socket.socket, status: Callable[[], Status]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        status: Callable[[], Status],
+        readiness: Readiness,
+        metrics: CollectorRegistry,
+    ) -> None:
+        """Prepare; `listener` stays the caller's."""
         self._status = status
-        self._registry = CollectorRegistry()
-        self._registry.register(_Gauges(status))
+        self._readiness = readiness
+        self._registry = metrics
         self._listener = listener
+        routes = {
+            "/health": self._health,
+            "/ready": self._ready,
+            "/connect": self._connect,
+            "/metrics": self._metrics,
+        }
+        self._paths = sorted(routes)
         app = Starlette(
-            routes=[
-                Route("/health", self._health),
-                Route("/ready", self._ready),
-                Route("/connect", self._connect),
-                Route("/metrics", self._metrics),
-            ]
+            routes=[Route(path, answer) for path, answer in routes.items()],
+            exception_handlers={HTTPException: self._refuse},
         )
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-        self._server = _Server(config)
-
-    @property
-    def url(self) -> str:
-        """Address as the socket has it."""
-        host, port = self._listener.getsockname()[:2]
-        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        self._config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+        self._server = _Server(self._config)
 
     async def serve(self) -> None:
         """Answer until `stop`."""
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        await self._server.serve(sockets=[self._listener])
+        sampling = asyncio.create_task(self._readiness.sample(), name="sample lag")
+        try:
+            await self._server.serve(sockets=[self._listener])
+        finally:
+            sampling.cancel()
+            await asyncio.gather(sampling, return_exceptions=True)
+            await self._readiness.stop()
 
     def stop(self) -> None:
         """Let `serve` return."""
@@ -116,13 +128,29 @@ class HttpEndpoint:
         return JSONResponse({"status": "ok"})
 
     async def _ready(self, _: Request) -> Response:
+        checks = await self._readiness.checks()
         status = self._status()
-        code = 200 if status.active else 503
-        return JSONResponse(msgspec.to_builtins(status), status_code=code)
+        ready = status.active and all(check.ok for check in checks.values())
+        lag = round(self._readiness.lag.seconds(time.monotonic()), 3)
+        content = {
+            "ready": ready,
+            **msgspec.to_builtins(status),
+            "projection_lag_seconds": lag,
+            "checks": msgspec.to_builtins(checks),
+        }
+        return JSONResponse(content, status_code=200 if ready else 503)
 
     async def _connect(self, _: Request) -> Response:
         status = self._status()
         return JSONResponse({"nats": status.nats_url, "version": status.version})
 
     async def _metrics(self, _: Request) -> Response:
+        await self._readiness.look_at_lag()
         return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def _refuse(self, _: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        message = f"there is {', '.join(self._paths)} here, each for GET and HEAD; all else is NATS"
+        code = "not_found" if status == 404 else "not_allowed"
+        content = {"error": {"code": code, "message": message, "details": {}}}
+        return JSONResponse(content, status_code=status)

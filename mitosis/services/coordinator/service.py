@@ -7,20 +7,25 @@ import secrets
 import signal
 import socket
 import ssl
-from collections.abc import Awaitable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, closing
+from functools import partial
 
 from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.section import without_password
+from mitosis.contract.subjects import EVENTS_STREAM
 from mitosis.contract.wire import MAX_REQUEST_BYTES
-from mitosis.errors import Fenced, Misconfigured, Unavailable
+from mitosis.errors import Fenced, Misconfigured, StoreUnavailable, Unavailable
+from mitosis.events.messages import stream_state
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
 from mitosis.nats.discovery import Discovery
 from mitosis.nats.durability import syncs_always
+from mitosis.nats.link import address
 from mitosis.nats.store_client import open_store_client
 from mitosis.runtime import RandomIds, SystemClock
 from mitosis.services.auth.key_files import load_keys
@@ -32,6 +37,9 @@ from mitosis.services.coordinator.children import ChildProcess
 from mitosis.services.coordinator.history import Mark
 from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
 from mitosis.services.coordinator.leadership import wait_for_office
+from mitosis.services.coordinator.metrics import Source, registry
+from mitosis.services.coordinator.readiness import Readiness
+from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.term import Parts, Term
 
 log = logging.getLogger(__name__)
@@ -47,12 +55,26 @@ class Coordinator:
         self,
         config: CoordinatorConfig,
         objects: S3Store,
+        applied: Callable[[], Awaitable[int]],
         children: Sequence[ChildProcess] = (),
         archived: Mark | None = None,
         *,
         reset_admin_password: bool = False,
     ) -> None:
+        """Prepare.
+
+        Args:
+            config: Settings.
+            objects: The S3 store.
+            applied: Asks for the position of the read models.
+            children: Processes that live as long as this one.
+            archived: The newest commit of the archive.
+            reset_admin_password: Give the administrator the configured password anew, once.
+        """
         self._config = config
+        self._applied = applied
+        self._tally = Tally()
+        self._returns: Counter[str] = Counter()
         self._archived = archived or Mark()
         self._reset_admin_password = reset_admin_password
         self._objects = objects
@@ -108,6 +130,7 @@ class Coordinator:
                 ids=RandomIds(),
                 archived=self._archived,
                 reset_admin_password=self._reset_admin_password,
+                tally=self._tally,
                 name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
             )
             await self._serve(parts, system, listener)
@@ -139,7 +162,7 @@ class Coordinator:
         term = self._term
         return Status(
             version=__version__,
-            nats_url=self._config.nats_public_url or self._config.nats_url,
+            nats_url=address(self._config.nats_public_url or self._config.nats_url),
             active=term is not None,
             term=term.core.world.platform.term if term else 0,
             workers=len(term.core.world.workers) if term else 0,
@@ -147,8 +170,36 @@ class Coordinator:
             position=term.core.journal.position if term else 0,
         )
 
+    def _endpoint(self, parts: Parts, system: Connection, listener: socket.socket) -> HttpEndpoint:
+        async def nats() -> None:
+            for connection in (parts.connection, system):
+                if not connection.is_connected:
+                    raise StoreUnavailable(f"the connection to {connection.address} is down")
+            await stream_state(parts.store_client, EVENTS_STREAM)
+
+        def end() -> int | None:
+            return self._term.core.journal.position if self._term else None
+
+        def returns() -> dict[str, int]:
+            return {**self._returns, "store": parts.store_client.stats["reconnects"]}
+
+        for name, connection in (("commands", parts.connection), ("system", system)):
+            self._returns[name] = 0
+            connection.add_listener(on_reconnect=partial(self._returns.update, [name]))
+        readiness = Readiness(
+            nats=nats,
+            objects=self._objects.check,
+            applied=self._applied,
+            end=end,
+            max_lag_seconds=self._config.max_projection_lag.total_seconds(),
+        )
+        source = Source(
+            lambda: self._term.core if self._term else None, self._tally, readiness.lag, returns
+        )
+        return HttpEndpoint(listener, self._status, readiness, registry(source))
+
     async def _serve(self, parts: Parts, system: Connection, listener: socket.socket) -> None:
-        http = HttpEndpoint(listener, self._status)
+        http = self._endpoint(parts, system, listener)
         serving = asyncio.create_task(http.serve(), name="http")
         discovery = Discovery(
             parts.connection, NAME, __version__, "decides commands, dispatches tasks", self._status

@@ -42,6 +42,7 @@ from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedObjects
 from mitosis.services.coordinator.takeover import take_over
+from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Parts(msgspec.Struct):
     name: str
     archived: history.Mark = history.Mark()
     reset_admin_password: bool = False
+    tally: Tally = msgspec.field(default_factory=Tally)
 
 
 class Term:
@@ -117,6 +119,7 @@ class Term:
                 read_aggregate=lambda tail: history.read_aggregate(reader, tail),
                 find_group=lambda task: history.find_group(reader, task),
                 answered=Answered(),
+                tally=parts.tally,
             )
             term = cls(parts, core, writer)
             terms.append(term)
