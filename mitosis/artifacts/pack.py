@@ -4,7 +4,8 @@ Rules (docs/decisions/0008-artifacts.md):
 - what is packed lies in the folder: links are stored as links and never followed, also when the
   program swaps a folder for a link while it is being read;
 - what cannot be packed (sockets, pipes, devices, unreadable files) is left out with a warning;
-- equal trees give equal bytes: sorted by name, no owners, one time for every member.
+- equal trees give equal bytes: sorted by name, no owners, one time for every member;
+- holes stay holes: a file with much less on disk than its length is stored as what is there.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+
+from mitosis.artifacts.content import FileContent, PackingStopped, content_of
 
 LEVEL = 1  # 2.2 times faster than 6 and 13 % larger (facts on execution, packing)
 MEMBER_TIME = 315_532_800  # 1980-01-01: tools warn about times at or before 1970
@@ -36,10 +39,6 @@ class Packed(msgspec.Struct, frozen=True):
     sha256: str
     members: int
     warnings: tuple[str, ...] = ()
-
-
-class PackingStopped(Exception):
-    """The caller's `stop` said so; nothing is left on disk."""
 
 
 def _never() -> bool:
@@ -117,45 +116,6 @@ class _HashedFile(io.RawIOBase):
         return self._hash.hexdigest()
 
 
-class _Exactly(io.RawIOBase):
-    """Reads exactly `size` bytes: the header of a member cannot be changed any more.
-
-    A file that grows is cut, one that shrinks or fails is filled with zeros; `short` then says why.
-    """
-
-    def __init__(self, fd: int, size: int, stop: Callable[[], bool]) -> None:
-        self._fd, self._left, self._stop = fd, size, stop
-        self.short = ""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        if self._stop():
-            raise PackingStopped
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = b"" if self.short else self._read(wanted)
-        if len(data) < wanted:
-            data += bytes(wanted - len(data))
-        self._left -= wanted
-        return data
-
-    def _read(self, wanted: int) -> bytes:
-        parts = []
-        while wanted:
-            try:
-                part = os.read(self._fd, wanted)
-            except OSError as error:
-                self.short = f"could not be read to its end ({os.strerror(error.errno or 0)})"
-                break
-            if not part:
-                self.short = "shrank while it was packed"
-                break
-            parts.append(part)
-            wanted -= len(part)
-        return b"".join(parts)
-
-
 class _Packing:
     """One archive being written."""
 
@@ -190,7 +150,7 @@ class _Packing:
             self._unsaid += 1
 
     def add_folder_itself(self, name: str, status: os.stat_result) -> None:
-        self._tar.addfile(_header(name, status.st_mode, tarfile.DIRTYPE))
+        self._write(_header(name, status.st_mode, tarfile.DIRTYPE))
 
     def add_log(self, path: Path, name: str) -> None:
         try:
@@ -227,7 +187,7 @@ class _Packing:
                 target = os.readlink(entry, dir_fd=folder)
             header = _header(member, 0o777, tarfile.SYMTYPE)
             header.linkname = target
-            self._tar.addfile(header)
+            self._write(header)
             self._members += 1
         elif stat.S_ISDIR(kind):
             self._add_folder(folder, entry, member, depth)
@@ -262,12 +222,15 @@ class _Packing:
             self.warn(member, "left out (only files, folders and links are packed)")
             return
         header = _header(member, status.st_mode if mode is None else mode, tarfile.REGTYPE)
-        header.size = status.st_size
-        content = _Exactly(fd, status.st_size, self._stop)
-        self._tar.addfile(header, content)
+        content = content_of(fd, status, header, self._stop)
+        self._write(header, content)
         self._members += 1
         if content.short:
             self.warn(member, f"{content.short}: the rest is zeros")
+
+    def _write(self, header: tarfile.TarInfo, content: FileContent | None = None) -> None:
+        self._tar.addfile(header, content)
+        self._tar.members.clear()  # type: ignore[attr-defined]  # 700 bytes each, never read again
 
 
 class _MemberError(Exception):

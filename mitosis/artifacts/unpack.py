@@ -10,10 +10,11 @@ import os
 import tarfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 import msgspec
 
+from mitosis.artifacts.content import Piece
 from mitosis.errors import CorruptData, TooLarge
 
 MAX_BYTES = 1 << 40
@@ -79,6 +80,12 @@ class _HeaderBound(io.RawIOBase):
                 f"a header of the archive has {size} bytes", size=size, limit=_MAX_HEADER_BYTES
             )
         return self._stream.read(size)
+
+
+def pieces_of(member: tarfile.TarInfo) -> list[Piece]:
+    """Return where the content of a member is, without its holes."""
+    # The published types are wrong about it: it is a list of (offset, length).
+    return cast("list[Piece] | None", member.sparse) or [(0, member.size)]
 
 
 class _Unpacking:
@@ -156,6 +163,17 @@ class _Unpacking:
             raise CorruptData(f"the archive has no content for {member.name!r}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with content, os.fdopen(os.open(path, flags, mode), "wb") as target:
-            while chunk := content.read(_CHUNK):
-                target.write(chunk)
-                self._size += len(chunk)
+            for offset, length in pieces_of(member):
+                content.seek(offset)
+                target.seek(offset)
+                self._copy(content, target, length)
+            target.truncate(member.size)  # a hole at the end
+
+    def _copy(self, content: IO[bytes], target: IO[bytes], length: int) -> None:
+        while length:
+            chunk = content.read(min(_CHUNK, length))
+            if not chunk:
+                raise CorruptData("the archive ends inside a file")
+            target.write(chunk)
+            length -= len(chunk)
+            self._size += len(chunk)

@@ -6,6 +6,7 @@ import resource
 import socket
 import subprocess
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -213,6 +214,88 @@ def test_a_stopped_packing_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PackingStopped):
         pack_directory(folder, "result", tmp_path / "a.tar.gz", stop=lambda: True)
     assert not (tmp_path / "a.tar.gz").exists()
+
+
+def holey(path: Path, size: int, *pieces: tuple[int, bytes]) -> None:
+    with path.open("wb") as file:
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
+        file.truncate(size)
+
+
+def test_holes_stay_holes_in_the_archive_and_when_it_is_unpacked(
+    folder: Path, tmp_path: Path
+) -> None:
+    size, mark = 200 << 30, os.urandom(4096)
+    holey(folder / "disk.img", size, (0, b"first"), (7 << 30, mark), (150 << 30, b"last"))
+    holey(folder / "nothing.img", 5 << 30)
+    (folder / "small").write_bytes(b"ok")
+    packed = pack_directory(folder, "result", tmp_path / "a")
+    assert packed is not None
+    assert packed.size_bytes < 100_000
+    assert packed.warnings == ()
+    assert unpack(tmp_path / "a", tmp_path / "out").members == 4
+    back = tmp_path / "out/result/disk.img"
+    assert back.stat().st_size == size
+    assert back.stat().st_blocks * 512 < 1 << 20
+    with back.open("rb") as file:
+        for offset, wanted in ((0, b"first\0"), (7 << 30, mark), (150 << 30, b"last\0")):
+            file.seek(offset)
+            assert file.read(len(wanted)) == wanted
+    assert (tmp_path / "out/result/nothing.img").stat().st_size == 5 << 30
+
+
+def test_gnu_tar_reads_what_has_holes(folder: Path, tmp_path: Path) -> None:
+    holey(folder / "a.img", 40 << 20, (3 << 20, b"x" * 5000), (33 << 20, b"y" * 700))
+    (folder / "after").write_bytes(b"ok")
+    pack_directory(folder, "result", tmp_path / "a")
+    subprocess.run(["tar", "xzf", tmp_path / "a", "-C", tmp_path], check=True)
+    assert (tmp_path / "result/a.img").read_bytes() == (folder / "a.img").read_bytes()
+    assert (tmp_path / "result/after").read_bytes() == b"ok"
+
+
+def test_a_file_with_holes_that_shrinks_is_filled_with_zeros(folder: Path, tmp_path: Path) -> None:
+    path = folder / "a.img"
+    holey(path, 40 << 20, (3 << 20, b"x" * 8192), (33 << 20, b"y" * 8192))
+    asked = 0
+
+    def cut() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # the header is written
+            os.truncate(path, (3 << 20) + 4096)
+        return False
+
+    packed = pack_directory(folder, "result", tmp_path / "a", stop=cut)
+    assert packed is not None
+    assert packed.warnings == ("result/a.img: shrank while it was packed: the rest is zeros",)
+    unpack(tmp_path / "a", tmp_path / "out")
+    content = (tmp_path / "out/result/a.img").read_bytes()
+    assert len(content) == 40 << 20
+    assert content.count(b"x") == 4096
+    assert b"y" not in content
+
+
+def test_a_hole_counts_as_what_it_would_be_on_disk_when_an_archive_is_unpacked(
+    folder: Path, tmp_path: Path
+) -> None:
+    holey(folder / "bomb.img", 50 << 30, (0, b"first"))
+    pack_directory(folder, "result", tmp_path / "a")
+    with pytest.raises(TooLarge):
+        unpack(tmp_path / "a", tmp_path / "out", max_bytes=1 << 30)
+
+
+def test_memory_does_not_grow_with_the_number_of_members(folder: Path, tmp_path: Path) -> None:
+    for number in range(20_000):
+        (folder / str(number)).touch()
+    tracemalloc.start()
+    packed = pack_directory(folder, "result", tmp_path / "a")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert packed is not None
+    assert packed.members == 20_000
+    assert peak < 6 << 20  # names and buffers; with the headers of all members it is 9.6 MB
 
 
 def test_an_archive_is_never_written_over_something(folder: Path, tmp_path: Path) -> None:
