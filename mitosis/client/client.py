@@ -16,14 +16,26 @@ from mitosis.config.client import (
     ClientConfig,
     CreateUserArgs,
     GetTasksArgs,
+    GetUsersArgs,
     GetWorkersArgs,
     SubmitTaskArgs,
 )
-from mitosis.contract.commands import Cancelled, Done, Submitted, WorkerChanged
+from mitosis.contract.commands import Cancelled, Done, NewQuota, Submitted, WorkerChanged
 from mitosis.contract.login import SessionToken
-from mitosis.contract.queries import GroupView, TaskPage, TaskView, WhoAmI, WorkerPage, WorkerView
+from mitosis.contract.queries import (
+    GroupView,
+    SessionList,
+    TaskPage,
+    TaskView,
+    UserPage,
+    WhoAmI,
+    WorkerPage,
+    WorkerView,
+)
+from mitosis.domain.group import GroupPhase
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind
+from mitosis.domain.user import UserPhase
 
 
 class MitoClient:
@@ -88,6 +100,40 @@ class MitoClient:
         """See `Users.create`."""
         return await self.users.create(args.username, args.password, admin=args.admin)
 
+    async def get_users(self, args: GetUsersArgs | None = None) -> UserPage:
+        """See `Users.list`."""
+        return await self.users.list(args)
+
+    async def change_password(self, old_password: str, new_password: str) -> Done:
+        """See `Users.change_password`."""
+        return await self.users.change_password(old_password, new_password)
+
+    async def reset_password(self, username: str, new_password: str) -> Done:
+        """See `Users.reset_password`."""
+        return await self.users.reset_password(username, new_password)
+
+    async def set_user_state(self, username: str, state: UserPhase, reason: str = "") -> Done:
+        """See `Users.set_state`."""
+        return await self.users.set_state(username, state, reason)
+
+    async def set_admin(self, username: str, *, admin: bool) -> Done:
+        """See `Users.set_admin`."""
+        return await self.users.set_admin(username, admin=admin)
+
+    async def set_group_quota(self, username: str, change: str) -> NewQuota:
+        """See `Users.set_group_quota`."""
+        return await self.users.set_group_quota(username, change)
+
+    async def get_sessions(self, username: str = "") -> SessionList:
+        """See `Users.sessions`."""
+        return await self.users.sessions(username)
+
+    async def revoke_sessions(
+        self, session: str = "", *, username: str = "", keep_this: bool = False
+    ) -> Done:
+        """See `Users.revoke_sessions`."""
+        return await self.users.revoke_sessions(session, username=username, keep_this=keep_this)
+
     async def create_group(self, name: str) -> Done:
         """See `Groups.create`."""
         return await self.groups.create(name)
@@ -99,6 +145,20 @@ class MitoClient:
     async def get_groups(self) -> dict[str, Role]:
         """See `Groups.list`."""
         return await self.groups.list()
+
+    async def change_members(
+        self, group: str, roles: Mapping[str, Role] | None = None, removed: Iterable[str] = ()
+    ) -> Done:
+        """See `Groups.change_members`."""
+        return await self.groups.change_members(group, roles, removed)
+
+    async def set_storage_quota(self, group: str, change: str) -> NewQuota:
+        """See `Groups.set_storage_quota`."""
+        return await self.groups.set_storage_quota(group, change)
+
+    async def set_group_state(self, group: str, state: GroupPhase, reason: str = "") -> Done:
+        """See `Groups.set_state`."""
+        return await self.groups.set_state(group, state, reason)
 
     async def submit_task(self, args: SubmitTaskArgs) -> Submitted:
         """See `Tasks.submit`."""

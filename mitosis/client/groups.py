@@ -1,10 +1,22 @@
-"""Groups: new ones, and those that one may see."""
+"""Groups: new ones, those that one may see, and who is in them."""
+
+from collections.abc import Iterable, Mapping
 
 from mitosis.client.session import Session
-from mitosis.contract.commands import CreateGroup, Done
+from mitosis.contract.commands import (
+    ChangeGroupState,
+    ChangeMembers,
+    ChangeStorageQuota,
+    CreateGroup,
+    Done,
+    NewQuota,
+)
 from mitosis.contract.queries import GetGroup, GroupList, GroupView
 from mitosis.contract.wire import Nothing
+from mitosis.domain.durations import parse_size
+from mitosis.domain.group import GroupPhase
 from mitosis.domain.names import check_name
+from mitosis.domain.quotas import parse_quota
 from mitosis.domain.roles import Role
 
 
@@ -37,3 +49,54 @@ class Groups:
     async def list(self) -> dict[str, Role]:
         """Return the groups in which the asker has a role."""
         return (await self._session.query("group", "list", Nothing(), GroupList)).groups
+
+    async def change_members(
+        self, group: str, roles: Mapping[str, Role] | None = None, removed: Iterable[str] = ()
+    ) -> Done:
+        """Give users a role in a group and take others out of it: all of it, or nothing.
+
+        Args:
+            group: Which.
+            roles: User -> role, for new members and present ones.
+            removed: Users without a role from now on.
+
+        Raises:
+            NotAllowed: The asker is neither Admin of the group nor a platform administrator.
+            NotFound: No such group, or one of the users does not exist.
+            WrongState: No Admin who can log in would be left.
+        """
+        check_name(group, "group")
+        body = ChangeMembers(group, dict(roles or {}), tuple(removed))
+        for user in (*body.roles, *body.removed):
+            check_name(user, "user")
+        return await self._session.command("group", "change_members", body, Done)
+
+    async def set_storage_quota(self, group: str, change: str) -> NewQuota:
+        """Set how many bytes a group may store. Less than it stores already is possible.
+
+        Args:
+            group: Which.
+            change: A size such as `20GiB` or `=20GiB`, or the difference as `+5GB` or `-5GB`;
+                never below 0.
+
+        Raises:
+            NotAllowed: The asker is no platform administrator. NotFound: No such group.
+            InvalidInput: No such form, or out of bounds.
+        """
+        check_name(group, "group")
+        body = ChangeStorageQuota(group, parse_quota(change, parse_size))
+        return await self._session.command("group", "set_storage_quota", body, NewQuota)
+
+    async def set_state(self, group: str, state: GroupPhase, reason: str = "") -> Done:
+        """Lock, unlock (`active`) or delete a group.
+
+        A locked group takes no tasks, files or members. Deleted is for ever: its tasks are
+        cancelled, nobody has a role in it, and the name stays taken.
+
+        Raises:
+            NotAllowed: The asker is no platform administrator. NotFound: No such group.
+            WrongState: It is deleted, or the own group of a user.
+        """
+        check_name(group, "group")
+        body = ChangeGroupState(group, state, reason)
+        return await self._session.command("group", "set_state", body, Done)

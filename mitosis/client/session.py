@@ -24,7 +24,7 @@ from mitosis.config.locations import default_credential_path
 from mitosis.config.secret_file import read_secret_file
 from mitosis.contract import subjects
 from mitosis.contract.commands import Done, RevokeSession
-from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome
+from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome, session_of
 from mitosis.contract.wire import Reply
 from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
 from mitosis.nats.connection import Connection
@@ -66,6 +66,12 @@ class Session:
     def user(self) -> str:
         """Name of the user; empty before the session is open."""
         return self._user
+
+    @property
+    def session_id(self) -> str:
+        """Id of the present session; empty when there is none."""
+        credentials = self._connection.credentials if self._connection else None
+        return session_of(credentials.token) if isinstance(credentials, Token) else ""
 
     @property
     def timeout_seconds(self) -> float:

@@ -13,6 +13,7 @@ import msgspec
 from mitosis.config.checks import url_check
 from mitosis.config.section import Section
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, ArtifactKind, Outcome, TaskState
+from mitosis.domain.user import UserPhase
 
 DEFAULT_COORDINATOR = "http://127.0.0.1:5000"
 DEFAULT_PAGE = 50
@@ -63,6 +64,16 @@ class CreateUserArgs(msgspec.Struct, kw_only=True):
 
     def __repr__(self) -> str:
         return f"CreateUserArgs(username={self.username!r}, admin={self.admin})"
+
+
+class GetUsersArgs(msgspec.Struct, kw_only=True):
+    """Filters; each given one must hold. `admins`: only platform administrators."""
+
+    prefix: str = ""
+    states: tuple[UserPhase, ...] = ()
+    admins: bool = False
+    limit: int = DEFAULT_PAGE
+    offset: int = 0
 
 
 class CreateGroupArgs(msgspec.Struct):

@@ -1,5 +1,6 @@
 """What a guest may ask: `mito.login.<verb>`."""
 
+import base64
 from datetime import datetime
 
 import msgspec
@@ -39,3 +40,22 @@ class SessionToken(msgspec.Struct):
 
     def __repr__(self) -> str:
         return f"SessionToken(username={self.username!r}, session={self.session!r})"
+
+
+class _Claims(msgspec.Struct):
+    sid: str = ""
+
+
+def session_of(token: str) -> str:
+    """Return the id of the session that a token belongs to; empty for a token of another kind.
+
+    Nothing is verified: it tells the holder which of the own sessions is this one.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return ""
+    padded = parts[1] + "=" * (-len(parts[1]) % 4)
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Claims).sid
+    except (ValueError, msgspec.MsgspecError):
+        return ""

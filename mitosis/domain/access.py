@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mitosis.domain.group import Group
 from mitosis.domain.roles import Role
-from mitosis.domain.user import User
+from mitosis.domain.user import User, UserPhase
 from mitosis.domain.worker import Worker
 from mitosis.errors import NotAllowed, NotFound, WrongState
 
@@ -26,8 +26,7 @@ def need_role(user: User, group: Group | None, name: str, role: Role, what: str)
         NotFound: There is no such group. NotAllowed: The role is missing.
         WrongState: The group is locked or deleted, and the operation changes something.
     """
-    if group is None:
-        raise NotFound(f"there is no group {name!r}", group=name)
+    group = need_existing(group, name)
     held = group.members.get(user.name)
     if held is None or held < role:
         raise NotAllowed(
@@ -39,6 +38,70 @@ def need_role(user: User, group: Group | None, name: str, role: Role, what: str)
     if role > Role.READ and not group.active:
         raise WrongState(f"group {name!r} is {group.phase}: ask a platform administrator")
     return group
+
+
+def need_group_admin(user: User, group: Group | None, name: str, what: str) -> Group:
+    """Check that the user is Admin in the group or a platform administrator; return the group.
+
+    The latter also because a group may have lost its last Admin with the account.
+
+    Raises:
+        NotFound: There is no such group. NotAllowed: The role is missing.
+        WrongState: The group is locked, and the user is no platform administrator.
+    """
+    if user.admin:
+        return need_existing(group, name)
+    return need_role(user, group, name, Role.ADMIN, what)
+
+
+def need_existing(group: Group | None, name: str) -> Group:
+    """Return the group.
+
+    Raises:
+        NotFound: There is no such group.
+    """
+    if group is None:
+        raise NotFound(f"there is no group {name!r}", group=name)
+    return group
+
+
+def need_user(user: User | None, name: str) -> User:
+    """Return an account that is not deleted.
+
+    Raises:
+        NotFound: There is no such user. WrongState: It is deleted.
+    """
+    if user is None:
+        raise NotFound(f"there is no user {name!r}", user=name)
+    if user.phase is UserPhase.DELETED:
+        raise WrongState(f"user {name!r} is deleted, which cannot be undone", user=name)
+    return user
+
+
+def need_active_admin_left(group: Group, users: Mapping[str, User]) -> None:
+    """Check that somebody who can log in is Admin of the group.
+
+    Raises:
+        WrongState: All its Admins are locked or deleted.
+    """
+    if not any(name in users and users[name].active for name in group.admins):
+        raise WrongState(
+            f"group {group.name!r} would be left without an Admin who can log in: make somebody "
+            "else Admin first"
+        )
+
+
+def need_other_admin(users: Mapping[str, User], name: str, what: str) -> None:
+    """Check that an active platform administrator is left beside this one.
+
+    Raises:
+        WrongState: It is the last one.
+    """
+    if not any(u.admin and u.active for u in users.values() if u.name != name):
+        raise WrongState(
+            f"{name!r} is the last platform administrator who can log in: make somebody else one "
+            f"before {what}"
+        )
 
 
 def role_on_worker(user: User, memberships: Mapping[str, Role], worker: Worker) -> Role | None:

@@ -20,8 +20,11 @@ from mitosis.domain.limits import (
     check_text,
 )
 from mitosis.domain.names import check_name
+from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.roles import Role
-from mitosis.errors import AlreadyExists, NotFound, WrongState
+from mitosis.errors import AlreadyExists, InvalidInput, LimitReached, NotFound, WrongState
+
+MAX_MEMBERS = 10_000
 
 
 class GroupPhase(StrEnum):
@@ -91,9 +94,10 @@ class Group(Command, frozen=True):
         """Whether the group takes tasks and files."""
         return self.phase is GroupPhase.ACTIVE
 
-    def has_other_admin(self, user: str) -> bool:
-        """Whether somebody beside `user` is Admin."""
-        return any(r is Role.ADMIN and u != user for u, r in self.members.items())
+    @property
+    def admins(self) -> set[str]:
+        """Members with the role Admin."""
+        return {user for user, role in self.members.items() if role is Role.ADMIN}
 
 
 def evolve(state: Group | None, event: Event) -> Group:
@@ -127,23 +131,20 @@ class CreateGroup(Command, frozen=True):
     storage_quota_bytes: int = DEFAULT_STORAGE_QUOTA_BYTES
 
 
-class SetMemberRole(Command, frozen=True):
-    """Take a user into the group, or change the role of a member."""
+class ChangeMembers(Command, frozen=True):
+    """Give users a role, and take that of others away; all of it or nothing.
 
-    user: str
-    role: Role
+    Whatever the order, an Admin must be left in the end.
+    """
 
-
-class RemoveMember(Command, frozen=True):
-    """Take the role of a user away; the last Admin stays."""
-
-    user: str
+    roles: dict[str, Role] = {}
+    removed: tuple[str, ...] = ()
 
 
 class ChangeStorageQuota(Command, frozen=True):
     """Set how many bytes the group may store."""
 
-    quota_bytes: int
+    quota: QuotaChange
 
 
 class ChangeGroupState(Command, frozen=True):
@@ -172,17 +173,10 @@ def decide(state: Group | None, command: Command) -> list[Event]:
             raise NotFound("no such group")
         case _ if state.phase is GroupPhase.DELETED:
             raise WrongState(f"group {state.name!r} is deleted, which cannot be undone")
-        case SetMemberRole(user, role):
-            check_name(user, "user")
-            if role is not Role.ADMIN:
-                _keep_an_admin(state, user)
-            return [] if state.members.get(user) is role else [MemberRoleSet(user, role)]
-        case RemoveMember(user):
-            if user not in state.members:
-                return []
-            _keep_an_admin(state, user)
-            return [MemberRemoved(user)]
-        case ChangeStorageQuota(quota):
+        case ChangeMembers(roles, removed):
+            return _change_members(state, roles, removed)
+        case ChangeStorageQuota(change):
+            quota = change.applied_to(state.storage_quota_bytes)
             check_number(quota, "storage quota in bytes", 0, MAX_SIZE_BYTES)
             return [] if quota == state.storage_quota_bytes else [StorageQuotaChanged(quota)]
         case ChangeGroupState(phase, reason):
@@ -192,8 +186,28 @@ def decide(state: Group | None, command: Command) -> list[Event]:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
 
-def _keep_an_admin(state: Group, user: str) -> None:
-    if state.members.get(user) is Role.ADMIN and not state.has_other_admin(user):
+def _change_members(state: Group, roles: dict[str, Role], removed: tuple[str, ...]) -> list[Event]:
+    twice = sorted(roles.keys() & set(removed))
+    if twice:
+        raise InvalidInput(f"{twice[0]!r} is both given a role and removed", user=twice[0])
+    events: list[Event] = [
+        MemberRoleSet(check_name(user, "user"), role)
+        for user, role in roles.items()
+        if state.members.get(user) is not role
+    ]
+    events += [MemberRemoved(user) for user in dict.fromkeys(removed) if user in state.members]
+    after = state
+    for event in events:
+        after = evolve(after, event)
+    if not after.admins:
         raise WrongState(
-            f"{user!r} is the last Admin of group {state.name!r}: make somebody else Admin first"
+            f"{', '.join(sorted(state.admins))!r} is the last Admin of group {state.name!r}: make "
+            "somebody else Admin first"
         )
+    if len(after.members) > max(MAX_MEMBERS, len(state.members)):
+        raise LimitReached(
+            f"group {state.name!r} would have {len(after.members)} members, at most {MAX_MEMBERS} "
+            "are possible",
+            limit=MAX_MEMBERS,
+        )
+    return events

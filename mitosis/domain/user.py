@@ -15,9 +15,12 @@ from msgspec.structs import replace
 from mitosis.domain.event import Command, Event
 from mitosis.domain.limits import DEFAULT_GROUP_QUOTA, MAX_REASON_BYTES, check_number, check_text
 from mitosis.domain.names import check_name
+from mitosis.domain.quotas import QuotaChange
 from mitosis.errors import AlreadyExists, LimitReached, NotFound, WrongState
 
 MAX_SESSIONS = 1_000
+MAX_GROUP_QUOTA = 1_000_000
+MAX_SOURCE_BYTES = 64  # an IPv6 address with its zone
 
 
 class UserPhase(StrEnum):
@@ -75,18 +78,23 @@ class GroupQuotaChanged(Event, frozen=True):
 
 
 class SessionOpened(Event, frozen=True):
-    """The user logged in; the session ends at `expires_at` unless it is revoked before."""
+    """The user logged in; the session ends at `expires_at` unless it is revoked before.
+
+    `source` is the address that the login came from, empty when it is not known.
+    """
 
     TOPIC: ClassVar[str] = "user.session_opened@1"
     session: str
     expires_at: datetime
+    source: str = ""
 
 
 class SessionRevoked(Event, frozen=True):
-    """A session was ended before its time; `session` empty: all of them."""
+    """A session was ended before its time; `session` empty: all of them but `kept_session`."""
 
     TOPIC: ClassVar[str] = "user.session_revoked@1"
     session: str = ""
+    kept_session: str = ""
 
 
 # --- state ------------------------------------------------------------------------------------
@@ -116,8 +124,7 @@ def evolve(state: User | None, event: Event) -> User:
         case _ if state is None:
             raise AssertionError(f"{event.TOPIC} before the user was created")
         case PasswordChanged(password_hash, kept):
-            sessions = {s: t for s, t in state.sessions.items() if s == kept}
-            return replace(state, password_hash=password_hash, sessions=sessions)
+            return replace(state, password_hash=password_hash, sessions=_only(state, kept))
         case UserStateChanged(phase):
             sessions = state.sessions if phase is UserPhase.ACTIVE else {}
             return replace(state, phase=phase, sessions=sessions)
@@ -127,11 +134,17 @@ def evolve(state: User | None, event: Event) -> User:
             return replace(state, group_quota=quota)
         case SessionOpened(session, expires_at):
             return replace(state, sessions={**state.sessions, session: expires_at})
+        case SessionRevoked("", kept):
+            return replace(state, sessions=_only(state, kept))
         case SessionRevoked(session):
-            left = {s: t for s, t in state.sessions.items() if session and s != session}
+            left = {s: t for s, t in state.sessions.items() if s != session}
             return replace(state, sessions=left)
         case _:
             return state
+
+
+def _only(state: User, session: str) -> dict[str, datetime]:
+    return {s: t for s, t in state.sessions.items() if s == session}
 
 
 # --- commands ---------------------------------------------------------------------------------
@@ -169,7 +182,7 @@ class ChangeAdmin(Command, frozen=True):
 class ChangeGroupQuota(Command, frozen=True):
     """Set how many groups the user may have; the own group counts as one."""
 
-    quota: int
+    quota: QuotaChange
 
 
 class OpenSession(Command, frozen=True):
@@ -178,12 +191,14 @@ class OpenSession(Command, frozen=True):
     session: str
     expires_at: datetime
     now: datetime
+    source: str = ""
 
 
 class RevokeSession(Command, frozen=True):
-    """End a session; `session` empty: all of them."""
+    """End a session; `session` empty: all of them but `kept_session`."""
 
     session: str = ""
+    kept_session: str = ""
 
 
 def decide(state: User | None, command: Command) -> list[Event]:
@@ -195,7 +210,7 @@ def decide(state: User | None, command: Command) -> list[Event]:
     match command:
         case CreateUser(name, password_hash, admin, quota):
             check_name(name, "user")
-            check_number(quota, "group quota", 0, 1_000_000)
+            check_number(quota, "group quota", 0, MAX_GROUP_QUOTA)
             if state is not None:
                 raise AlreadyExists(f"user {name!r} exists already: choose another name", name=name)
             return [UserCreated(name, password_hash, admin, quota)]
@@ -210,14 +225,16 @@ def decide(state: User | None, command: Command) -> list[Event]:
             return [] if phase is state.phase else [UserStateChanged(phase, reason)]
         case ChangeAdmin(admin):
             return [] if admin == state.admin else [AdminChanged(admin)]
-        case ChangeGroupQuota(quota):
-            check_number(quota, "group quota", 0, 1_000_000)
+        case ChangeGroupQuota(change):
+            quota = change.applied_to(state.group_quota)
+            check_number(quota, "group quota", 0, MAX_GROUP_QUOTA)
             return [] if quota == state.group_quota else [GroupQuotaChanged(quota)]
         case OpenSession():
             return _open_session(state, command)
+        case RevokeSession("", kept):
+            return [SessionRevoked("", kept)] if state.sessions.keys() - {kept} else []
         case RevokeSession(session):
-            open_ones = state.sessions if not session else session in state.sessions
-            return [SessionRevoked(session)] if open_ones else []
+            return [SessionRevoked(session)] if session in state.sessions else []
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
@@ -234,4 +251,5 @@ def _open_session(state: User, command: OpenSession) -> list[Event]:
             limit=MAX_SESSIONS,
         )
     revoked: list[Event] = [SessionRevoked(session) for session in expired]
-    return [*revoked, SessionOpened(command.session, command.expires_at)]
+    source = check_text(command.source, "source", MAX_SOURCE_BYTES)
+    return [*revoked, SessionOpened(command.session, command.expires_at, source)]

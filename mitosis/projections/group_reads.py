@@ -1,19 +1,14 @@
-"""Reads of accounts and groups."""
+"""Reads of groups."""
 
 import msgspec
 
-from mitosis.contract.queries import GroupList, GroupView, WhoAmI
+from mitosis.contract.queries import GroupList, GroupView
 from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.projections.postgres import Connection, fetch_value
 from mitosis.projections.viewer import Viewer, check_group
 
 _decode_group = msgspec.json.Decoder(GroupView).decode
-
-
-def whoami(viewer: Viewer) -> WhoAmI:
-    """Return the account that asks."""
-    return WhoAmI(viewer.name, viewer.admin, viewer.roles)
 
 
 def list_groups(viewer: Viewer) -> GroupList:
@@ -34,6 +29,7 @@ async def get_group(connection: Connection, viewer: Viewer, name: str) -> GroupV
     text = await fetch_value(
         connection,
         "SELECT json_build_object('name', g.name, 'creator', g.creator, 'state', g.state,"
+        " 'reason', g.reason,"
         " 'role', %s::int, 'members', CASE WHEN %s THEN (SELECT json_object_agg(user_name, role)"
         "   FROM views.members WHERE group_name = g.name) END,"
         " 'task_count', u.pending + u.ready + u.running + u.finished + u.cancelled,"

@@ -41,8 +41,8 @@ def fold(tables: Tables, commit: Commit, event: Event) -> None:
             tables.members.drop(row.name, user)
         case StorageQuotaChanged(quota):
             row.storage_quota_bytes = quota
-        case GroupStateChanged(state):
-            row.state = state
+        case GroupStateChanged(state, reason):
+            row.state, row.reason = state, reason
         case _:
             raise AssertionError(f"no column for {event.TOPIC}")
     row.updated_at = at

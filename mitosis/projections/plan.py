@@ -65,7 +65,9 @@ def needed_rows(commits: Iterable[Commit]) -> dict[str, set[Key]]:
             created.add(tail)
         elif tail not in created and kind in _TABLE_OF:
             needed.setdefault(_TABLE_OF[kind], set()).add((tail.rpartition(".")[2],))
-        if kind == "attachment":
+        if kind == "user" and tail not in created:
+            needed.setdefault("user_sessions", set()).add((tail.rpartition(".")[2],))
+        elif kind == "attachment":
             _, group, token = tail.split(".", 2)
             needed.setdefault("attachments", set()).add((group, token))
         elif kind == "task":

@@ -12,15 +12,19 @@ from mitosis.contract.queries import (
     GetWorker,
     GroupList,
     GroupView,
+    ListSessions,
     ListTasks,
+    ListUsers,
     ListWorkers,
+    SessionList,
     TaskPage,
     TaskView,
+    UserPage,
     WhoAmI,
     WorkerPage,
     WorkerView,
 )
-from mitosis.projections import group_reads, task_reads, worker_reads
+from mitosis.projections import group_reads, task_reads, user_reads, worker_reads
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.postgres import Connection
 from mitosis.projections.rows import ArtifactRow
@@ -51,9 +55,17 @@ class Queries:
         """Return the account that asks."""
 
         async def read(_: Connection, viewer: Viewer) -> WhoAmI:
-            return group_reads.whoami(viewer)
+            return user_reads.whoami(viewer)
 
         return await self._as(user, read)
+
+    async def list_users(self, user: str, wanted: ListUsers) -> UserPage:
+        """Return a page of accounts."""
+        return await self._as(user, lambda c, viewer: user_reads.list_users(c, viewer, wanted))
+
+    async def list_sessions(self, user: str, wanted: ListSessions) -> SessionList:
+        """Return the open sessions of an account."""
+        return await self._as(user, lambda c, viewer: user_reads.list_sessions(c, viewer, wanted))
 
     async def get_task(self, user: str, wanted: GetTask) -> TaskView:
         """Return a task by any of its names."""

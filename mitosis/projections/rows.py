@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from mitosis.contract.queries import SessionView
 from mitosis.domain.execution import Step
 from mitosis.domain.group import GroupPhase
 from mitosis.domain.roles import Role
@@ -30,6 +31,14 @@ class UserRow(msgspec.Struct):
     group_quota: int
     created_at: datetime
     updated_at: datetime
+    reason: str = ""
+
+
+class SessionsRow(msgspec.Struct):
+    """The open sessions of a user; those that have expired may still be there."""
+
+    user_name: str
+    sessions: list[SessionView]
 
 
 class GroupRow(msgspec.Struct):
@@ -41,6 +50,7 @@ class GroupRow(msgspec.Struct):
     storage_quota_bytes: int
     created_at: datetime
     updated_at: datetime
+    reason: str = ""
 
 
 class MemberRow(msgspec.Struct):
@@ -209,6 +219,7 @@ class Tables:
 
     def __init__(self) -> None:
         self.users = Table("users", UserRow, ("name",))
+        self.sessions = Table("user_sessions", SessionsRow, ("user_name",))
         self.groups = Table("groups", GroupRow, ("name",))
         self.members = Table("members", MemberRow, ("group_name", "user_name"))
         self.workers = Table("workers", WorkerRow, ("uuid",))
@@ -222,7 +233,7 @@ class Tables:
     def overwritten(self) -> list[Table[Any]]:
         """Return the tables whose rows are written whole; `usage` is added to instead."""
         return [
-            self.users, self.groups, self.members, self.workers, self.worker_roles,
+            self.users, self.sessions, self.groups, self.members, self.workers, self.worker_roles,
             self.tasks, self.task_specs, self.artifacts, self.attachments,
         ]  # fmt: skip
 

@@ -46,7 +46,9 @@ async def find_viewer(connection: Connection, name: str) -> Viewer:
         connection,
         "SELECT json_build_object('name', name, 'admin', admin, 'state', state, 'roles',"
         " (SELECT coalesce(json_object_agg(group_name, role), '{}')"
-        "  FROM views.members WHERE user_name = u.name))::text FROM views.users u WHERE name = %s",
+        "  FROM views.members m JOIN views.groups g ON g.name = m.group_name"
+        "  WHERE m.user_name = u.name AND g.state <> 'deleted'))::text"
+        " FROM views.users u WHERE name = %s",
         name,
     )
     if text is None:
@@ -58,7 +60,7 @@ async def find_viewer(connection: Connection, name: str) -> Viewer:
 
 
 async def check_group(connection: Connection, viewer: Viewer, group: str) -> None:
-    """Check that a group that was named may be read.
+    """Check that a group that was named may be read; a deleted one by platform admins only.
 
     Raises:
         NotFound: No such group. NotAllowed: The viewer has no role in it.

@@ -73,7 +73,7 @@ class History:
 
     def add_member(self, group_name: str, name: str, role: Role) -> None:
         """Give a user a role in a group."""
-        self.decide(subjects.group_tail(group_name), group.SetMemberRole(name, role))
+        self.decide(subjects.group_tail(group_name), group.ChangeMembers({name: role}))
 
     def add_worker(self, owner: str, roles: dict[str, Role], **fields: Any) -> str:
         """Register a worker and return its UUID."""

@@ -8,13 +8,13 @@ from mitosis.domain import group
 from mitosis.domain.event import Event
 from mitosis.domain.group import (
     ChangeGroupState,
+    ChangeMembers,
     ChangeStorageQuota,
     CreateGroup,
     Group,
     GroupPhase,
-    RemoveMember,
-    SetMemberRole,
 )
+from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.roles import Role
 from mitosis.errors import AlreadyExists, Rejection, WrongState
 from mitosis.testing.aggregates import AggregateMachine
@@ -26,6 +26,7 @@ QUOTAS = st.integers(-(2**70), 2**70) | st.integers(-1, 1)
 class GroupMachine(AggregateMachine):
     aggregate = group
     state_type = Group
+    news_each_time = (ChangeStorageQuota,)  # a difference is another fact each time
 
     @initialize(user=USERS)
     def create(self, user: str) -> None:
@@ -41,26 +42,47 @@ class GroupMachine(AggregateMachine):
 
     @rule(user=USERS, role=st.sampled_from(Role))
     def set_role(self, user: str, role: Role) -> None:
-        self.give(SetMemberRole(user, role))
+        self.give(ChangeMembers({user: role}))
 
     @rule(user=USERS)
     def remove(self, user: str) -> None:
-        self.give(RemoveMember(user))
+        self.give(ChangeMembers(removed=(user,)))
 
     @precondition(lambda self: self.state.phase is not GroupPhase.DELETED)
     @rule(role=st.sampled_from([Role.READ, Role.WRITE]))
     def last_admin_cannot_leave(self, role: Role) -> None:
         admins = [user for user, held in self.state.members.items() if held is Role.ADMIN]
         for user in admins[1:]:
-            assert not isinstance(self.give(SetMemberRole(user, role)), Rejection)
-        assert isinstance(self.give(RemoveMember(admins[0])), WrongState)
-        assert isinstance(self.give(SetMemberRole(admins[0], role)), WrongState)
+            assert not isinstance(self.give(ChangeMembers({user: role})), Rejection)
+        assert isinstance(self.give(ChangeMembers(removed=(admins[0],))), WrongState)
+        assert isinstance(self.give(ChangeMembers({admins[0]: role})), WrongState)
+
+    @rule(
+        roles=st.dictionaries(USERS, st.sampled_from(Role), max_size=3),
+        removed=st.sets(USERS, max_size=3),
+    )
+    def change_several(self, roles: dict[str, Role], removed: set[str]) -> None:
+        before = self.state.members
+        if not isinstance(self.give(ChangeMembers(roles, tuple(removed))), Rejection):
+            left = {user: role for user, role in before.items() if user not in removed}
+            assert self.state.members == left | roles, "all of it"
+        else:
+            assert self.state.members == before, "or nothing"
 
     @rule(quota=QUOTAS)
     def change_quota(self, quota: int) -> None:
-        refused = isinstance(self.give(ChangeStorageQuota(quota)), Rejection)
+        refused = isinstance(self.give(ChangeStorageQuota(QuotaChange(quota))), Rejection)
         deleted = self.state.phase is GroupPhase.DELETED
         assert refused == (deleted or not 0 <= quota < 2**63)
+
+    @rule(difference=QUOTAS)
+    def change_quota_by(self, difference: int) -> None:
+        wanted = max(0, self.state.storage_quota_bytes + difference)
+        change = ChangeStorageQuota(QuotaChange(difference, relative=True))
+        refused = isinstance(self.give(change), Rejection)
+        deleted = self.state.phase is GroupPhase.DELETED
+        assert refused == (deleted or wanted >= 2**63)
+        assert refused or self.state.storage_quota_bytes == wanted
 
     @rule(phase=st.sampled_from([GroupPhase.ACTIVE, GroupPhase.LOCKED] * 3 + [GroupPhase.DELETED]))
     def change_state(self, phase: GroupPhase) -> None:

@@ -9,6 +9,7 @@ from hypothesis.stateful import initialize, invariant, rule
 
 from mitosis.domain import user
 from mitosis.domain.event import Event
+from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.user import (
     ChangeAdmin,
     ChangeGroupQuota,
@@ -66,6 +67,12 @@ class UserMachine(AggregateMachine):
             assert session not in self.state.sessions
             assert session or not self.state.sessions
 
+    @rule(kept=SESSIONS)
+    def revoke_others(self, kept: str) -> None:
+        had = set(self.state.sessions)
+        if not isinstance(self.give(RevokeSession(kept_session=kept)), Rejection):
+            assert set(self.state.sessions) == had & {kept}
+
     @rule(kept=SESSIONS | st.just(""))
     def change_password(self, kept: str) -> None:
         had = set(self.state.sessions)
@@ -82,7 +89,7 @@ class UserMachine(AggregateMachine):
 
     @rule(quota=st.integers(-(2**70), 2**70) | st.integers(-1, 1))
     def change_quota(self, quota: int) -> None:
-        refused = isinstance(self.give(ChangeGroupQuota(quota)), Rejection)
+        refused = isinstance(self.give(ChangeGroupQuota(QuotaChange(quota))), Rejection)
         deleted = self.state.phase is UserPhase.DELETED
         assert refused == (deleted or not 0 <= quota <= 1_000_000)
 

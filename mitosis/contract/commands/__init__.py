@@ -3,7 +3,15 @@
 | noun.verb | body | result |
 |---|---|---|
 | user.create | CreateUser | Done |
+| user.change_password | ChangePassword | Done |
+| user.reset_password | ResetPassword | Done |
+| user.set_state | ChangeUserState | Done |
+| user.set_admin | ChangeAdmin | Done |
+| user.set_group_quota | ChangeGroupQuota | NewQuota |
 | group.create | CreateGroup | Done |
+| group.change_members | ChangeMembers | Done |
+| group.set_storage_quota | ChangeStorageQuota | NewQuota |
+| group.set_state | ChangeGroupState | Done |
 | task.submit | SubmitTask | Submitted |
 | task.submit_many | SubmitMany | SubmittedMany |
 | task.cancel | CancelTask | Cancelled |
@@ -17,13 +25,21 @@
 | worker.pause | PauseWorker | WorkerChanged |
 | worker.resume | ResumeWorker | WorkerChanged |
 | session.revoke | RevokeSession | Done |
+| platform.shutdown | Shutdown | Done |
 """
 
 from mitosis.contract.commands.groups import (
+    ChangeGroupState,
+    ChangeMembers,
+    ChangeStorageQuota,
     CreateGroup,
+)
+from mitosis.contract.commands.platform import (
+    Shutdown,
 )
 from mitosis.contract.commands.results import (
     Done,
+    NewQuota,
 )
 from mitosis.contract.commands.tasks import (
     Cancelled,
@@ -35,7 +51,12 @@ from mitosis.contract.commands.tasks import (
     SubmittedMany,
 )
 from mitosis.contract.commands.users import (
+    ChangeAdmin,
+    ChangeGroupQuota,
+    ChangePassword,
+    ChangeUserState,
     CreateUser,
+    ResetPassword,
     RevokeSession,
 )
 from mitosis.contract.commands.workers import (
@@ -55,20 +76,30 @@ from mitosis.contract.commands.workers import (
 __all__ = [
     "CancelTask",
     "Cancelled",
+    "ChangeAdmin",
+    "ChangeGroupQuota",
+    "ChangeGroupState",
+    "ChangeMembers",
+    "ChangePassword",
+    "ChangeStorageQuota",
+    "ChangeUserState",
     "ChangeWorkerSlots",
     "CreateGroup",
     "CreateUser",
     "Done",
     "DrainWorker",
     "GrantWorkerRoles",
+    "NewQuota",
     "PauseWorker",
     "RegisterWorker",
     "Registered",
     "RemoveWorkerRoles",
     "ReplaceWorkerLabels",
     "ReplaceWorkerTags",
+    "ResetPassword",
     "ResumeWorker",
     "RevokeSession",
+    "Shutdown",
     "SubmitMany",
     "SubmitResult",
     "SubmitTask",

@@ -2,6 +2,9 @@
 
 import msgspec
 
+from mitosis.domain.quotas import QuotaChange
+from mitosis.domain.user import UserPhase
+
 
 class CreateUser(msgspec.Struct):
     """Needs a platform administrator. The password travels to the coordinator only."""
@@ -14,7 +17,58 @@ class CreateUser(msgspec.Struct):
         return f"CreateUser(username={self.username!r}, admin={self.admin})"
 
 
+class ChangePassword(msgspec.Struct, omit_defaults=True):
+    """Replace one's own password; all sessions but `kept_session` end."""
+
+    old_password: str
+    new_password: str
+    kept_session: str = ""
+
+    def __repr__(self) -> str:
+        return "ChangePassword(...)"
+
+
+class ResetPassword(msgspec.Struct):
+    """Needs a platform administrator. All sessions of the user end."""
+
+    username: str
+    new_password: str
+
+    def __repr__(self) -> str:
+        return f"ResetPassword(username={self.username!r})"
+
+
+class ChangeUserState(msgspec.Struct, omit_defaults=True):
+    """Needs a platform administrator. Locked and deleted end all sessions.
+
+    Deleted is for ever: the user's tasks are cancelled and the user's workers drained.
+    """
+
+    username: str
+    state: UserPhase
+    reason: str = ""
+
+
+class ChangeAdmin(msgspec.Struct):
+    """Needs a platform administrator. The last one stays."""
+
+    username: str
+    admin: bool
+
+
+class ChangeGroupQuota(msgspec.Struct):
+    """Needs a platform administrator. How many groups the user may have, the own one included."""
+
+    username: str
+    change: QuotaChange
+
+
 class RevokeSession(msgspec.Struct, omit_defaults=True):
-    """End one of one's own sessions; `session` empty: all of them."""
+    """End a session; `session` empty: all of them but `kept_session`.
+
+    `username` empty: one's own; those of others need a platform administrator.
+    """
 
     session: str = ""
+    kept_session: str = ""
+    username: str = ""

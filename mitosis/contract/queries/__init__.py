@@ -3,6 +3,8 @@
 | noun.verb | body | result |
 |---|---|---|
 | user.whoami | Nothing | WhoAmI |
+| user.list | ListUsers | UserPage |
+| session.list | ListSessions | SessionList |
 | task.get | GetTask | TaskView |
 | task.list | ListTasks | TaskPage |
 | artifact.get | GetArtifact | ArtifactLink |
@@ -33,6 +35,12 @@ from mitosis.contract.queries.tasks import (
     TaskView,
 )
 from mitosis.contract.queries.users import (
+    ListSessions,
+    ListUsers,
+    SessionList,
+    SessionView,
+    UserPage,
+    UserView,
     WhoAmI,
 )
 from mitosis.contract.queries.workers import (
@@ -52,10 +60,16 @@ __all__ = [
     "GetWorker",
     "GroupList",
     "GroupView",
+    "ListSessions",
     "ListTasks",
+    "ListUsers",
     "ListWorkers",
+    "SessionList",
+    "SessionView",
     "TaskPage",
     "TaskView",
+    "UserPage",
+    "UserView",
     "WhoAmI",
     "WorkerPage",
     "WorkerView",

@@ -14,7 +14,10 @@ class GetGroup(msgspec.Struct):
 
 
 class GroupView(msgspec.Struct):
-    """One group as it is now; `members` only for its Admins."""
+    """One group as it is now.
+
+    `members` only for its Admins; `reason`: why it is locked or deleted, as far as it was said.
+    """
 
     name: str
     creator: str
@@ -27,6 +30,7 @@ class GroupView(msgspec.Struct):
     storage_quota_bytes: int
     created_at: datetime
     updated_at: datetime
+    reason: str = ""
 
 
 class GroupList(msgspec.Struct):

@@ -24,8 +24,10 @@ class Accounts(Protocol):
         """The worker, also one that is gone; None for an unknown UUID."""
         ...
 
-    async def open_session(self, user: str, session: str, expires_at: datetime) -> None:
-        """Store the session; returns when it is committed.
+    async def open_session(
+        self, user: str, session: str, expires_at: datetime, source: str = ""
+    ) -> None:
+        """Store the session; returns when it is committed. `source`: address of the login.
 
         Raises:
             Rejection: A rule of the user says no, such as too many open sessions.

@@ -20,6 +20,7 @@ PAGE = 4_096
 ANSWER_SECONDS = 2.0
 QUIET_SECONDS = 0.25  # servers that we do not know of yet have this long to answer
 SECOND_LOOK_SECONDS = 0.2  # a connection let in just before a change stands by then
+_USER = user_label("")
 _WORKER = worker_label("")
 
 
@@ -119,11 +120,19 @@ class Connections:
         Raises:
             Unavailable: No server answers.
         """
-        return await self._kick(user_label(name))
+        return await self.kick_users(frozenset({name}))
+
+    async def kick_users(self, names: frozenset[str] | None) -> int:
+        """Close all connections of these users, or of every user; as `kick_user`."""
+        if names is None:
+            return await self._kick(lambda label: label.startswith(_USER))
+        labels = {user_label(name) for name in names}
+        alone = labels.copy().pop() if len(labels) == 1 else ""
+        return await self._kick(labels.__contains__, alone)
 
     async def kick_worker(self, uuid: str) -> int:
         """Close all connections of a worker, as `kick_user`."""
-        return await self._kick(worker_label(uuid))
+        return await self._kick(lambda _: True, worker_label(uuid))
 
     async def kick_others(self, name: str, instance: str) -> int:
         """Close connections of other processes of the same service (names `<name>... <instance>`).
@@ -146,8 +155,13 @@ class Connections:
             self._close(found)
         return len(others)
 
-    async def _kick(self, label: str) -> int:
-        """Close what stood, or was being let in, before the first look; by the servers' clocks."""
+    async def _kick(self, wanted: Callable[[str], bool], label: str = "") -> int:
+        """Close what stood, or was being let in, before the first look; by the servers' clocks.
+
+        Args:
+            wanted: Of the labels of connections.
+            label: The only one that is asked for, which spares the servers the others.
+        """
         closed: set[tuple[str, int]] = set()
         first_look: dict[str, datetime] = {}
         for look in range(2):
@@ -155,7 +169,7 @@ class Connections:
                 await asyncio.sleep(SECOND_LOOK_SECONDS)
             for now, found in await self._look(label):
                 before = first_look.setdefault(found.server, now)
-                if found.start <= before:
+                if found.start <= before and wanted(found.authorized_user):
                     self._close(found)
                     closed.add((found.server, found.cid))
         return len(closed)

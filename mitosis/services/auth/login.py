@@ -57,7 +57,7 @@ class Login:
         session = random_token()
         now = self._clock()
         expires_at = datetime.fromtimestamp(int(now + self._session_seconds), UTC)
-        await self._accounts.open_session(user.name, session, expires_at)
+        await self._accounts.open_session(user.name, session, expires_at, source)
         token = self._keys.issue(
             "user", user.name, sid=session, issued_at=now, exp=expires_at.timestamp()
         )

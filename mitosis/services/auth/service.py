@@ -13,6 +13,7 @@ from mitosis.nats.rpc import Endpoints
 from mitosis.nats.server_config import PLATFORM_ACCOUNT
 from mitosis.services.auth.accounts import Accounts
 from mitosis.services.auth.authenticator import Authenticator
+from mitosis.services.auth.changes import RightsChanges
 from mitosis.services.auth.connections import Connections
 from mitosis.services.auth.login import Login
 from mitosis.services.auth.password_check import PasswordCheck
@@ -33,6 +34,7 @@ class Authentication:
     Attributes:
         passwords: Hashes the passwords of new users.
         connections: `kick_user` and `kick_worker`, after a change is stored.
+        rights: Told whose rights have changed.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Authentication:
         tls: ssl.SSLContext | None = None,
         account: str = PLATFORM_ACCOUNT,
         clock: Callable[[], float] = time.time,
+        check: PasswordCheck | None = None,
     ) -> None:
         """Put the parts together; `start` begins.
 
@@ -66,6 +69,8 @@ class Authentication:
             tls: For `server`.
             account: The platform's account in the NATS configuration.
             clock: Unix time.
+            check: Compares passwords and counts failures, shared with who else does; None: an
+                own one.
         """
         self.passwords = Passwords()
         self.connections = Connections(
@@ -75,7 +80,8 @@ class Authentication:
         self._server = server
         self._tls = tls
         self._clock = clock
-        check = PasswordCheck(accounts, self.passwords)
+        self.rights = RightsChanges(self.connections.kick_users)
+        check = check or PasswordCheck(accounts, self.passwords)
         authenticator = Authenticator(accounts, keys, check, clock)
         signer = Signer(derive_issuer(keys.private_pem), account)
         self._responder = Responder(service, signer, authenticator.decide, clock)
@@ -105,12 +111,14 @@ class Authentication:
                 raise not_asked(self._server)
             await self._endpoints.start(LOGIN_QUEUE)
             await self.connections.start()
+            self.rights.start()
         except BaseException:
             await self.stop()
             raise
 
     async def stop(self) -> None:
         """Let nobody new in, finish logins that have begun."""
+        await self.rights.stop()
         await self._responder.stop()
         await self._endpoints.stop()
         await self.connections.stop()

@@ -29,8 +29,10 @@ class CoordinatorAccounts:
         """Return a registered worker."""
         return self._core.world.workers.get(uuid)
 
-    async def open_session(self, name: str, session: str, expires_at: datetime) -> None:
-        """Store a new session.
+    async def open_session(
+        self, name: str, session: str, expires_at: datetime, source: str = ""
+    ) -> None:
+        """Store a new session. `source`: address of the login.
 
         Raises:
             Rejection: The account may not have one.
@@ -38,5 +40,6 @@ class CoordinatorAccounts:
         """
         core = self._core
         unit = core.journal.unit(f"user:{name}")
-        unit.run(subjects.user_tail(name), user.OpenSession(session, expires_at, core.clock.now()))
+        command = user.OpenSession(session, expires_at, core.clock.now(), source)
+        unit.run(subjects.user_tail(name), command)
         await core.stored(unit)

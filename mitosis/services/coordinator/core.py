@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
@@ -41,7 +41,7 @@ class Core(msgspec.Struct):
         find_group: Finds the group of a task of which only the UUID is known, in the store.
         publish: Sends a message now, without waiting.
         tally: Counts what is answered, over all terms of the process.
-        rights_changed: Told the name of a user whose live connections must be let in anew.
+        rights_changed: Told the names of users whose live connections must be let in anew.
     """
 
     world: World
@@ -56,8 +56,8 @@ class Core(msgspec.Struct):
     read_aggregate: ReadAggregate
     find_group: FindTask
     answered: "Answered"
-    rights_changed: Callable[[str], None] = lambda _: None
     tally: Tally = msgspec.field(default_factory=Tally)
+    rights_changed: Callable[[Iterable[str]], None] = lambda _: None
     background: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
 
     def release(self, group: str, task: str) -> None:
@@ -89,7 +89,12 @@ class Core(msgspec.Struct):
         return self.journal.unit(actor, caller.request_id)
 
     def answer(
-        self, unit: Unit, caller: Caller, result: msgspec.Struct, *, then_rights_of: str = ""
+        self,
+        unit: Unit,
+        caller: Caller,
+        result: msgspec.Struct,
+        *,
+        then_rights_of: Iterable[str] = (),
     ) -> None:
         """Close the unit, and reply when it is stored.
 
@@ -97,17 +102,18 @@ class Core(msgspec.Struct):
             unit: With all events of the command.
             caller: Who gets the reply.
             result: The reply.
-            then_rights_of: User whose connections are let in anew after the reply, because the
+            then_rights_of: Users whose connections are let in anew after the reply, because the
                 command has changed what they may do.
         """
+        users = tuple(then_rights_of)
 
         def stored(position: int) -> None:
             data = _reply(result, position)
             self.answered.keep(caller, data)
             self.publish(caller.reply, data)
             self.tally.count(caller)
-            if then_rights_of:
-                self.rights_changed(then_rights_of)
+            if users:
+                self.rights_changed(users)
 
         def failed(error: MitosisError) -> None:
             self.publish(caller.reply, wire.error_reply(error))

@@ -32,7 +32,6 @@ from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.probe import refuse_open_server
 from mitosis.services.auth.service import Authentication
-from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.children import ChildProcess
 from mitosis.services.coordinator.history import Mark
 from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
@@ -234,7 +233,7 @@ class Coordinator:
     async def _hold(self, term: Term, parts: Parts, system: Connection) -> None:
         number = term.core.world.platform.term
         authentication = Authentication(
-            CoordinatorAccounts(term.core),
+            term.accounts,
             parts.keys,
             parts.connection,
             system,
@@ -243,19 +242,16 @@ class Coordinator:
             session_seconds=self._config.access_token_expires_in.total_seconds(),
             on_worker_gone=term.worker_disconnected,
             tls=self._tls,
+            check=term.password_check,
         )
-        core, connections = term.core, authentication.connections
-
-        async def let_in_anew(user: str) -> None:
-            await connections.kick_user(user)
-
-        core.rights_changed = lambda user: core.in_background(let_in_anew(user))
+        term.core.rights_changed = authentication.rights.changed
         try:
-            closed = await connections.kick_others(NAME, self._instance)
+            closed = await authentication.connections.kick_others(NAME, self._instance)
             if closed:
                 log.info("%d connections of other coordinators closed", closed)
             await term.serve()
             await authentication.start()
+            authentication.rights.unknown()
             self._term = term
             log.info("term %d: serving", number)
             await self._until_ended(term)

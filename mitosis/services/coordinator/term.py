@@ -25,10 +25,13 @@ from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import Endpoints
 from mitosis.nats.store_client import StoreClient
 from mitosis.runtime import Clock, Ids
+from mitosis.services.auth.password_check import PasswordCheck
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
+from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.administrator import ensure_admin
+from mitosis.services.coordinator.closing import close_deleted
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
@@ -75,6 +78,8 @@ class Term:
     def __init__(self, parts: Parts, core: Core, writer: PipelinedWriter) -> None:
         self._parts = parts
         self.core = core
+        self.accounts = CoordinatorAccounts(core)
+        self.password_check = PasswordCheck(self.accounts, parts.passwords)
         self._writer = writer
         self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
         self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
@@ -148,7 +153,7 @@ class Term:
         """Begin to answer users and workers."""
         core, parts = self.core, self._parts
         tasks = TaskHandlers(core)
-        users = UserHandlers(core, parts.passwords)
+        users = UserHandlers(core, parts.passwords, self.password_check)
         groups = GroupHandlers(core)
         lease_seconds = parts.config.heartbeat_timeout.total_seconds()
         session_seconds = parts.config.access_token_expires_in.total_seconds()
@@ -168,6 +173,7 @@ class Term:
         ]
         for loop in self._loops:
             loop.add_done_callback(self._loop_ended)
+        close_deleted(core)
         resync = wire.encode(work.Resync())
         for name in core.world.workers:
             core.publish(subjects.control(name), resync)

@@ -64,7 +64,7 @@ class World:
                 return None
 
     def roles_of(self, name: str) -> dict[str, Role]:
-        """Return the groups of a user with the role in each."""
+        """Return the groups of a user with the role in each; deleted groups are left out."""
         return self.memberships.get(name, {})
 
     def free_slots(self, name: str) -> int:
@@ -153,6 +153,10 @@ class World:
                 self.memberships.setdefault(member, {})[name] = role
             case group.MemberRemoved(member):
                 self.memberships.get(member, {}).pop(name, None)
+            case group.GroupStateChanged(group.GroupPhase.DELETED):
+                for member in self.groups[name].members:
+                    self.memberships.get(member, {}).pop(name, None)
+                self.owned_groups[self.groups[name].creator] -= 1
             case _:
                 pass
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from mitosis.nats.credentials import random_token
 from mitosis.nats.server_config import StaticUser, write_private
 from mitosis.services.platform.embedded_s3 import S3Keys
 from mitosis.services.platform.failures import FolderRefused
@@ -50,7 +51,8 @@ class Credentials:
         self.system = StaticUser(name=SYSTEM_USER, password=stored.nats_system_password)
         self.s3 = S3Keys(access_key=stored.s3_access_key, secret_key=stored.s3_secret_key)
         if not self.admin_password_path.exists():
-            write_private(self.admin_password_path, secrets.token_urlsafe(18) + "\n")
+            # Letters and digits: one that begins with a dash would be read as an option.
+            write_private(self.admin_password_path, random_token(24) + "\n")
         self._make_key_pair()
 
     @property

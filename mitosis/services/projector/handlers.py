@@ -13,7 +13,9 @@ from mitosis.contract.queries import (
     GetGroup,
     GetTask,
     GetWorker,
+    ListSessions,
     ListTasks,
+    ListUsers,
     ListWorkers,
 )
 from mitosis.contract.wire import Nothing, Reply
@@ -52,6 +54,8 @@ class QueryHandlers:
         """Connect all verbs."""
         queries = self._queries
         endpoints.add("user.whoami", Nothing, self._fresh(lambda u, _: queries.whoami(u)))
+        endpoints.add("user.list", ListUsers, self._fresh(queries.list_users))
+        endpoints.add("session.list", ListSessions, self._fresh(queries.list_sessions))
         endpoints.add("task.get", GetTask, self._fresh(queries.get_task))
         endpoints.add("task.list", ListTasks, self._fresh(queries.list_tasks))
         endpoints.add("artifact.get", GetArtifact, self._fresh(self._artifact))

@@ -72,8 +72,10 @@ class MemoryAccounts:
     def worker(self, uuid: str) -> workers.Worker | None:
         return self.workers.get(uuid)
 
-    async def open_session(self, user: str, session: str, expires_at: datetime) -> None:
-        self.tell(user, users.OpenSession(session, expires_at, datetime.now(UTC)))
+    async def open_session(
+        self, user: str, session: str, expires_at: datetime, source: str = ""
+    ) -> None:
+        self.tell(user, users.OpenSession(session, expires_at, datetime.now(UTC), source))
 
     def tell(self, name: str, command: users.Command) -> None:
         state = self.users.get(name)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import psycopg
@@ -13,7 +14,9 @@ from mitosis.contract.queries import (
     GetGroup,
     GetTask,
     GetWorker,
+    ListSessions,
     ListTasks,
+    ListUsers,
     ListWorkers,
 )
 from mitosis.domain import group, task, user, worker
@@ -304,6 +307,77 @@ async def test_a_group_shows_its_members_only_to_admins(lab: Lab) -> None:
     assert (await lab.queries.get_group("root", GetGroup("lab"))).members == members
     shown = await lab.queries.get_group("bob", GetGroup("lab"))
     assert (shown.role, shown.members) == (Role.READ, None)
+
+
+async def test_accounts_are_listed_for_administrators_only(lab: Lab) -> None:
+    page = await lab.queries.list_users("root", ListUsers())
+    assert [one.username for one in page.users] == ["alice", "bob", "eve", "locked", "root"]
+    by_name = {one.username: one for one in page.users}
+    assert (by_name["alice"].groups, by_name["alice"].group_quota) == (2, 8)
+    assert (by_name["root"].admin, by_name["eve"].admin) == (True, False)
+
+    async def names(wanted: ListUsers) -> list[str]:
+        return [one.username for one in (await lab.queries.list_users("root", wanted)).users]
+
+    assert await names(ListUsers(states=(user.UserPhase.LOCKED,))) == ["locked"]
+    assert await names(ListUsers(admins=True)) == ["root"]
+    assert await names(ListUsers(prefix="al")) == ["alice"]
+    assert await names(ListUsers(prefix="_")) == [], "no wildcard"
+    assert await names(ListUsers(limit=2, offset=1)) == ["bob", "eve"]
+    with pytest.raises(NotAllowed):
+        await lab.queries.list_users("alice", ListUsers())
+    for wrong in (ListUsers(limit=-1), ListUsers(offset=-1), ListUsers(prefix="a.b")):
+        with pytest.raises(InvalidInput):
+            await lab.queries.list_users("root", wrong)
+
+
+async def test_sessions_are_ones_own_business_and_that_of_administrators(database: str) -> None:
+    history = History()
+    for name in ("root", "alice"):
+        history.add_user(name, admin=name == "root")
+    now = datetime.now(UTC)
+    history.store(
+        subjects.user_tail("alice"),
+        [
+            user.SessionOpened("over", now - timedelta(seconds=1), "192.0.2.1"),
+            user.SessionOpened("open", now + timedelta(hours=1), "192.0.2.2"),
+        ],
+    )
+    await project(database, history)
+    queries = Queries(ReadPool(database))
+    try:
+        found = await queries.list_sessions("alice", ListSessions())
+        assert [(one.session, one.source) for one in found.sessions] == [("open", "192.0.2.2")]
+        assert await queries.list_sessions("root", ListSessions("alice")) == found
+        assert (await queries.list_sessions("root", ListSessions())).sessions == []
+        (view,) = (await queries.list_users("root", ListUsers(prefix="alice"))).users
+        assert view.sessions == 1
+        with pytest.raises(NotAllowed):
+            await queries.list_sessions("alice", ListSessions("root"))
+        with pytest.raises(NotFound):
+            await queries.list_sessions("root", ListSessions("nobody"))
+    finally:
+        await queries._pool.close()
+
+
+async def test_a_deleted_group_is_nobodys_any_more(database: str) -> None:
+    history = History()
+    for name in ("root", "alice"):
+        history.add_user(name, admin=name == "root")
+    history.decide(subjects.group_tail("lab"), group.CreateGroup("lab", "alice"))
+    history.decide(
+        subjects.group_tail("lab"), group.ChangeGroupState(group.GroupPhase.DELETED, "done")
+    )
+    await project(database, history)
+    queries = Queries(ReadPool(database))
+    try:
+        assert set((await queries.list_groups("alice")).groups) == {"alice"}
+        with pytest.raises(NotAllowed):
+            await queries.get_group("alice", GetGroup("lab"))
+        view = await queries.get_group("root", GetGroup("lab"))
+        assert (view.state, view.reason) == ("deleted", "done")
+    finally:
+        await queries._pool.close()
 
 
 async def test_no_table_has_a_password(lab: Lab) -> None:

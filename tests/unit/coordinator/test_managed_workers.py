@@ -21,7 +21,7 @@ def lab(coordinator: Any) -> Any:
         coordinator.add_user(name)
     unit = coordinator.core.journal.unit("system:coordinator")
     unit.run("group.lab", group.CreateGroup("lab", "bob"))
-    unit.run("group.lab", group.SetMemberRole("alice", Role.READ))
+    unit.run("group.lab", group.ChangeMembers({"alice": Role.READ}))
     unit.close()
     coordinator.store.let_through()
     return coordinator
@@ -85,7 +85,7 @@ async def test_only_an_admin_of_the_worker_may_change_it(lab):
 async def test_an_admin_of_a_group_with_admin_on_the_worker_may_change_it(lab):
     worker = await lab.register("bob", groups={"lab": Role.ADMIN})
     unit = lab.core.journal.unit("system:coordinator")
-    unit.run("group.lab", group.SetMemberRole("carl", Role.ADMIN))
+    unit.run("group.lab", group.ChangeMembers({"carl": Role.ADMIN}))
     unit.close()
     body = commands.ReplaceWorkerTags(worker, ("gpu",))
     assert await change(lab, "carl", "update_tags", body) == commands.WorkerChanged(worker)

@@ -165,6 +165,32 @@ def test_accounts_are_shown_without_their_passwords() -> None:
     assert "argon2" not in repr(row)
 
 
+def test_sessions_open_and_end_in_every_way() -> None:
+    history = History()
+    history.add_user("alice")
+    tail = subjects.user_tail("alice")
+
+    def left(*events: Event) -> list[str]:
+        history.store(tail, events)
+        row = folded(history).sessions.get("alice")
+        return [] if row is None else [one.session for one in row.sessions]
+
+    def opened(*names: str) -> list[Event]:
+        return [user.SessionOpened(name, START, "192.0.2.1") for name in names]
+
+    assert left(user.PasswordChanged("before any login")) == []
+    assert left(*opened("a", "b", "c", "d", "e")) == ["a", "b", "c", "d", "e"]
+    assert left(user.SessionRevoked("b")) == ["a", "c", "d", "e"]
+    assert left(user.PasswordChanged("new", "c"), *opened("f", "g")) == ["c", "f", "g"]
+    assert left(user.SessionRevoked(kept_session="f")) == ["f"]
+    assert left(*opened("h"), user.SessionRevoked()) == []
+    assert left(*opened("i"), user.UserStateChanged(user.UserPhase.ACTIVE)) == ["i"]
+    assert left(user.UserStateChanged(user.UserPhase.LOCKED, "why")) == []
+    row = folded(history).users.get("alice")
+    assert row is not None
+    assert row.reason == "why"
+
+
 def test_members_come_change_and_go() -> None:
     history = History()
     history.add_user("alice")
@@ -175,7 +201,7 @@ def test_members_come_change_and_go() -> None:
         ("alice", "alice"): Role.ADMIN,
         ("alice", "bob"): Role.WRITE,
     }
-    history.decide(subjects.group_tail("alice"), group.RemoveMember("bob"))
+    history.decide(subjects.group_tail("alice"), group.ChangeMembers(removed=("bob",)))
     assert folded(history).members.dropped() == [{"group_name": "alice", "user_name": "bob"}]
 
 
