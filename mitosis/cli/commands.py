@@ -210,6 +210,17 @@ CLIENT = (
         "login", "login:login", "Log in as a user", "login alice",
         secret=True,
     ),
+    Command(
+        "manage task update-labels", "tasks:update_labels", "Replace the labels of a task",
+        f"manage task {_TASK} update-labels mobile video",
+        also=("tasks update-labels",), usage="[LABELS]...", result="contract.commands:Changed",
+    ),
+    Command(
+        "manage task change", "tasks:change_task", "Change how a task will run",
+        f"manage task {_TASK} change --terminal -- echo world",
+        also=("tasks change",), usage="[OPTIONS] [-- COMMAND...]",
+        result="contract.commands:Changed",
+    ),
     Command("quit", "interactive:leave", "Quit the client's interactive mode", "quit"),
 )  # fmt: skip
 

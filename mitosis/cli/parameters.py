@@ -1,5 +1,6 @@
 """Types of options and arguments that several commands share, in the seed's spelling."""
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from enum import Enum
@@ -9,12 +10,17 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter, Token
 
 from mitosis.cli.invocation import UsageError
+from mitosis.config.client import NO_WATCH, WatchArgs
 from mitosis.config.values import split_list
 from mitosis.domain.durations import format_duration, parse_duration
+from mitosis.domain.execution import parse_execution_state
+from mitosis.domain.names import task_may_be_named
 from mitosis.domain.nearest import one_of
 from mitosis.domain.roles import parse_grants
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import InvalidInput
+
+_BETWEEN_PAIRS = re.compile(r"(?<!\\),")  # a comma that is not written as \,
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -38,16 +44,48 @@ def read_list(texts: list[str]) -> tuple[str, ...]:
 
 
 def read_pairs(texts: list[str]) -> tuple[str, ...]:
-    """Read `K=V,K2=V2` into its checked parts.
+    r"""Read `K=V,K2=V2` into its checked parts; a comma inside a value is written `\,`.
 
     Raises:
-        InvalidInput: A part without `=`, or without a name.
+        InvalidInput: A part without `=` or without a name, or a name given twice.
     """
-    pairs = tuple(item for text in texts for item in text.split(",") if item)
+    pairs = tuple(part.replace("\\,", ",") for text in texts for part in _BETWEEN_PAIRS.split(text))
+    seen: set[str] = set()
     for pair in pairs:
-        if pair.find("=") < 1:
-            raise InvalidInput(f"{pair!r} is no NAME=VALUE (a comma separates variables)")
+        name, equals, _ = pair.partition("=")
+        if not equals:
+            raise InvalidInput(
+                f"{pair!r} is no NAME=VALUE (a comma separates variables; inside of a value "
+                r"write it as \,)"
+            )
+        if not name or name != name.strip():
+            raise InvalidInput(f"{pair!r} has no proper name of a variable before its =")
+        if name in seen:
+            raise InvalidInput(f"the variable {name} is given twice")
+        seen.add(name)
     return pairs
+
+
+def read_watch(texts: list[str]) -> WatchArgs:
+    """Read `UUID,STATE`, or `none`.
+
+    Raises:
+        InvalidInput: Another form, or no such state.
+    """
+    text = texts[-1]
+    if text == "none":
+        return NO_WATCH
+    task, comma, state = text.rpartition(",")
+    if not comma:
+        raise InvalidInput(
+            f"{text[:80]!r} is no UUID,STATE: write it like "
+            "123e4567-e89b-12d3-a456-426614174000,ExecSpawned"
+        )
+    if not task_may_be_named(task):
+        raise InvalidInput(
+            f"{task[:80]!r} before the comma is no UUID of a task, nor another name of one"
+        )
+    return WatchArgs(task, parse_execution_state(state))
 
 
 def read_grants(texts: list[str]) -> tuple[str, ...]:

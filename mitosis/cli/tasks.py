@@ -1,9 +1,11 @@
 """`submit`, `get task`, `get tasks`, `manage task`."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import complain, note, on_terminal, show
@@ -13,23 +15,73 @@ from mitosis.cli.parameters import (
     Flag,
     Group,
     Labels,
+    OptionalDuration,
     Tags,
     choices,
+    converter,
+    read_duration,
+    read_list,
+    read_pairs,
+    read_watch,
     several,
 )
 from mitosis.cli.running import with_client
 from mitosis.client.submits import to_request
-from mitosis.config.client import DEFAULT_PAGE, GetTasksArgs, SubmitTaskArgs
-from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
+from mitosis.config.client import (
+    DEFAULT_PAGE,
+    NO_WATCH,
+    ChangeTaskArgs,
+    GetTasksArgs,
+    SubmitTaskArgs,
+    WatchArgs,
+)
+from mitosis.domain.comparison import parse_comparison
+from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, check_state
 
 if TYPE_CHECKING:
     from mitosis.contract.commands import Submitted
     from mitosis.contract.queries import TaskPage
 
+
+def read_states(texts: list[str]) -> tuple[str, ...]:
+    """Read states to filter by, also `unknown`, which fits nothing.
+
+    Raises:
+        InvalidInput: No such state.
+    """
+    return tuple(check_state(text.lower()) for text in read_list(texts))
+
+
+def read_exit_status(texts: list[str]) -> str:
+    """Read a condition on the exit status.
+
+    Raises:
+        InvalidInput: Another form.
+    """
+    parse_comparison(texts[-1], "the exit status")
+    return texts[-1]
+
+
+def read_priority(texts: list[str]) -> str:
+    """Read a condition on the priority.
+
+    Raises:
+        InvalidInput: Another form.
+    """
+    parse_comparison(texts[-1], "the priority")
+    return texts[-1]
+
+
+def one(read: Callable[[list[str]], Any], *names: str) -> Parameter:
+    """Return the description of an option with one value that is read by us."""
+    return Parameter(name=list(names), converter=converter(read), n_tokens=1)
+
+
 DEFAULT_TIMEOUT = timedelta(seconds=DEFAULT_TIMEOUT_SECONDS)
-States = Annotated[
-    tuple[TaskState, ...], several("--state", "-s", read=choices(TaskState, "state"))
-]
+Creators = Annotated[tuple[str, ...], several("--creators", "--creator", "-c")]
+States = Annotated[tuple[str, ...], several("--state", "-s", read=read_states)]
+Watch = Annotated[WatchArgs | None, one(read_watch, "--watch")]
+WatchTimeout = Annotated[timedelta | None, one(read_duration, "--watch-timeout")]
 Outcomes = Annotated[tuple[Outcome, ...], several("--outcome", read=choices(Outcome, "outcome"))]
 
 
@@ -42,9 +94,11 @@ def submit(
     priority: Annotated[int, Parameter(name=["--priority", "-p"])] = 0,
     envs: Envs = (),
     terminal: Flag = False,
+    watch: Watch = None,
+    watch_timeout: WatchTimeout = None,
     key: str = "",
 ) -> None:
-    """Submit a task.
+    r"""Submit a task.
 
     Args:
         command: The command to run.
@@ -53,8 +107,10 @@ def submit(
         labels: The labels of the task, used for querying tasks.
         timeout: The timeout of the task.
         priority: The priority of the task.
-        envs: The environment variables to set, as NAME=VALUE.
+        envs: The environment variables to set, as NAME=VALUE; a comma in a value is written \,.
         terminal: Whether to collect the terminal standard output and error of the executed task.
+        watch: Run only after another task has reached a state, such as UUID,ExecSpawned.
+        watch_timeout: How long to wait for it; default: as long as it takes.
         key: Idempotency key: submitting again with the same key is the same task.
     """
     if not command:
@@ -66,11 +122,12 @@ def submit(
         labels=labels,
         timeout=timeout,
         priority=priority,
-        envs=dict(pair.split("=", 1) for pair in envs),
+        envs=as_map(envs),
         terminal=terminal,
+        watch=watch_args(watch, watch_timeout),
         key=key,
     )
-    to_request(args)  # what is wrong here need not be asked of the coordinator
+    to_request(replace(args, watch=None))  # what is wrong here need not be asked for
     submitted = with_client(lambda client: client.submit_task(args))
     show(submitted, lambda: [submitted.task])
     _say_what_is_next(submitted, tags)
@@ -90,42 +147,57 @@ def get_task(task: str, /) -> None:
 
 def get_tasks(
     *,
-    creator: Annotated[str, Parameter(name=["--creator", "-c"])] = "",
+    creators: Creators = (),
     group: Group = "",
     tags: Tags = (),
     labels: Labels = (),
     state: States = (),
     outcome: Outcomes = (),
+    exit_status: Annotated[str, one(read_exit_status, "--exit-status", "-e")] = "",
+    priority: Annotated[str, one(read_priority, "--priority", "-p")] = "",
     limit: int = DEFAULT_PAGE,
     offset: int = 0,
+    before: int = 0,
+    count: Flag = False,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())] = False,
 ) -> None:
     """Query a list of tasks subject to the filter, newest last.
 
     Args:
-        creator: The username of the creator.
+        creators: The username of the creator, or several.
         group: The group of the tasks; default: the user's own.
         tags: Tags that the tasks have, all of them.
         labels: Labels that the tasks have, all of them.
-        state: One or more of pending, ready, running, finished, cancelled.
+        state: One or more of pending, ready, running, finished, cancelled, unknown.
         outcome: One or more of succeeded, failed, timed_out, lost, cancelled, error.
+        exit_status: A condition on the exit code, such as 3, '!=0' or '>=2'.
+        priority: A condition on the priority, such as 5 or '<0'.
         limit: How many at most.
         offset: How many of the newest to leave out.
+        before: Only tasks with a smaller number, to go on before the first one of a list.
+        count: Only say how many there are.
         verbose: Everything about each of them.
     """
     from mitosis.cli.output.texts import counts_text, task_lines
 
     args = GetTasksArgs(
         group=group,
-        creator=creator,
+        creators=creators,
         tags=tags,
         labels=labels,
         states=state,
         outcomes=outcome,
+        exit_status=exit_status,
+        priority=priority,
+        before=before,
         limit=limit,
         offset=offset,
+        count_only=count,
     )
     page = with_client(lambda client: client.get_tasks(args))
+    if count:
+        show(page, lambda: [str(page.total)])
+        return
     if on_terminal() and not verbose:
         _print_table(page)
     else:
@@ -152,6 +224,78 @@ def cancel_task(task: str, /, *, reason: str = "") -> None:
         done,
         lambda: [f"Task {done.task} is {'cancelled' if done.ended else 'being stopped'}"],
     )
+
+
+def update_labels(task: str, /, *labels: str) -> None:
+    """Replace the labels of a task, also after it has ended.
+
+    Args:
+        task: The UUID of the task, a unique prefix of it, `last`, or GROUP#NUMBER.
+        labels: All labels that it is to have; none: it has none any more.
+    """
+    wanted = read_list(list(labels))
+    done = with_client(lambda client: client.update_task_labels(task, wanted))
+    show(done, lambda: [f"Task {done.task} has the labels {', '.join(sorted(wanted)) or 'None'}"])
+
+
+def change_task(
+    task: str,
+    /,
+    *command: str,
+    tags: Annotated[tuple[str, ...] | None, several("--tags", "-t")] = None,
+    timeout: OptionalDuration = None,
+    priority: Annotated[int | None, Parameter(name=["--priority", "-p"])] = None,
+    envs: Annotated[tuple[str, ...] | None, several("--envs", "-e", read=read_pairs)] = None,
+    terminal: Annotated[bool | None, Parameter(negative="--no-terminal")] = None,
+    watch: Watch = None,
+    watch_timeout: WatchTimeout = None,
+) -> None:
+    """Change a task that has not started; what is not given stays as it is.
+
+    Args:
+        task: The UUID of the task, a unique prefix of it, `last`, or GROUP#NUMBER.
+        command: The command to run.
+        tags: All tags of the task; no value: it has none any more.
+        timeout: The timeout of the task.
+        priority: The priority of the task.
+        envs: All environment variables to set, as NAME=VALUE; no value: none any more.
+        terminal: Whether to collect the terminal standard output and error of the executed task.
+        watch: Run only after another task has reached a state, such as UUID,ExecSpawned; none:
+            wait for nothing.
+        watch_timeout: How long to wait for it; default: as long as it takes.
+    """
+    args = ChangeTaskArgs(
+        task=task,
+        command=command or None,
+        tags=tags,
+        timeout=timeout,
+        priority=priority,
+        envs=None if envs is None else as_map(envs),
+        terminal=terminal,
+        watch=watch_args(watch, watch_timeout),
+    )
+    done = with_client(lambda client: client.change_task(args))
+    show(done, lambda: [f"Task {done.task} is {'changed' if done.changed else 'so already'}"])
+    if not done.runnable:
+        complain(f"no registered worker can run {done.task} now: check its group and tags")
+
+
+def as_map(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return NAME=VALUE parts as a map; only the first = parts them."""
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def watch_args(watch: WatchArgs | None, timeout: timedelta | None) -> WatchArgs | None:
+    """Return what to wait for, and for how long.
+
+    Raises:
+        UsageError: A time without anything to wait for.
+    """
+    if timeout is None:
+        return watch
+    if watch is None or watch == NO_WATCH:
+        raise UsageError("--watch-timeout needs --watch UUID,STATE")
+    return replace(watch, timeout=timeout)
 
 
 def _say_what_is_next(submitted: "Submitted", tags: tuple[str, ...]) -> None:

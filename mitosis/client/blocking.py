@@ -111,6 +111,8 @@ class SyncMitoClient:
     get_task = _blocking(MitoClient.get_task)
     get_tasks = _blocking(MitoClient.get_tasks)
     cancel_task = _blocking(MitoClient.cancel_task)
+    update_task_labels = _blocking(MitoClient.update_task_labels)
+    change_task = _blocking(MitoClient.change_task)
     watch = _iterating(MitoClient.watch)
     wait_for_tasks = _blocking(MitoClient.wait_for_tasks)
     get_artifact = _blocking(MitoClient.get_artifact)

@@ -13,6 +13,7 @@ from mitosis.client.tasks import Tasks
 from mitosis.client.users import Users
 from mitosis.client.workers import Workers
 from mitosis.config.client import (
+    ChangeTaskArgs,
     ClientConfig,
     CreateUserArgs,
     GetTasksArgs,
@@ -20,7 +21,14 @@ from mitosis.config.client import (
     GetWorkersArgs,
     SubmitTaskArgs,
 )
-from mitosis.contract.commands import Cancelled, Done, NewQuota, Submitted, WorkerChanged
+from mitosis.contract.commands import (
+    Cancelled,
+    Changed,
+    Done,
+    NewQuota,
+    Submitted,
+    WorkerChanged,
+)
 from mitosis.contract.login import SessionToken
 from mitosis.contract.queries import (
     GroupView,
@@ -179,6 +187,14 @@ class MitoClient:
     async def cancel_task(self, task: str, reason: str = "") -> Cancelled:
         """See `Tasks.cancel`."""
         return await self.tasks.cancel(task, reason)
+
+    async def update_task_labels(self, task: str, labels: Iterable[str]) -> Changed:
+        """See `Tasks.replace_labels`."""
+        return await self.tasks.replace_labels(task, labels)
+
+    async def change_task(self, args: ChangeTaskArgs) -> Changed:
+        """See `Tasks.change`."""
+        return await self.tasks.change(args)
 
     def watch(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[TaskView]:
         """See `Tasks.watch`."""

@@ -2,12 +2,15 @@
 
 import secrets
 from collections.abc import Iterable
+from datetime import timedelta
 
 import msgspec
 
-from mitosis.config.client import SubmitTaskArgs
-from mitosis.contract.commands import SubmitTask
+from mitosis.config.client import NO_WATCH, ChangeTaskArgs, SubmitTaskArgs, WatchArgs
+from mitosis.contract.commands import ChangeTask, SubmitTask, WatchWanted
 from mitosis.contract.wire import MAX_REQUEST_BYTES
+from mitosis.domain.durations import parse_duration
+from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import (
     MAX_KEY_BYTES,
     MAX_PRIORITY,
@@ -18,7 +21,9 @@ from mitosis.domain.limits import (
     check_tags,
     check_text,
 )
-from mitosis.domain.names import check_name
+from mitosis.domain.names import check_name, check_uuid
+from mitosis.domain.watch import Watch, check_watch
+from mitosis.errors import InvalidInput
 
 # A part of the batch that leaves room for the envelope of the request.
 MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 4_096
@@ -31,6 +36,8 @@ REQUEST_TASKS = 250
 def to_request(args: SubmitTaskArgs) -> SubmitTask:
     """Check a submit as far as it can be here, and draw a key if none is given.
 
+    The watched task must have been given by its UUID.
+
     Raises:
         InvalidInput: A value out of its bounds.
     """
@@ -39,8 +46,6 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
         check_name(args.group, "group")
     check_text(args.key, "the key", MAX_KEY_BYTES)
     check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
-    seconds = args.timeout.total_seconds()
-    check_number(seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
     return SubmitTask(
         argv=tuple(args.command),
         key=args.key or secrets.token_hex(16),
@@ -49,9 +54,68 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
         tags=check_tags(args.tags, "tags"),
         labels=check_tags(args.labels, "labels"),
         priority=args.priority,
-        timeout_seconds=seconds,
+        timeout_seconds=seconds_of(args.timeout, "timeout"),
+        terminal=args.terminal,
+        watch=None if args.watch is None else to_watch(args.watch),
+    )
+
+
+def to_change(uuid: str, args: ChangeTaskArgs) -> ChangeTask:
+    """Check a change as far as it can be here.
+
+    Raises:
+        InvalidInput: A value out of its bounds, or nothing to change.
+    """
+    if args.command is not None or args.envs is not None:
+        check_command(args.command or ("-",), args.envs or {})
+    if args.priority is not None:
+        check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
+    body = ChangeTask(
+        uuid,
+        argv=None if args.command is None else tuple(args.command),
+        env=None if args.envs is None else dict(args.envs),
+        tags=None if args.tags is None else check_tags(args.tags, "tags"),
+        priority=args.priority,
+        timeout_seconds=None if args.timeout is None else seconds_of(args.timeout, "timeout"),
         terminal=args.terminal,
     )
+    if args.watch is not None:
+        body.watch = None if args.watch == NO_WATCH else to_watch(args.watch)
+    if body == ChangeTask(uuid):
+        raise InvalidInput("there is nothing to change: give what is to become different")
+    return body
+
+
+def to_watch(args: WatchArgs) -> WatchWanted:
+    """Check what a task is to wait for, as far as it can be here.
+
+    Raises:
+        InvalidInput: No UUID, no such state, a time out of its bounds.
+    """
+    uuid, state = check_uuid(args.task, "task"), parse_execution_state(args.state)
+    seconds = 0.0 if args.timeout is None else seconds_of(args.timeout, "watch timeout")
+    check_watch(Watch(uuid, "any", state, seconds))
+    return WatchWanted(uuid, state.value, seconds)
+
+
+def seconds_of(limit: timedelta | str, what: str) -> float:
+    """Return a time limit in seconds.
+
+    Raises:
+        InvalidInput: A bare number, which could be seconds as well as minutes; a text that is no
+            duration; out of bounds.
+    """
+    if isinstance(limit, str):
+        seconds = parse_duration(limit)
+    elif isinstance(limit, timedelta):
+        seconds = limit.total_seconds()
+    else:
+        raise InvalidInput(
+            f"{what} is {limit!r}: give a timedelta, or a text with a unit such as '30min'",
+            field=what,
+        )
+    check_number(seconds, f"{what} in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
+    return seconds
 
 
 def batches(tasks: Iterable[SubmitTask]) -> Iterable[list[SubmitTask]]:

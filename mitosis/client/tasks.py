@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import timedelta
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from mitosis.client.session import Session
-from mitosis.client.submits import batches, to_request
+from mitosis.client.submits import batches, to_change, to_request
 from mitosis.client.watching import follow, resolve
-from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
+from mitosis.config.client import NO_WATCH, ChangeTaskArgs, GetTasksArgs, SubmitTaskArgs
 from mitosis.contract.commands import (
     Cancelled,
     CancelTask,
+    Changed,
+    ReplaceTaskLabels,
     SubmitMany,
     SubmitResult,
     Submitted,
@@ -18,8 +23,12 @@ from mitosis.contract.commands import (
 )
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
 from mitosis.contract.wire import error_body, raise_error
+from mitosis.domain.execution import parse_execution_state
+from mitosis.domain.limits import check_tags
 from mitosis.domain.names import is_uuid
 from mitosis.errors import Unavailable
+
+Submittable = TypeVar("Submittable", SubmitTaskArgs, ChangeTaskArgs)
 
 
 class Tasks:
@@ -33,10 +42,11 @@ class Tasks:
 
         Raises:
             InvalidInput: A value out of its bounds; nothing was sent.
-            NotFound: No such group. NotAllowed: No Write role in it.
+            NotFound: No such group, or no such task to watch. NotAllowed: No Write role in it.
+            WrongState: The watched task has ended without reaching the state.
             AlreadyExists: The key is taken by another content.
         """
-        body = to_request(args)
+        body = to_request(await self._with_watched(args))
         return await self._session.command("task", "submit", body, Submitted, body.key)
 
     async def submit_many(self, tasks: Sequence[SubmitTaskArgs]) -> list[Submitted]:
@@ -57,7 +67,7 @@ class Tasks:
     async def submit_each(self, tasks: Sequence[SubmitTaskArgs]) -> list[SubmitResult]:
         """Submit many tasks, and return for each, in their order, what became of it."""
         results: list[SubmitResult] = []
-        for batch in batches([to_request(args) for args in tasks]):
+        for batch in batches([to_request(await self._with_watched(args)) for args in tasks]):
             try:
                 body = SubmitMany(batch)
                 answer = await self._session.command("task", "submit_many", body, SubmittedMany)
@@ -79,19 +89,36 @@ class Tasks:
         return await self._session.query("task", "get", GetTask(task), TaskView)
 
     async def list(self, args: GetTasksArgs | None = None) -> TaskPage:
-        """Return the tasks that match, newest last."""
+        """Return the tasks that match, newest last, in as many requests as that takes.
+
+        Raises:
+            InvalidInput: A filter that cannot be. NotFound: No such group.
+            NotAllowed: No role in it.
+        """
         wanted = args or GetTasksArgs()
         body = ListTasks(
             group=wanted.group,
-            creator=wanted.creator,
+            creators=wanted.creators,
             tags=wanted.tags,
             labels=wanted.labels,
-            states=wanted.states,
+            states=tuple(str(state) for state in wanted.states),
             outcomes=wanted.outcomes,
+            exit_status=wanted.exit_status,
+            priority=wanted.priority,
+            before=wanted.before,
             limit=wanted.limit,
             offset=wanted.offset,
+            count_only=wanted.count_only,
         )
-        return await self._session.query("task", "list", body, TaskPage)
+        page = part = await self._session.query("task", "list", body, TaskPage)
+        wanted_in_all = min(wanted.limit, page.total - wanted.offset)
+        while part.tasks and len(page.tasks) < wanted_in_all:
+            # What fits into one reply is not all: go on before its oldest task.
+            body.before, body.offset = page.tasks[0].number, 0
+            body.limit = wanted.limit - len(page.tasks)
+            part = await self._session.query("task", "list", body, TaskPage)
+            page.tasks[:0] = part.tasks
+        return page
 
     async def cancel(self, task: str, reason: str = "") -> Cancelled:
         """Cancel a task; a running one is stopped.
@@ -100,8 +127,41 @@ class Tasks:
             WrongState: It has ended already.
             NotAllowed: No Write role in its group.
         """
-        uuid = task.lower() if is_uuid(task) else (await self.get(task)).uuid
-        return await self._session.command("task", "cancel", CancelTask(uuid, reason), Cancelled)
+        body = CancelTask(await self._uuid(task), reason)
+        return await self._session.command("task", "cancel", body, Cancelled)
+
+    async def replace_labels(self, task: str, labels: Iterable[str]) -> Changed:
+        """Replace the labels of a task, at any time of its life and after its end.
+
+        Raises:
+            InvalidInput: A label that cannot be. NotAllowed: No Write role in its group.
+        """
+        body = ReplaceTaskLabels(await self._uuid(task), check_tags(labels, "labels"))
+        return await self._session.command("task", "label", body, Changed)
+
+    async def change(self, args: ChangeTaskArgs) -> Changed:
+        """Change what is given of a task that has not started; the rest stays.
+
+        Raises:
+            InvalidInput: A value out of its bounds, or nothing to change.
+            WrongState: It runs or has ended, or the watched task has ended without the state.
+            NotFound: No such task, or no such task to watch. NotAllowed: No Write in its group.
+        """
+        args = await self._with_watched(args)
+        body = to_change(await self._uuid(args.task), args)
+        return await self._session.command("task", "change", body, Changed)
+
+    async def _uuid(self, task: str) -> str:
+        return task.lower() if is_uuid(task) else (await self.get(task)).uuid
+
+    async def _with_watched(self, args: Submittable) -> Submittable:
+        """Name the watched task by its UUID."""
+        watch = args.watch
+        if watch is None or watch == NO_WATCH or is_uuid(watch.task):
+            return args
+        parse_execution_state(watch.state)
+        uuid = (await self.get(watch.task)).uuid
+        return replace(args, watch=replace(watch, task=uuid))
 
     async def watch(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[TaskView]:
         """Yield each task as it is now, then at every change, until all have ended.

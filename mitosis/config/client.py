@@ -12,6 +12,7 @@ import msgspec
 
 from mitosis.config.checks import url_check
 from mitosis.config.section import Section
+from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, ArtifactKind, Outcome, TaskState
 from mitosis.domain.user import UserPhase
 
@@ -82,16 +83,32 @@ class CreateGroupArgs(msgspec.Struct):
     name: str
 
 
+class WatchArgs(msgspec.Struct):
+    """What a task waits for before it may run.
+
+    Attributes:
+        task: The task that is watched, in any of the short forms.
+        state: The execution state that it has to reach, such as `ExecSpawned`.
+        timeout: How long to wait, as a timedelta or a text such as `30min`; None: as long as it
+            takes.
+    """
+
+    task: str
+    state: ExecutionState | str
+    timeout: timedelta | str | None = None
+
+
 class SubmitTaskArgs(msgspec.Struct, kw_only=True):
     """A task.
 
     Attributes:
         command: The program and its arguments; no shell is involved.
         group: Empty: the user's own.
-        timeout: Time limit of one attempt.
+        timeout: Time limit of one attempt, as a timedelta or a text such as `30min`.
         terminal: Keep standard output and error as the artifact `std-log`.
         key: Idempotency key: the same key with the same content is the same task. Empty: a
             random one.
+        watch: Wait for another task first; None: run as soon as there is a worker.
     """
 
     command: tuple[str, ...]
@@ -100,9 +117,34 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
     labels: tuple[str, ...] = ()
     envs: dict[str, str] = {}
     priority: int = 0
-    timeout: timedelta = timedelta(seconds=DEFAULT_TIMEOUT_SECONDS)
+    timeout: timedelta | str = timedelta(seconds=DEFAULT_TIMEOUT_SECONDS)
     terminal: bool = False
     key: str = ""
+    watch: WatchArgs | None = None
+
+
+class ChangeTaskArgs(msgspec.Struct, kw_only=True):
+    """What to change of a task that has not started; None leaves it as it is.
+
+    Attributes:
+        task: In any of the short forms.
+        envs: All environment variables, in place of those that it had.
+        tags: All tags; the empty tuple takes them away.
+        watch: What to wait for; `NO_WATCH`: for nothing any more.
+    """
+
+    task: str
+    command: tuple[str, ...] | None = None
+    envs: dict[str, str] | None = None
+    tags: tuple[str, ...] | None = None
+    priority: int | None = None
+    timeout: timedelta | str | None = None
+    terminal: bool | None = None
+    watch: WatchArgs | None = None
+
+
+NO_WATCH = WatchArgs("", "")
+"""In `ChangeTaskArgs`: wait for nothing any more."""
 
 
 class GetTaskArgs(msgspec.Struct):
@@ -112,16 +154,29 @@ class GetTaskArgs(msgspec.Struct):
 
 
 class GetTasksArgs(msgspec.Struct, kw_only=True):
-    """Filters; each given one must hold. `group` empty: the user's own."""
+    """Filters; each given one must hold. `group` empty: the user's own.
+
+    Attributes:
+        creators, states, outcomes: Any of them.
+        tags, labels: All of them.
+        exit_status, priority: Conditions on numbers, such as `!=0` or `>=5`.
+        before: Only tasks with a smaller number, to go on where a list ended; 0: all.
+        limit, offset: How many of the newest, and how many newer ones to leave out first.
+        count_only: No tasks, only how many there are.
+    """
 
     group: str = ""
-    creator: str = ""
+    creators: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    states: tuple[TaskState, ...] = ()
+    states: tuple[TaskState | str, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
+    exit_status: str = ""
+    priority: str = ""
+    before: int = 0
     limit: int = DEFAULT_PAGE
     offset: int = 0
+    count_only: bool = False
 
 
 class CancelTaskArgs(msgspec.Struct):

@@ -16,8 +16,9 @@ _SECONDS = {
     **dict.fromkeys(("month", "months"), 2_630_016.0),
     **dict.fromkeys(("y", "year", "years"), 31_557_600.0),
 }
-_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)", re.ASCII)
-_CLOCK = re.compile(r"(\d{1,4}):([0-5]\d):([0-5]\d)", re.ASCII)
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)", re.ASCII)
+_BARE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_FOREIGN = re.compile(r"\d+(?:-\d+)?(?::\d+){0,3}", re.ASCII)
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", re.ASCII)
 _BYTES = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgtp", start=1):
@@ -28,7 +29,11 @@ _MAX_TEXT = 100  # no honest duration or size is longer; Python refuses numbers 
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration such as `10min`, `1h 30m`, `500ms`, `1year` or `01:30:00`.
+    """Read a duration such as `10min`, `1h 30m`, `500ms` or `1year`.
+
+    Every number has its unit, so that nothing can be read in two ways. Other systems read bare
+    numbers as seconds, minutes or hours, and `30:00` or `2-12` each in its own way: these are
+    refused, with an example of what to write.
 
     Returns:
         Seconds.
@@ -38,21 +43,31 @@ def parse_duration(text: str) -> float:
     """
     if len(text) > _MAX_TEXT:
         raise InvalidInput(f"{text[:20]!r}... is no duration: it has {len(text)} characters")
-    clock = _CLOCK.fullmatch(text.strip())
-    if clock:
-        hours, minutes, seconds = (int(part) for part in clock.groups())
-        return _in_bounds(text, hours * 3600.0 + minutes * 60 + seconds)
-    total, at = 0.0, 0
-    while at < len(text.rstrip()):
+    total, at, end = 0.0, 0, len(text.rstrip())
+    while at < end:
         part = _PART.match(text, at)
         if part is None or part[2] not in _SECONDS:
-            raise InvalidInput(
-                f"{text!r} is no duration: write it like 500ms, 90s, 10min, 1h 30m or 7d",
-                value=text,
-            )
+            raise _no_duration(text, part[2] if part else "")
         total += float(part[1]) * _SECONDS[part[2]]
         at = part.end()
+    if not end:
+        raise _no_duration(text, "")
     return _in_bounds(text, total)
+
+
+def _no_duration(text: str, unit: str) -> InvalidInput:
+    bare = text.strip()
+    if _BARE.fullmatch(bare):
+        advice = f"it has no unit: write {bare}s, {bare}min or {bare}h"
+    elif _FOREIGN.fullmatch(bare):
+        advice = "days, hours and minutes are written with their units: 30min, 1h 30m or 1d 12h"
+    elif unit == "M":
+        advice = "M can be read in two ways: write min for minutes, month for months"
+    elif unit == "mon":
+        advice = "write month for months, min for minutes"
+    else:
+        advice = "write it like 500ms, 90s, 30min, 1h 30m or 1d"
+    return InvalidInput(f"{text!r} is no duration: {advice}", value=text)
 
 
 def _in_bounds(text: str, seconds: float) -> float:

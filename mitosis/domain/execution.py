@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from mitosis.domain.nearest import one_of
 from mitosis.errors import InvalidInput
 
 
@@ -48,10 +49,11 @@ def parse_execution_state(text: str) -> ExecutionState:
     """Read the exact name of an execution state.
 
     Raises:
-        InvalidInput: No such state.
+        InvalidInput: No such state; the message has the nearest one.
     """
     try:
         return ExecutionState(text)
     except ValueError:
-        names = ", ".join(state.value for state in ExecutionState)
-        raise InvalidInput(f"{text!r} is no execution state: use one of {names}") from None
+        shown = text if len(text) <= 40 else text[:40] + "..."
+        advice = one_of(shown, [state.value for state in ExecutionState])
+        raise InvalidInput(f"{shown!r} is no execution state: {advice}", field="state") from None

@@ -8,6 +8,7 @@ from mitosis.errors import InvalidInput
 
 # The rule of the original; it also makes every name one safe subject token.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+_BEGINNING = re.compile(r"[0-9a-f]{6}[0-9a-f-]{0,30}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
@@ -62,3 +63,16 @@ def task_uuid(group: str, user: str, key: str) -> str:
 def is_uuid(text: str) -> bool:
     """Whether the text is a UUID in its usual form of 36 characters."""
     return _UUID.fullmatch(text.lower()) is not None
+
+
+def task_may_be_named(text: str) -> bool:
+    """Whether a text has one of the forms that name a task.
+
+    A UUID or 6 characters or more of its beginning, `last`, or `GROUP#NUMBER`.
+    """
+    if text == "last":
+        return True
+    group, hash_sign, number = text.rpartition("#")
+    if hash_sign:
+        return _NAME.fullmatch(group) is not None and number.isascii() and number.isdecimal()
+    return _BEGINNING.fullmatch(text.lower()) is not None

@@ -9,7 +9,8 @@ Invariants, each held by a property test:
 - a terminal state never changes;
 - at most one attempt is live, and only its worker may report on it;
 - attempts are numbered 1, 2, 3, ... without gaps;
-- losses that count never exceed the limit.
+- losses that count never exceed the limit;
+- a task that watches another one is given to nobody before that has reached the state.
 """
 
 from datetime import datetime
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 
 from mitosis.domain.attachment import check_sha256
 from mitosis.domain.event import Command, Event
-from mitosis.domain.execution import Step
+from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.limits import (
     DEFAULT_MAX_LOSSES,
     MAX_PRIORITY,
@@ -35,6 +36,8 @@ from mitosis.domain.limits import (
     check_text,
     clip_text,
 )
+from mitosis.domain.nearest import one_of
+from mitosis.domain.watch import Watch, check_watch, mask, reached_at_end
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
 
 MAX_WARNINGS = 20
@@ -55,6 +58,23 @@ class TaskState(StrEnum):
     def terminal(self) -> bool:
         """Whether it can never change again."""
         return self in {TaskState.FINISHED, TaskState.CANCELLED}
+
+
+UNKNOWN_STATE = "unknown"  # of the original, which never writes it: a filter that fits nothing
+
+
+def check_state(text: str) -> str:
+    """Return the name of a state that tasks can be filtered by.
+
+    Raises:
+        InvalidInput: No such state.
+    """
+    names = [*(state.value for state in TaskState), UNKNOWN_STATE]
+    if text not in names:
+        raise InvalidInput(
+            f"{text[:40]!r} is no state of a task: {one_of(text[:40], names)}", field="state"
+        )
+    return text
 
 
 class Outcome(StrEnum):
@@ -133,7 +153,7 @@ class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be run."""
+    """What is to be run, and what it waits for."""
 
     argv: tuple[str, ...]
     env: dict[str, str] = {}
@@ -142,13 +162,17 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     terminal: bool = False
     max_losses: int = DEFAULT_MAX_LOSSES
+    watch: Watch | None = None
 
 
 # --- events (stored form: add fields with defaults only) ---------------------------------------
 
 
 class TaskSubmitted(Event, frozen=True):
-    """A task was submitted; `number` counts the tasks of its group from 1."""
+    """A task was submitted; `number` counts the tasks of its group from 1.
+
+    `steps`: the beginning of a wait for another task.
+    """
 
     TOPIC: ClassVar[str] = "task.submitted@1"
     task: str
@@ -157,6 +181,7 @@ class TaskSubmitted(Event, frozen=True):
     number: int
     spec: TaskSpec
     labels: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 class TaskLabelsReplaced(Event, frozen=True):
@@ -167,16 +192,25 @@ class TaskLabelsReplaced(Event, frozen=True):
 
 
 class TaskChanged(Event, frozen=True):
-    """What is to be run was changed before it ran; holds the whole new specification."""
+    """What is to be run was changed before it ran; holds the whole new specification.
+
+    `steps`: the beginning of a wait for another task, if that is new.
+    """
 
     TOPIC: ClassVar[str] = "task.changed@1"
     spec: TaskSpec
+    steps: tuple[Step, ...] = ()
 
 
 class TaskReady(Event, frozen=True):
-    """Nothing holds the task back any more: it waits for a worker only."""
+    """Nothing holds the task back any more: it waits for a worker only.
+
+    `reason` and `steps`: the end of its wait for another task.
+    """
 
     TOPIC: ClassVar[str] = "task.ready@1"
+    reason: str = ""
+    steps: tuple[Step, ...] = ()
 
 
 class TaskAssigned(Event, frozen=True):
@@ -256,13 +290,15 @@ class TaskRetryScheduled(Event, frozen=True):
 class TaskRequeued(Event, frozen=True):
     """The attempt is over without an outcome; the task keeps its old place in the order.
 
-    `counted`: the loss counts against the limit (a planned stop does not).
+    `counted`: the loss counts against the limit (a planned stop does not). `steps`: the worker is
+    gone.
     """
 
     TOPIC: ClassVar[str] = "task.requeued@1"
     attempt: int
     reason: str
     counted: bool = False
+    steps: tuple[Step, ...] = ()
 
 
 class TaskCommitted(Event, frozen=True):
@@ -282,11 +318,31 @@ class TaskCancelRequested(Event, frozen=True):
 
 
 class TaskCancelled(Event, frozen=True):
-    """The task ended without an attempt that ran to its end."""
+    """The task ended without an attempt that ran to its end.
+
+    `steps`: it had waited for another task for too long.
+    """
 
     TOPIC: ClassVar[str] = "task.cancelled@1"
     outcome: Outcome
     reason: str = ""
+    steps: tuple[Step, ...] = ()
+
+
+def steps_of(event: Event, at: datetime) -> tuple[Step, ...]:
+    """Return the execution states that an event tells of; `at` is the time of its commit.
+
+    The first and the last state of an attempt are what the events themselves say, so they are not
+    stored a second time.
+    """
+    steps: tuple[Step, ...] = getattr(event, "steps", ())
+    match event:
+        case TaskAssigned():
+            return (Step(ExecutionState.FETCH_RESOURCE, at),)
+        case TaskCommitted() | TaskCancelled():
+            return (*steps, Step(ExecutionState.TASK_COMMITTED, at))
+        case _:
+            return steps
 
 
 # --- state ------------------------------------------------------------------------------------
@@ -305,7 +361,8 @@ class Task(Command, frozen=True):
     """What decisions about a task need. `attempt` is the number of the latest attempt.
 
     `submitted` holds specification and labels as they were submitted, once they were changed: a
-    repeated submit is compared with them.
+    repeated submit is compared with them. `watching_since`: it waits for another task. `reached`:
+    the execution states of all attempts (see `watch.mask`).
     """
 
     task: str
@@ -325,6 +382,8 @@ class Task(Command, frozen=True):
     warnings: int = 0
     outcome: Outcome | None = None
     submitted: tuple[TaskSpec, tuple[str, ...]] | None = None
+    watching_since: datetime | None = None
+    reached: int = 0
 
     @property
     def stored_bytes(self) -> int:
@@ -338,13 +397,20 @@ class Task(Command, frozen=True):
 
 def evolve(state: Task | None, event: Event) -> Task:
     """Apply a fact. Total: never raises for an event that `decide` made."""
+    new = _changed(state, event)
+    reached = _reached(new.reached, event)
+    return new if reached == new.reached else replace(new, reached=reached)
+
+
+def _changed(state: Task | None, event: Event) -> Task:
     match event:
-        case TaskSubmitted(task, group, creator, number, spec, labels):
-            return Task(task, group, creator, number, spec, labels)
+        case TaskSubmitted(task, group, creator, number, spec, labels, steps):
+            since = steps[0].at if steps else None
+            return Task(task, group, creator, number, spec, labels, watching_since=since)
         case _ if state is None:
             raise AssertionError(f"{event.TOPIC} before the task was submitted")
         case TaskReady():
-            return replace(state, state=TaskState.READY)
+            return replace(state, state=TaskState.READY, watching_since=None)
         case TaskAssigned(attempt, worker):
             return replace(
                 state, state=TaskState.RUNNING, attempt=attempt, worker=worker,
@@ -371,15 +437,38 @@ def evolve(state: Task | None, event: Event) -> Task:
         case TaskCommitted(_, outcome):
             return replace(state, state=outcome.state, outcome=outcome, worker="")
         case TaskCancelled(outcome):
-            return replace(state, state=outcome.state, outcome=outcome, worker="", exit=None)
+            return replace(
+                state, state=outcome.state, outcome=outcome, worker="", exit=None,
+                watching_since=None,
+            )  # fmt: skip
         case TaskCancelRequested():
             return replace(state, cancel_requested=True)
         case TaskLabelsReplaced(labels):
             return replace(state, labels=labels, submitted=_as_submitted(state))
-        case TaskChanged(spec):
-            return replace(state, spec=spec, submitted=_as_submitted(state))
+        case TaskChanged(spec, steps):
+            changed = replace(state, spec=spec, submitted=_as_submitted(state))
+            if not steps:
+                return changed
+            return replace(changed, state=TaskState.PENDING, watching_since=steps[0].at)
         case _:
             return state
+
+
+def _reached(reached: int, event: Event) -> int:
+    match event:
+        case TaskAssigned():
+            return reached | mask((ExecutionState.FETCH_RESOURCE,))
+        case TaskCommitted(_, outcome):
+            return reached_at_end(
+                reached,
+                finished=outcome.state is TaskState.FINISHED,
+                timed_out=outcome is Outcome.TIMED_OUT,
+            )
+        case TaskCancelled():
+            return reached_at_end(reached | mask(s.state for s in event.steps))
+        case _:
+            steps: tuple[Step, ...] = getattr(event, "steps", ())
+            return reached | mask(step.state for step in steps) if steps else reached
 
 
 def _as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:
@@ -390,7 +479,10 @@ def _as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:
 
 
 class SubmitTask(Command, frozen=True):
-    """Submit a task; the same again is the same task."""
+    """Submit a task; the same again is the same task.
+
+    `at`: now, for the beginning of a wait. `fired`: how the watched task has fulfilled it already.
+    """
 
     task: str
     group: str
@@ -398,6 +490,8 @@ class SubmitTask(Command, frozen=True):
     number: int
     spec: TaskSpec
     labels: tuple[str, ...] = ()
+    at: datetime | None = None
+    fired: str = ""
 
 
 class ReplaceTaskLabels(Command, frozen=True):
@@ -407,9 +501,26 @@ class ReplaceTaskLabels(Command, frozen=True):
 
 
 class ChangeTask(Command, frozen=True):
-    """Replace what is to be run, before it runs."""
+    """Replace what is to be run, before it runs. `at` and `fired` as in SubmitTask."""
 
     spec: TaskSpec
+    at: datetime | None = None
+    fired: str = ""
+
+
+class FireWatch(Command, frozen=True):
+    """What the task waited for has come true."""
+
+    reason: str
+    at: datetime
+
+
+class FailWatch(Command, frozen=True):
+    """What the task waits for cannot come true any more, or not within its time."""
+
+    reason: str
+    at: datetime
+    timed_out: bool = False
 
 
 class AssignTask(Command, frozen=True):
@@ -485,6 +596,7 @@ class RequeueTask(Command, frozen=True):
     attempt: int
     reason: str
     counted: bool
+    steps: tuple[Step, ...] = ()
 
 
 def decide(state: Task | None, command: Command) -> list[Event]:
@@ -532,12 +644,20 @@ def decide(state: Task | None, command: Command) -> list[Event]:
             return [TaskAssigned(state.attempt + 1, worker, lease_seconds)]
         case RequestCancel(reason):
             return _request_cancel(state, check_text(reason, "reason", MAX_REASON_BYTES))
-        case RequeueTask(attempt, reason, counted):
-            return _requeue(state, attempt, reason, counted)
+        case RequeueTask():
+            return _requeue(state, command)
         case ChangeTask(spec):
             if state.state is TaskState.RUNNING:
-                raise WrongState(f"task {state.task} runs already and cannot be changed")
-            return _change(state, check_spec(spec))
+                raise WrongState(
+                    f"task {state.task} runs already and cannot be changed: cancel it and submit "
+                    "another one",
+                    task=state.task, state=state.state.value,
+                )  # fmt: skip
+            return _change(state, check_spec(spec), command)
+        case FireWatch(reason, at):
+            return [] if state.watching_since is None else [_fired(reason, at)]
+        case FailWatch():
+            return [] if state.watching_since is None else [_failed_watch(command)]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")
 
@@ -554,16 +674,18 @@ def check_spec(spec: TaskSpec) -> TaskSpec:
         spec.timeout_seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
     )
     check_number(spec.max_losses, "max losses", 1, 1_000)
-    return replace(spec, tags=check_tags(spec.tags, "tags"))
+    watch = spec.watch and check_watch(spec.watch)
+    return replace(spec, tags=check_tags(spec.tags, "tags"), watch=watch)
 
 
 def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
     spec, labels = check_spec(command.spec), check_tags(command.labels, "labels")
     if state is None:
+        steps = _wait_begins(spec, command.at)
         submitted = TaskSubmitted(
-            command.task, command.group, command.creator, command.number, spec, labels
+            command.task, command.group, command.creator, command.number, spec, labels, steps
         )
-        return [submitted, TaskReady()]
+        return [submitted, *_unless_it_waits(steps, command.fired)]
     if _as_submitted(state) != (spec, labels):
         raise AlreadyExists(
             f"the idempotency key was used for task {state.task} with another specification: "
@@ -573,14 +695,47 @@ def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
     return []
 
 
-def _change(state: Task, spec: TaskSpec) -> list[Event]:
+def _wait_begins(spec: TaskSpec, at: datetime | None) -> tuple[Step, ...]:
+    if spec.watch is None:
+        return ()
+    if at is None:
+        raise AssertionError("whoever decides on a watch says when")
+    return (Step(ExecutionState.WATCH, at),)
+
+
+def _unless_it_waits(steps: tuple[Step, ...], fired: str) -> list[Event]:
+    if not steps:
+        return [TaskReady()]
+    return [_fired(fired, steps[0].at)] if fired else []
+
+
+def _fired(reason: str, at: datetime) -> TaskReady:
+    return TaskReady(reason, (Step(ExecutionState.WATCH_FINISHED, at),))
+
+
+def _failed_watch(command: FailWatch) -> TaskCancelled:
+    if not command.timed_out:
+        return TaskCancelled(Outcome.CANCELLED, command.reason)
+    steps = (Step(ExecutionState.WATCH_TIMEOUT, command.at),)
+    return TaskCancelled(Outcome.TIMED_OUT, command.reason, steps)
+
+
+def _change(state: Task, spec: TaskSpec, command: ChangeTask) -> list[Event]:
     if spec.max_losses <= state.losses:
         raise InvalidInput(
             f"max losses is {spec.max_losses}, but task {state.task} has lost {state.losses} "
             "attempts already: give a larger number",
             field="max losses",
         )
-    return [] if spec == state.spec else [TaskChanged(spec)]
+    if spec == state.spec:
+        return []
+    if spec.watch == state.spec.watch:
+        return [TaskChanged(spec)]
+    if spec.watch is None:
+        waited = state.watching_since is not None
+        return [TaskChanged(spec), *([TaskReady()] if waited else [])]
+    steps = _wait_begins(spec, command.at)
+    return [TaskChanged(spec, steps), *_unless_it_waits(steps, command.fired)]
 
 
 def _ended(state: Task) -> str:
@@ -666,13 +821,14 @@ def _request_cancel(state: Task, reason: str) -> list[Event]:
     return [requested, TaskCancelled(Outcome.CANCELLED, reason or "cancelled before it ran")]
 
 
-def _requeue(state: Task, attempt: int, reason: str, counted: bool) -> list[Event]:
+def _requeue(state: Task, command: RequeueTask) -> list[Event]:
+    attempt, counted = command.attempt, command.counted
     if state.state is not TaskState.RUNNING or state.attempt != attempt:
         raise StaleAttempt(f"attempt {attempt} of task {state.task} is not live")
     if state.cancel_requested:
-        return [TaskCancelled(Outcome.CANCELLED, "cancelled while it ran")]
-    reason = clip_text(reason, MAX_REASON_BYTES)
-    requeued = TaskRequeued(attempt, reason, counted)
+        return [TaskCancelled(Outcome.CANCELLED, "cancelled while it ran", command.steps)]
+    reason = clip_text(command.reason, MAX_REASON_BYTES)
+    requeued = TaskRequeued(attempt, reason, counted, command.steps)
     losses = state.losses + counted
     if counted and losses >= state.spec.max_losses:
         times = "once" if losses == 1 else f"{losses} times"

@@ -5,9 +5,10 @@ from typing import Any, LiteralString
 import msgspec
 
 from mitosis.contract.queries import GetArtifact, ListTasks, TaskPage, TaskView
-from mitosis.domain.limits import MAX_PAGE, MAX_TAGS, check_number
+from mitosis.domain.comparison import Operator, parse_comparison
+from mitosis.domain.limits import MAX_PAGE, MAX_TAG_BYTES, MAX_TAGS, check_number, check_text
 from mitosis.domain.names import check_name, check_uuid
-from mitosis.domain.task import TaskState
+from mitosis.domain.task import TaskState, check_state
 from mitosis.errors import InvalidInput, NotFound, TooLarge
 from mitosis.projections.naming import MAX_CANDIDATES, task_number, uuid_range
 from mitosis.projections.postgres import Connection, fetch_value
@@ -27,6 +28,18 @@ _VIEW: LiteralString = """
          FROM views.artifacts a WHERE a.task = t.uuid) AS artifacts
     FROM views.tasks t JOIN views.task_specs s ON s.task = t.uuid
 """
+# What can stand in SQL for an operator of a filter.
+_OPERATORS: dict[Operator, LiteralString] = {
+    Operator.EQUAL: "=",
+    Operator.UNEQUAL: "<>",
+    Operator.BELOW: "<",
+    Operator.AT_MOST: "<=",
+    Operator.ABOVE: ">",
+    Operator.AT_LEAST: ">=",
+}
+# Filters that the counters of whole groups know nothing of.
+_UNCOUNTED = ("creators", "tags", "labels", "outcomes", "uuids", "exit_status", "priority")
+
 _decode_view = msgspec.json.Decoder(TaskView).decode
 _decode_artifact = msgspec.json.Decoder(ArtifactRow).decode
 
@@ -127,8 +140,8 @@ async def get_artifact(connection: Connection, viewer: Viewer, wanted: GetArtifa
 async def list_tasks(connection: Connection, viewer: Viewer, wanted: ListTasks) -> TaskPage:
     """Return the newest tasks that match, oldest of them first, with counts of all that match.
 
-    A page may be shorter than `limit` since it has to fit into one message; go on with `offset`
-    raised by its length.
+    A page may be shorter than `limit` since it has to fit into one message; go on with `before`
+    as the number of its first task. The counts do not depend on the page.
 
     Raises:
         InvalidInput: A filter that cannot be. NotFound, NotAllowed: The group.
@@ -138,6 +151,11 @@ async def list_tasks(connection: Connection, viewer: Viewer, wanted: ListTasks) 
     await check_group(connection, viewer, group)
     where, args = _conditions(wanted, group)
     counts = await _count(connection, wanted, group, where, args)
+    if wanted.count_only:
+        return TaskPage([], sum(counts.values()), counts)
+    if wanted.before:
+        where += " AND t.number < %(before)s"
+        args["before"] = wanted.before
     found = await connection.execute(
         "SELECT body FROM (SELECT body, sum(octet_length(body)) OVER newest AS size,"
         "  row_number() OVER newest AS place FROM (SELECT to_json(v)::text AS body, v.number"
@@ -154,9 +172,13 @@ async def list_tasks(connection: Connection, viewer: Viewer, wanted: ListTasks) 
 def _check(wanted: ListTasks, group: str) -> None:
     check_name(group, "group")
     check_page(wanted.limit, wanted.offset)
-    for field in ("tags", "labels"):
-        if len(getattr(wanted, field)) > MAX_TAGS:
+    check_number(wanted.before, "before", 0, 2**62)
+    for field in ("tags", "labels", "creators", "states"):
+        asked = getattr(wanted, field)
+        if len(asked) > MAX_TAGS:
             raise TooLarge(f"at most {MAX_TAGS} {field} can be asked for", limit=MAX_TAGS)
+        for text in asked:
+            check_text(text, field, MAX_TAG_BYTES)
     if len(wanted.uuids) > MAX_PAGE:
         raise TooLarge(f"at most {MAX_PAGE} UUIDs can be asked for", limit=MAX_PAGE)
 
@@ -173,8 +195,9 @@ def check_page(limit: int, offset: int) -> None:
 
 def _conditions(wanted: ListTasks, group: str) -> tuple[LiteralString, dict[str, Any]]:
     parts: list[LiteralString] = ["t.group_name = %(group)s"]
-    if wanted.creator:
-        parts.append("t.creator = %(creator)s")
+    args: dict[str, Any] = {"group": group}
+    if wanted.creators:
+        parts.append("t.creator = ANY(%(creators)s)")
     if wanted.tags:
         parts.append("t.tags <> '{}' AND t.tags @> %(tags)s::text[]")  # '{}': as in the index
     if wanted.labels:
@@ -185,12 +208,28 @@ def _conditions(wanted: ListTasks, group: str) -> tuple[LiteralString, dict[str,
         parts.append("t.outcome = ANY(%(outcomes)s)")
     if wanted.uuids:
         parts.append("t.uuid = ANY(%(uuids)s::uuid[])")
-    args = {
-        "group": group,
-        "creator": wanted.creator,
+    if wanted.exit_status:
+        exit_status = parse_comparison(wanted.exit_status, "the exit status")
+        parts.append(
+            "t.exit->>'kind' = 'code' AND coalesce((t.exit->>'number')::bigint, 0) "
+            + _OPERATORS[exit_status.operator]
+            + " %(exit_status)s"
+        )
+        args["exit_status"] = exit_status.number
+    if wanted.priority:
+        priority = parse_comparison(wanted.priority, "the priority")
+        parts.append(
+            "EXISTS (SELECT FROM views.task_specs p WHERE p.task = t.uuid"
+            " AND coalesce((p.spec->>'priority')::bigint, 0) "
+            + _OPERATORS[priority.operator]
+            + " %(priority)s)"
+        )
+        args["priority"] = priority.number
+    args |= {
+        "creators": [check_name(name, "user") for name in wanted.creators],
         "tags": list(wanted.tags),
         "labels": list(wanted.labels),
-        "states": [state.value for state in wanted.states],
+        "states": [check_state(state) for state in wanted.states],
         "outcomes": [outcome.value for outcome in wanted.outcomes],
         "uuids": [check_uuid(uuid, "task") for uuid in wanted.uuids],
     }
@@ -206,7 +245,7 @@ async def _count(
 ) -> dict[str, int]:
     """Count all that match by state; whole groups have their counters."""
     counts = {state.value: 0 for state in TaskState}
-    if wanted.creator or wanted.tags or wanted.labels or wanted.outcomes or wanted.uuids:
+    if any(getattr(wanted, field) for field in _UNCOUNTED):
         found = await connection.execute(
             f"SELECT t.state, count(*) FROM views.tasks t WHERE {where} GROUP BY t.state", args
         )
@@ -217,6 +256,6 @@ async def _count(
         (group,),
     )
     used = await found.fetchone()
-    asked = {state.value for state in wanted.states} or set(counts)
+    asked = set(wanted.states) or set(counts)
     stored = dict(zip(counts, used, strict=True)) if used else counts
     return {state: stored[state] if state in asked else 0 for state in counts}

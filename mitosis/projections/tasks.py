@@ -19,14 +19,19 @@ from mitosis.domain.task import (
     TaskReady,
     TaskRequeued,
     TaskRetryScheduled,
+    TaskSpec,
     TaskStarted,
     TaskState,
     TaskSubmitted,
     TaskWarned,
+    steps_of,
 )
 from mitosis.projections.commit import Commit
 from mitosis.projections.rows import ArtifactRow, Tables, TaskRow, TaskSpecRow
 from mitosis.projections.sequence import out_of_order
+
+# Steps of a task that no attempt has yet.
+WAITING = frozenset({ExecutionState.WATCH, ExecutionState.WATCH_FINISHED})
 
 
 def fold(tables: Tables, commit: Commit, event: Event) -> None:
@@ -56,8 +61,9 @@ def _submit(tables: Tables, commit: Commit, event: TaskSubmitted) -> None:
         raise out_of_order(commit, event)
     row = TaskRow(
         uuid=event.task, number=event.number, group_name=event.group, creator=event.creator,
-        state=TaskState.PENDING, outcome=None, reason="", tags=event.spec.tags,
-        labels=event.labels, attempt=0, losses=0, worker=None, cancel_requested=False, steps=[],
+        state=TaskState.PENDING, outcome=None, reason=_waits_for(event.spec), tags=event.spec.tags,
+        labels=event.labels, attempt=0, losses=0, worker=None, cancel_requested=False,
+        steps=list(event.steps),
         exit=None, warnings=[], created_position=commit.position, created_at=commit.at,
         updated_at=commit.at, started_at=None, ended_at=None,
     )  # fmt: skip
@@ -67,19 +73,22 @@ def _submit(tables: Tables, commit: Commit, event: TaskSubmitted) -> None:
 
 
 def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
+    if isinstance(event, TaskAssigned):
+        row.steps = [step for step in row.steps if step.state in WAITING]
+    elif isinstance(event, TaskChanged) and event.steps:
+        row.steps = []
+    row.steps.extend(steps_of(event, at))
     match event:
         case TaskReady():
             row.state, row.reason = TaskState.READY, ""
         case TaskAssigned(attempt, worker):
             row.state, row.attempt, row.worker, row.reason = TaskState.RUNNING, attempt, worker, ""
-            row.steps, row.exit, row.started_at = [], None, None
+            row.exit, row.started_at = None, None
         case TaskStarted(_, steps):
-            row.steps.extend(steps)
             row.started_at = _spawned_at(steps) or at
-        case TaskProgressed(_, steps):
-            row.steps.extend(steps)
-        case TaskExited(_, end, steps):
-            row.steps.extend(steps)
+        case TaskProgressed():
+            pass
+        case TaskExited(_, end):
             row.exit = end
         case ArtifactStored():
             _store_artifact(tables, row, event, at)
@@ -101,11 +110,18 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
             row.reason = reason or row.reason
         case TaskLabelsReplaced(labels):
             row.labels = labels
-        case TaskChanged(spec):
+        case TaskChanged(spec, steps):
             row.tags = spec.tags
+            if steps:
+                row.state, row.reason = TaskState.PENDING, _waits_for(spec)
             tables.task_specs.put(TaskSpecRow(row.uuid, spec))
         case _:
             raise AssertionError(f"no column for {event.TOPIC}")
+
+
+def _waits_for(spec: TaskSpec) -> str:
+    watch = spec.watch
+    return f"waits until task {watch.task} has reached {watch.state}" if watch else ""
 
 
 def _spawned_at(steps: tuple[Step, ...]) -> datetime | None:

@@ -19,6 +19,8 @@ from mitosis.domain.task import (
     EndCause,
     Exit,
     ExitKind,
+    FailWatch,
+    FireWatch,
     ReplaceTaskLabels,
     ReportExit,
     ReportStart,
@@ -32,10 +34,12 @@ from mitosis.domain.task import (
     TaskState,
     WarnTask,
 )
+from mitosis.domain.watch import Watch
 from mitosis.errors import AlreadyExists, Rejection, StaleAttempt, WrongState
 from mitosis.testing.aggregates import AggregateMachine
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+WATCHED = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
 WORKERS = st.sampled_from(["worker-1", "worker-2"])
 ATTEMPTS = st.integers(-1, 5)
 SPECS = st.builds(
@@ -43,6 +47,9 @@ SPECS = st.builds(
     argv=st.sampled_from([("true",), ("sleep", "1")]),
     tags=st.sampled_from([(), ("b", "a", "b")]),
     max_losses=st.integers(1, 3),
+    watch=st.sampled_from(
+        [None, None, *(Watch(WATCHED, "lab", state) for state in list(ExecutionState)[7:9])]
+    ),
 )
 LABELS = st.sampled_from([(), ("x",), ("y", "x")])
 STEPS = st.lists(
@@ -73,10 +80,11 @@ class TaskMachine(AggregateMachine):
         self.attempts = 0
         self.end: tuple[TaskState, object] | None = None
         self.quota_used = 0
+        self.waits = False
 
     @initialize(spec=SPECS, labels=LABELS)
     def submit(self, spec: TaskSpec, labels: tuple[str, ...]) -> None:
-        self.submission = SubmitTask("t", "lab", "alice", 1, spec, labels)
+        self.submission = SubmitTask("t", "lab", "alice", 1, spec, labels, NOW)
         self.give(self.submission)
 
     def check_event(self, event: Event) -> None:
@@ -86,6 +94,7 @@ class TaskMachine(AggregateMachine):
         match event:
             case task.TaskAssigned(attempt, worker):
                 assert self.live is None, "two attempts of one task at once"
+                assert not self.waits, "it waits for another task"
                 assert attempt == self.attempts + 1, "attempts are numbered without gaps"
                 self.live, self.attempts = (worker, attempt), attempt
             case task.TaskRequeued(attempt):
@@ -97,7 +106,11 @@ class TaskMachine(AggregateMachine):
                 assert attempt == self.live[1], "only the live attempt can end the task"
                 self.live, self.end = None, (outcome.state, outcome)
             case task.TaskCancelled(outcome):
-                self.live, self.end = None, (outcome.state, outcome)
+                self.live, self.end, self.waits = None, (outcome.state, outcome), False
+            case task.TaskSubmitted() | task.TaskChanged() if event.steps:
+                self.waits = True
+            case task.TaskReady():
+                self.waits = False
             case task.ArtifactStored():
                 self.quota_used += event.size_bytes - event.freed_bytes
             case task.ArtifactDeleted():
@@ -118,7 +131,7 @@ class TaskMachine(AggregateMachine):
     @rule(spec=SPECS, labels=LABELS)
     def submit_again(self, spec: TaskSpec, labels: tuple[str, ...]) -> None:
         assert self.give(self.submission) == []
-        other = SubmitTask("t", "lab", "alice", 2, spec, labels)
+        other = SubmitTask("t", "lab", "alice", 2, spec, labels, NOW)
         result = self.give(other)
         same = (spec, set(labels)) == (self.submission.spec, set(self.submission.labels))
         assert result == [] if same else isinstance(result, AlreadyExists)
@@ -197,9 +210,20 @@ class TaskMachine(AggregateMachine):
     def label(self, labels: tuple[str, ...]) -> None:
         self.give(ReplaceTaskLabels(labels))
 
-    @rule(spec=SPECS)
-    def change(self, spec: TaskSpec) -> None:
-        self.give(ChangeTask(spec))
+    @rule(spec=SPECS, fired=st.sampled_from(["", "it is there"]))
+    def change(self, spec: TaskSpec, fired: str) -> None:
+        self.give(ChangeTask(spec, NOW, fired))
+
+    @rule()
+    def fire(self) -> None:
+        result = self.give(FireWatch("it has come", NOW))
+        assert self.end or isinstance(result, list)
+
+    @rule(timed_out=st.booleans())
+    def fail_to_come(self, timed_out: bool) -> None:
+        waited = self.waits
+        self.give(FailWatch("it cannot come", NOW, timed_out))
+        assert not waited or self.end
 
     @rule()
     def cancel(self) -> None:
@@ -210,6 +234,11 @@ class TaskMachine(AggregateMachine):
         ended = (self.state.state, self.state.outcome) if self.state.outcome else None
         assert ended == self.end
         assert self.state.state.terminal == (self.end is not None)
+
+    @invariant()
+    def waits_as_its_events_say(self) -> None:
+        assert (self.state.watching_since is not None) == self.waits
+        assert not self.waits or self.state.state is TaskState.PENDING
 
     @invariant()
     def runs_when_an_attempt_is_live(self) -> None:

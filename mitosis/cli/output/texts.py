@@ -9,6 +9,7 @@ from mitosis.contract.queries import ArtifactView, GroupView, TaskView, WorkerVi
 from mitosis.domain.durations import format_duration, format_size
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Exit, ExitKind
+from mitosis.domain.watch import Watch
 
 
 def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
@@ -29,14 +30,22 @@ def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
         pairs = (shlex.quote(f"{name}={value}") for name, value in sorted(spec.env.items()))
         lines.append(f"Environment: {printable(' '.join(pairs))}")
     lines += ["Terminal: collected"] if spec.terminal else []
+    lines += [f"Watch: {watch_text(spec.watch)}"] if spec.watch else []
     lines += [f"Reason: {printable(task.reason)}"] if task.reason else []
     lines += [f"Attempt: {task.attempt}"] if task.attempt else []
     lines += [f"Worker: {task.worker}"] if task.worker else []
+    lines += [f"Execution State: {task.steps[-1].state}"] if task.steps else []
     lines += [f"Warning: {printable(text)}" for text in task.warnings]
     lines.append(f"Task Result: {exit_line(task.exit)}")
     if artifacts:
         lines += [artifact_line(a) for a in task.artifacts] or ["Artifacts: None"]
     return lines
+
+
+def watch_text(watch: Watch) -> str:
+    """Return `UUID,STATE`, and how long it is waited for."""
+    limit = f" within {format_duration(watch.timeout_seconds)}" if watch.timeout_seconds else ""
+    return f"{watch.task},{watch.state}{limit}"
 
 
 def exit_line(ended: Exit | None) -> str:

@@ -15,6 +15,8 @@
 | task.submit | SubmitTask | Submitted |
 | task.submit_many | SubmitMany | SubmittedMany |
 | task.cancel | CancelTask | Cancelled |
+| task.label | ReplaceTaskLabels | Changed |
+| task.change | ChangeTask | Changed |
 | worker.register | RegisterWorker | Registered |
 | worker.drain | DrainWorker | WorkerChanged |
 | worker.update_tags | ReplaceWorkerTags | WorkerChanged |
@@ -44,11 +46,15 @@ from mitosis.contract.commands.results import (
 from mitosis.contract.commands.tasks import (
     Cancelled,
     CancelTask,
+    Changed,
+    ChangeTask,
+    ReplaceTaskLabels,
     SubmitMany,
     SubmitResult,
     SubmitTask,
     Submitted,
     SubmittedMany,
+    WatchWanted,
 )
 from mitosis.contract.commands.users import (
     ChangeAdmin,
@@ -82,8 +88,10 @@ __all__ = [
     "ChangeMembers",
     "ChangePassword",
     "ChangeStorageQuota",
+    "ChangeTask",
     "ChangeUserState",
     "ChangeWorkerSlots",
+    "Changed",
     "CreateGroup",
     "CreateUser",
     "Done",
@@ -94,6 +102,7 @@ __all__ = [
     "RegisterWorker",
     "Registered",
     "RemoveWorkerRoles",
+    "ReplaceTaskLabels",
     "ReplaceWorkerLabels",
     "ReplaceWorkerTags",
     "ResetPassword",
@@ -105,5 +114,6 @@ __all__ = [
     "SubmitTask",
     "Submitted",
     "SubmittedMany",
+    "WatchWanted",
     "WorkerChanged",
 ]

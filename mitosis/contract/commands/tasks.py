@@ -6,6 +6,17 @@ from mitosis.contract.wire import ErrorBody
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS
 
 
+class WatchWanted(msgspec.Struct, omit_defaults=True):
+    """Wait until a task has reached an execution state; needs Read in its group.
+
+    `timeout_seconds` 0: for as long as it takes.
+    """
+
+    task: str
+    state: str
+    timeout_seconds: float = 0.0
+
+
 class SubmitTask(msgspec.Struct, omit_defaults=True):
     """Needs Write in the group; `group` empty: the user's own.
 
@@ -21,6 +32,7 @@ class SubmitTask(msgspec.Struct, omit_defaults=True):
     priority: int = 0
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     terminal: bool = False
+    watch: WatchWanted | None = None
 
 
 class Submitted(msgspec.Struct, omit_defaults=True):
@@ -63,3 +75,35 @@ class Cancelled(msgspec.Struct):
 
     task: str
     ended: bool
+
+
+class ReplaceTaskLabels(msgspec.Struct):
+    """Needs Write in the task's group; also after its end. `task` is a full UUID."""
+
+    task: str
+    labels: tuple[str, ...]
+
+
+class ChangeTask(msgspec.Struct, omit_defaults=True):
+    """Change what is given of a task that has not started; the rest stays.
+
+    Needs Write in the task's group. `task` is a full UUID. None: as it is; `watch` None: wait for
+    nothing any more.
+    """
+
+    task: str
+    argv: tuple[str, ...] | None = None
+    env: dict[str, str] | None = None
+    tags: tuple[str, ...] | None = None
+    priority: int | None = None
+    timeout_seconds: float | None = None
+    terminal: bool | None = None
+    watch: WatchWanted | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Changed(msgspec.Struct, omit_defaults=True):
+    """`changed` False: it was so already. `runnable`: as in Submitted."""
+
+    task: str
+    changed: bool
+    runnable: bool = True

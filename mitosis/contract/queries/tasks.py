@@ -30,7 +30,7 @@ class TaskView(msgspec.Struct):
 
     Attributes:
         number: Counts in the group.
-        steps: Execution states of the latest attempt.
+        steps: Execution states of the latest attempt, after those of its wait for another task.
         exit: How the program of the latest attempt ended, None before.
         reason: Why it waits, or why it ended as it did; empty when there is nothing to say.
         warnings: What its owner should know.
@@ -63,17 +63,30 @@ class ListTasks(msgspec.Struct, omit_defaults=True):
     """Filters; each given one must hold. `group` empty: the user's own group.
 
     Newest last. `limit` takes the newest that match after `offset` newer ones are left out.
+
+    Attributes:
+        creators: Any of them.
+        tags, labels: All of them.
+        states: Any of them; `unknown`, a state of the original, fits no task.
+        exit_status, priority: Conditions on numbers, such as `!=0` or `>=5`.
+        before: Only tasks with a smaller number. A page that begins where the last one ended
+            repeats and skips nothing, whatever happens in between. 0: all.
+        count_only: Only `total` and `counts`.
     """
 
     group: str = ""
-    creator: str = ""
+    creators: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    states: tuple[TaskState, ...] = ()
+    states: tuple[str, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     uuids: tuple[str, ...] = ()
+    exit_status: str = ""
+    priority: str = ""
+    before: int = 0
     limit: int = DEFAULT_PAGE
     offset: int = 0
+    count_only: bool = False
 
 
 class TaskPage(msgspec.Struct):

@@ -21,6 +21,7 @@ from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.tally import INTERNAL, REPEATED, Tally
 from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.watches import Watches
 from mitosis.services.coordinator.world import Head, World
 
 REMEMBERED_COMMANDS = 20_000
@@ -47,6 +48,7 @@ class Core(msgspec.Struct):
     world: World
     journal: Journal
     dispatcher: Dispatcher
+    watches: Watches
     leases: Leases
     standing: Standing
     uploads: Uploads

@@ -3,16 +3,20 @@
 from mitosis.contract import subjects
 from mitosis.domain import task, worker
 from mitosis.domain.event import Command
+from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.task import TaskState
 from mitosis.services.coordinator.core import Core
 from mitosis.services.coordinator.journal import Unit
 
 
-def requeue(core: Core, unit: Unit, name: str, reason: str, *, counted: bool) -> None:
+def requeue(
+    core: Core, unit: Unit, name: str, reason: str, *, counted: bool, worker_gone: bool = False
+) -> None:
     """Put a running task back to its old place, or end it when it was lost too often."""
     state = core.world.tasks[name]
     tail = subjects.task_tail(state.group, name)
-    unit.run(tail, task.RequeueTask(state.attempt, reason, counted))
+    steps = (Step(ExecutionState.WORKER_EXITED, core.clock.now()),) if worker_gone else ()
+    unit.run(tail, task.RequeueTask(state.attempt, reason, counted, steps))
     if core.world.tasks[name].state is TaskState.READY:
         core.dispatcher.task_ready(unit, name)
 
@@ -38,7 +42,8 @@ def _depart(
     core.dispatcher.forget(name)
     for place, held_task in enumerate(held):
         # What was sent ahead did not run: it has no part in the death of the worker.
-        requeue(core, unit, held_task, reason, counted=counted and place < slots)
+        lost = counted and place < slots
+        requeue(core, unit, held_task, reason, counted=lost, worker_gone=True)
 
 
 def _most_likely_running_first(core: Core, name: str) -> list[str]:

@@ -48,12 +48,17 @@ class Dispatcher:
         while name in self._queue:
             chosen = choose_worker(waiting, self._capacities())
             if chosen is None:
-                return any(may_run(w, waiting.lane) for w in self._world.workers.values())
+                return self.runnable(name)
             self._give_first(unit, chosen)
         return True
 
+    def runnable(self, name: str) -> bool:
+        """Whether any registered worker could run a task, free or not."""
+        lane = self._world.waiting(name).lane
+        return any(may_run(worker, lane) for worker in self._world.workers.values())
+
     def task_gone(self, name: str) -> None:
-        """Forget a task that was cancelled while it waited."""
+        """Forget a task that was cancelled, or begins to wait for another one."""
         self._queue.remove(name)
 
     def worker_ready(self, unit: Unit, name: str) -> None:

@@ -85,8 +85,13 @@ class Unit:
         if on_failed is not None:
             self._on_failed.append(on_failed)
 
+    def touched(self) -> list[tuple[str, int]]:
+        """Return the aggregates with events in this unit, and how many each has."""
+        return [(tail, len(events)) for tail, events in self._events.items()]
+
     def close(self) -> None:
-        """Hand the events to the writer."""
+        """Decide what follows from the events, and hand all to the writer."""
+        self._journal.before_close(self)
         self._journal.close_unit(self, self._events)
 
     def stored(self, position: int) -> None:
@@ -129,6 +134,7 @@ class Journal:
         self._pending: dict[str, int] = {}
         self._open: Unit | None = None
         self._failure: MitosisError | None = None
+        self.before_close: Callable[[Unit], None] = lambda _: None
 
     @property
     def next_position(self) -> int:

@@ -47,10 +47,12 @@ from mitosis.services.coordinator.storage import NamedObjects
 from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.watches import Watches
 
 log = logging.getLogger(__name__)
 
 LEASE_CHECK_SECONDS = 0.5
+WATCH_CHECK_SECONDS = 0.5
 FLUSH_SECONDS = 10.0
 SWEEP_EVERY = timedelta(hours=1)
 
@@ -111,10 +113,13 @@ class Term:
         try:
             await take_over(world, writer, parts.clock, parts.ids, parts.name)
             push = _pusher(parts.connection)
+            journal = Journal(world, writer, parts.clock, parts.ids, closed)
+            dispatcher = Dispatcher(world, push)
             core = Core(
                 world=world,
-                journal=Journal(world, writer, parts.clock, parts.ids, closed),
-                dispatcher=Dispatcher(world, push),
+                journal=journal,
+                dispatcher=dispatcher,
+                watches=Watches(world, dispatcher, journal, parts.clock),
                 leases=Leases(parts.clock),
                 standing=Standing(parts.clock),
                 uploads=Uploads(parts.clock),
@@ -141,6 +146,7 @@ class Term:
         for name in core.world.workers:
             core.leases.heard(name)
             core.dispatcher.unreachable.add(name)
+        await core.watches.restore(core.read_aggregate)
 
     async def _ensure_admin(self) -> None:
         parts = self._parts
@@ -169,6 +175,7 @@ class Term:
         self._loops = [
             asyncio.create_task(self._stand(), name="standing"),
             asyncio.create_task(self._watch_leases(), name="leases"),
+            asyncio.create_task(self._end_overdue_watches(), name="watches"),
             asyncio.create_task(self._sweep(), name="sweeper"),
         ]
         for loop in self._loops:
@@ -220,6 +227,11 @@ class Term:
                 proof = f"not heard for {leases[name]:g} s, its lease is over"
                 lose_worker(core, unit, name, proof)
                 unit.close()
+
+    async def _end_overdue_watches(self) -> None:
+        while not self.ended.done():
+            await asyncio.sleep(WATCH_CHECK_SECONDS)
+            self.core.watches.end_overdue()
 
     async def _sweep(self) -> None:
         objects, core = self._parts.objects, self.core

@@ -194,7 +194,8 @@ async def test_lists_are_filtered_counted_and_newest_last(lab: Lab) -> None:
     assert await numbers(tags=("net",)) == [1, 2]
     assert await numbers(tags=("net", "gpu")) == [1]
     assert await numbers(labels=("b",)) == [2, 3]
-    assert await numbers(creator="root") == [3]
+    assert await numbers(creators=("root",)) == [3]
+    assert await numbers(creators=("root", "alice")) == [1, 2, 3, 4]
     assert await numbers(states=(TaskState.READY, TaskState.RUNNING)) == [3, 4]
     assert await numbers(outcomes=(Outcome.FAILED, Outcome.CANCELLED)) == [1, 2]
     assert await numbers(uuids=(lab.tasks[2], lab.tasks[3])) == [3]
@@ -202,6 +203,30 @@ async def test_lists_are_filtered_counted_and_newest_last(lab: Lab) -> None:
     assert await numbers(tags=("none",)) == []
     assert await numbers(limit=2) == [3, 4]
     assert await numbers(limit=2, offset=1) == [2, 3]
+    assert await numbers(before=3) == [1, 2]
+    assert await numbers(before=3, limit=1) == [2]
+    assert await numbers(states=("unknown",)) == [], "a state that nothing has"
+    assert await numbers(states=("unknown", "ready")) == [3]
+    assert await numbers(priority="=0") == [1, 2, 3, 4]
+    assert await numbers(priority=">0") == []
+
+
+async def test_an_exit_status_is_compared_as_a_number(lab: Lab) -> None:
+    async def numbers(condition: str) -> list[int]:
+        wanted = ListTasks(group="lab", exit_status=condition)
+        return [t.number for t in (await lab.queries.list_tasks("bob", wanted)).tasks]
+
+    # The one task that ran ended with 7: as texts, "7" would be above "10".
+    for condition in ("7", "=7", "!=0", "<10", "<=7", ">=7", ">-1"):
+        assert await numbers(condition) == [1], condition
+    for condition in ("10", ">10", "!=7", "<7", ">7"):
+        assert await numbers(condition) == [], condition
+
+
+async def test_a_count_does_not_depend_on_the_page(lab: Lab) -> None:
+    wanted = ListTasks(group="lab", offset=3, limit=1, count_only=True)
+    page = await lab.queries.list_tasks("bob", wanted)
+    assert (page.tasks, page.total) == ([], 4)
 
 
 async def test_counts_cover_all_that_match_whatever_the_page(lab: Lab) -> None:
@@ -241,6 +266,8 @@ async def test_a_named_group_is_refused_openly(lab: Lab) -> None:
     [
         ListTasks(limit=0), ListTasks(limit=10_001), ListTasks(offset=-1),
         ListTasks(offset=2**63), ListTasks(uuids=("x",)), ListTasks(group="a.b"),
+        ListTasks(before=-1), ListTasks(states=("asleep",)), ListTasks(exit_status="x"),
+        ListTasks(priority="=>1"), ListTasks(creators=("a b",)), ListTasks(labels=("a\0b",)),
     ],
 )  # fmt: skip
 async def test_pages_and_filters_have_bounds(lab: Lab, wanted: ListTasks) -> None:
@@ -253,18 +280,23 @@ async def test_too_many_tags_are_refused(lab: Lab) -> None:
         await lab.queries.list_tasks("alice", ListTasks(tags=("t",) * 65))
 
 
-async def test_a_page_fits_into_one_message_and_goes_on_by_its_length(database: str) -> None:
+async def test_a_page_fits_into_one_message_and_goes_on_before_its_first_task(
+    database: str,
+) -> None:
     history = History()
     history.add_user("alice")
     uuids = [history.submit("alice", "alice", argv=("x", "y" * 100_000)) for _ in range(20)]
     await project(database, history)
     pool = ReadPool(database)
-    queries, seen = Queries(pool), list[str]()
+    queries, seen, before = Queries(pool), list[str](), 0
     while len(seen) < 20:
-        page = await queries.list_tasks("alice", ListTasks(limit=50, offset=len(seen)))
+        page = await queries.list_tasks("alice", ListTasks(limit=50, before=before))
         assert 0 < len(page.tasks) < 10
-        assert page.total == 20
-        seen = [shown.uuid for shown in page.tasks] + seen
+        assert page.total >= 20
+        seen, before = [shown.uuid for shown in page.tasks] + seen, page.tasks[0].number
+        # What comes meanwhile moves no page.
+        history.submit("alice", "alice")
+        await project(database, history)
     await pool.close()
     assert seen == uuids
 

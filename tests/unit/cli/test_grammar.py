@@ -11,7 +11,9 @@ from cyclopts import CycloptsError
 from mitosis.cli import grammar
 from mitosis.cli.grammar import take_json
 from mitosis.cli.main import root_app
-from mitosis.domain.task import ArtifactKind, Outcome, TaskState
+from mitosis.config.client import NO_WATCH, WatchArgs
+from mitosis.domain.execution import ExecutionState
+from mitosis.domain.task import ArtifactKind, Outcome
 
 Here = Callable[..., Any]  # see conftest.py
 UUID = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
@@ -82,10 +84,10 @@ EXAMPLES = [
             "get_tasks",
             (),
             {
-                "creator": "bob",
+                "creators": ("bob",),
                 "group": "lab",
                 "tags": ("a", "b"),
-                "state": (TaskState.FINISHED, TaskState.CANCELLED),
+                "state": ("finished", "cancelled"),
                 "outcome": (Outcome.LOST,),
                 "limit": 5,
                 "offset": 2,
@@ -102,6 +104,56 @@ EXAMPLES = [
     ("client get workers -t wired", ("get_workers", (), {"tags": ("wired",)})),
     ("client get group lab", ("get_group", ("lab",), {})),
     ("client get groups", ("get_groups", (), {})),
+    (
+        f"client manage task {UUID} update-labels mobile video,x",
+        ("update_labels", (UUID, "mobile", "video,x"), {}),
+    ),
+    (f"client tasks update-labels {UUID} a", ("update_labels", (UUID, "a"), {})),
+    (
+        f"client manage task {UUID} change --terminal -- echo world",
+        ("change_task", (UUID, "echo", "world"), {"terminal": True}),
+    ),
+    (
+        f"client tasks change {UUID} -t -p -1 --timeout 1h --no-terminal -e A=1 --watch none",
+        (
+            "change_task",
+            (UUID,),
+            {
+                "tags": (),
+                "priority": -1,
+                "timeout": timedelta(hours=1),
+                "terminal": False,
+                "envs": ("A=1",),
+                "watch": NO_WATCH,
+            },
+        ),
+    ),
+    (
+        f"client submit --watch {UUID},ExecSpawned --watch-timeout 5min -- true",
+        (
+            "submit",
+            ("true",),
+            {
+                "watch": WatchArgs(UUID, ExecutionState.EXEC_SPAWNED),
+                "watch_timeout": timedelta(minutes=5),
+            },
+        ),
+    ),
+    (
+        "client tasks query -c a,b -e !=0 -p >=-3 --count -s unknown --before 7",
+        (
+            "get_tasks",
+            (),
+            {
+                "creators": ("a", "b"),
+                "exit_status": "!=0",
+                "priority": ">=-3",
+                "count": True,
+                "state": ("unknown",),
+                "before": 7,
+            },
+        ),
+    ),
     (f"client manage task {UUID} cancel", ("cancel_task", (UUID,), {})),
     (f"client manage task cancel {UUID}", ("cancel_task", (UUID,), {})),
     (f"client manage worker {UUID} cancel -f", ("cancel_worker", (UUID,), {"force": True})),
@@ -189,6 +241,15 @@ WRONG = [
     ("client submit -e A=1,B -- x", "'B' is no NAME=VALUE"),
     ("client submit --timeout abc -- x", "'abc' is no duration"),
     ("client submit --timeout -1s -- x", "'-1s' is no duration"),
+    ("client submit -e A=1,A=2 -- x", "A is given twice"),
+    ("client submit -e =x -- x", "'=x' has no proper name"),
+    ("client submit -e NO_PROXY=localhost,127.0.0.1 -- x", r"'127.0.0.1' .* write it as \\,"),
+    ("client submit --timeout 30 -- x", "write 30s, 30min or 30h"),
+    ("client submit --watch no-comma -- x", "'no-comma' is no UUID,STATE"),
+    ("client submit --watch lab,ExecSpawned -- x", "'lab' before the comma"),
+    (f"client submit --watch {UUID},execspawned -- x", "did you mean 'ExecSpawned'"),
+    (f"client submit --watch {UUID},Nonsense -- x", "[Uu]se one of WorkerExited"),
+    ("client get tasks -e three", "'three' is no condition on the exit status"),
     ("client submit -p high -- x", "high"),
     ("client submit --no-terminal -- x", "--no-terminal"),
     ("client get artifact x stdout", "[Uu]se one of result, exec-log, std-log"),

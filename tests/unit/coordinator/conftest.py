@@ -29,6 +29,7 @@ from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.watches import Watches
 from mitosis.services.coordinator.world import World
 
 
@@ -152,10 +153,13 @@ class Coordinator:
     def start(self) -> None:
         """Begin a term over `self.world`."""
         push = lambda subject, data: self.sent.append((subject, data))  # noqa: E731
+        journal = Journal(self.world, self.store, self.clock, self.ids)  # type: ignore[arg-type]
+        dispatcher = Dispatcher(self.world, push)
         self.core = Core(
             world=self.world,
-            journal=Journal(self.world, self.store, self.clock, self.ids),  # type: ignore[arg-type]
-            dispatcher=Dispatcher(self.world, push),
+            journal=journal,
+            dispatcher=dispatcher,
+            watches=Watches(self.world, dispatcher, journal, self.clock),
             leases=Leases(self.clock),
             standing=Standing(self.clock),
             uploads=Uploads(self.clock),

@@ -12,6 +12,7 @@ from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.platform import TermStarted
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
+from mitosis.domain.watch import Watch
 from mitosis.errors import CorruptData
 from mitosis.projections.plan import fold_all, needed_rows
 from mitosis.projections.rows import Tables, TaskRow
@@ -71,7 +72,8 @@ def test_an_attempt_leaves_its_worker_times_and_steps() -> None:
     one.store(task.TaskProgressed(1, (later,)))
     assert (one.row.state, one.row.worker, one.row.attempt) == (TaskState.RUNNING, RUNNER, 1)
     assert one.row.started_at == spawned.at
-    assert one.row.steps == [spawned, later]
+    assert [s.state for s in one.row.steps] == ["FetchResource", "ExecSpawned", "UploadResult"]
+    assert one.row.steps[1:] == [spawned, later]
 
 
 def test_without_a_step_the_start_has_the_time_of_its_commit() -> None:
@@ -99,7 +101,25 @@ def test_a_new_attempt_forgets_what_the_old_one_did_but_not_that_it_was_lost() -
     )  # fmt: skip
     one.store(task.TaskAssigned(2, RUNNER, 60.0))
     assert (one.row.attempt, one.row.losses, one.row.reason) == (2, 1, "")
-    assert (one.row.exit, one.row.steps, one.row.started_at) == (None, [], None)
+    assert (one.row.exit, one.row.started_at) == (None, None)
+    assert [step.state for step in one.row.steps] == ["FetchResource"]
+
+
+def test_a_task_that_watches_another_one_is_pending_and_says_for_what() -> None:
+    one = OneTask()
+    spec = task.TaskSpec(("true",), watch=Watch(RUNNER, "lab", ExecutionState.EXEC_SPAWNED))
+    watch = Step(ExecutionState.WATCH, START)
+    finished = Step(ExecutionState.WATCH_FINISHED, START)
+    one.store(task.TaskChanged(spec, (watch,)))
+    assert (one.row.state, one.row.steps) == (TaskState.PENDING, [watch])
+    assert one.row.reason == f"waits until task {RUNNER} has reached ExecSpawned"
+    use = one.tables.usage.get("alice")
+    assert use is not None
+    assert (use.pending, use.ready) == (1, 0)
+    one.store(task.TaskReady("it has", (finished,)), task.TaskAssigned(1, RUNNER, 60.0))
+    assert (one.row.state, one.row.reason) == (TaskState.RUNNING, "")
+    assert one.row.steps[:2] == [watch, finished], "an attempt keeps the wait before it"
+    assert one.row.steps[2].state is ExecutionState.FETCH_RESOURCE
 
 
 def test_a_retry_says_until_when_it_waits() -> None:

@@ -1,20 +1,31 @@
 """Commands about tasks."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import msgspec
+
 from mitosis.contract import commands, subjects, wire, work
+from mitosis.contract.commands import WatchWanted
 from mitosis.domain import task
 from mitosis.domain.access import need_role
+from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import MAX_BATCH, MAX_KEY_BYTES, check_text
-from mitosis.domain.names import check_name, check_uuid, task_uuid
+from mitosis.domain.names import check_name, check_uuid, is_uuid, task_uuid
 from mitosis.domain.roles import Role
-from mitosis.domain.task import Task, TaskState
+from mitosis.domain.task import Task, TaskSpec, TaskState
 from mitosis.domain.user import User
-from mitosis.errors import InvalidInput, MitosisError, TooLarge
+from mitosis.domain.watch import Verdict, Watch, check_watch
+from mitosis.errors import InvalidInput, MitosisError, NotFound, TooLarge, WrongState
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
+
+Recalled = Mapping[str, Task]
+"""Watched tasks that have ended, as the store has them."""
 
 
 class TaskHandlers:
@@ -29,12 +40,14 @@ class TaskHandlers:
             ("task.submit", commands.SubmitTask, self.submit),
             ("task.submit_many", commands.SubmitMany, self.submit_many),
             ("task.cancel", commands.CancelTask, self.cancel),
+            ("task.label", commands.ReplaceTaskLabels, self.replace_labels),
+            ("task.change", commands.ChangeTask, self.change),
         ]
 
     def submit(self, caller: Caller, body: commands.SubmitTask) -> Coroutine[Any, Any, None] | None:
         """`task.submit`: needs Write in the group."""
         user = self._core.user(caller.owner)
-        return self._recalled(user, [body], lambda: self._submit_one(caller, user, body))
+        return self._recalled(user, [body], partial(self._submit_one, caller, user, body))
 
     def submit_many(
         self, caller: Caller, body: commands.SubmitMany
@@ -47,23 +60,24 @@ class TaskHandlers:
                 size=len(body.tasks),
                 limit=MAX_BATCH,
             )
-        return self._recalled(user, body.tasks, lambda: self._submit_all(caller, user, body.tasks))
+        return self._recalled(user, body.tasks, partial(self._submit_all, caller, user, body.tasks))
 
-    def _submit_one(self, caller: Caller, user: User, body: commands.SubmitTask) -> None:
+    def _submit_one(
+        self, caller: Caller, user: User, body: commands.SubmitTask, recalled: Recalled
+    ) -> None:
         unit = self._core.begin(f"user:{user.name}", caller)
-        try:
-            submitted = self._submit(unit, user, body)
-        except MitosisError:
-            unit.close()
-            raise
+        with _closed_if_refused(unit):
+            submitted = self._submit(unit, user, body, recalled)
         self._core.answer(unit, caller, submitted)
 
-    def _submit_all(self, caller: Caller, user: User, bodies: list[commands.SubmitTask]) -> None:
+    def _submit_all(
+        self, caller: Caller, user: User, bodies: list[commands.SubmitTask], recalled: Recalled
+    ) -> None:
         unit = self._core.begin(f"user:{user.name}", caller)
         results = []
         for one in bodies:
             try:
-                results.append(commands.SubmitResult(self._submit(unit, user, one)))
+                results.append(commands.SubmitResult(self._submit(unit, user, one, recalled)))
             except MitosisError as error:
                 results.append(commands.SubmitResult(error=wire.error_body(error)))
         self._core.answer(unit, caller, commands.SubmittedMany(results))
@@ -95,29 +109,159 @@ class TaskHandlers:
             message = wire.encode(work.CancelAttempt(state.task, state.attempt))
             self._core.publish(subjects.control(state.worker), message)
 
+    async def replace_labels(self, caller: Caller, body: commands.ReplaceTaskLabels) -> None:
+        """`task.label`: needs Write in the task's group; also after the end of the task."""
+        core = self._core
+        uuid, user, state = await self._writable(caller, body.task, "changing labels")
+        try:
+            unit = core.begin(f"user:{user.name}", caller)
+            with _closed_if_refused(unit):
+                tail = subjects.task_tail(state.group, uuid)
+                events = unit.run(tail, task.ReplaceTaskLabels(body.labels))
+            core.answer(unit, caller, commands.Changed(uuid, bool(events)))
+        finally:
+            core.release(state.group, uuid)
+
+    async def change(self, caller: Caller, body: commands.ChangeTask) -> None:
+        """`task.change`: needs Write in the task's group, and a task that has not started."""
+        core = self._core
+        wanted = body.watch
+        recalled = await self._recall_watched([wanted] if isinstance(wanted, WatchWanted) else [])
+        uuid, user, state = await self._writable(caller, body.task, "changing a task")
+        try:
+            spec, fired = self._changed_spec(user, uuid, state, body, recalled)
+            unit = core.begin(f"user:{user.name}", caller)
+            with _closed_if_refused(unit):
+                tail = subjects.task_tail(state.group, uuid)
+                now = core.clock.now()
+                events = unit.run(tail, task.ChangeTask(spec, now, fired))
+                runnable = self._place(unit, uuid) if events else True
+            core.answer(unit, caller, commands.Changed(uuid, bool(events), runnable))
+        finally:
+            core.release(state.group, uuid)
+
+    async def _writable(self, caller: Caller, name: str, what: str) -> tuple[str, User, Task]:
+        """Return UUID, user and state of a task in whose group the user has Write."""
+        core = self._core
+        user = core.user(caller.owner)
+        uuid = check_uuid(name, "task")
+        state = await core.task(uuid)
+        try:
+            need_role(user, core.world.groups.get(state.group), state.group, Role.WRITE, what)
+        except MitosisError:
+            core.release(state.group, uuid)
+            raise
+        return uuid, user, state
+
+    def _changed_spec(
+        self,
+        user: User,
+        uuid: str,
+        state: Task,
+        body: commands.ChangeTask,
+        recalled: Recalled,
+    ) -> tuple[TaskSpec, str]:
+        """Return the new specification, and how its watch is fulfilled already."""
+        given = {
+            field: value
+            for field in ("argv", "env", "tags", "priority", "timeout_seconds", "terminal")
+            if (value := getattr(body, field)) is not None
+        }
+        spec, fired = msgspec.structs.replace(state.spec, **given), ""
+        if isinstance(body.watch, WatchWanted):
+            watch, fired = self._watch(user, body.watch, recalled)
+            if self._core.watches.would_close_a_circle(uuid, watch):
+                raise InvalidInput(
+                    f"task {uuid} would wait for itself: {watch.task} waits for it", field="watch"
+                )
+            spec = msgspec.structs.replace(spec, watch=watch)
+        elif body.watch is None:
+            spec = msgspec.structs.replace(spec, watch=None)
+        return spec, fired
+
+    # --- what a task waits for ----------------------------------------------------------------
+
+    async def _recall_watched(self, wanted: Iterable[WatchWanted]) -> Recalled:
+        """Read the watched tasks that have ended from the store; those that are not there miss."""
+        core = self._core
+        found: dict[str, Task] = {}
+        for one in wanted:
+            uuid = one.task.lower()
+            if is_uuid(uuid) and uuid not in core.world.tasks and uuid not in found:
+                try:
+                    state = await core.task(uuid)
+                except NotFound:
+                    continue  # said when it is decided
+                found[state.task] = state
+                core.release(state.group, state.task)
+        return found
+
+    def _watch(self, user: User, wanted: WatchWanted, recalled: Recalled) -> tuple[Watch, str]:
+        """Return what a task is to wait for, and how that is fulfilled already.
+
+        Raises:
+            InvalidInput: Malformed, or it can never be fulfilled. NotFound: No such task, or none
+                that the user may see.
+        """
+        core = self._core
+        state = parse_execution_state(wanted.state)
+        uuid = check_uuid(wanted.task, "task")
+        watched = core.world.tasks.get(uuid) or recalled.get(uuid)
+        if watched is None or not (user.admin or watched.group in core.world.roles_of(user.name)):
+            raise NotFound(f"there is no task {uuid} to watch, or none that you may see", task=uuid)
+        watch = check_watch(Watch(uuid, watched.group, state, wanted.timeout_seconds))
+        verdict = judge(watch, watched)
+        if verdict is Verdict.IMPOSSIBLE:
+            raise WrongState(impossible_text(watch, watched), task=uuid)
+        return watch, fired_text(watch) if verdict is Verdict.REACHED else ""
+
+    def _place(self, unit: Unit, uuid: str) -> bool:
+        """Let a task wait for another one or for a worker; return whether one could run it."""
+        core = self._core
+        core.dispatcher.task_gone(uuid)
+        core.watches.begin(uuid)
+        if core.world.tasks[uuid].state is TaskState.READY:
+            return core.dispatcher.task_ready(unit, uuid)
+        return core.dispatcher.runnable(uuid)
+
+    # --- submitting ---------------------------------------------------------------------------
+
     def _recalled(
-        self, user: User, bodies: list[commands.SubmitTask], decide: Callable[[], None]
+        self, user: User, bodies: list[commands.SubmitTask], decide: Callable[[Recalled], None]
     ) -> Coroutine[Any, Any, None] | None:
-        """Decide, after tasks that have ended and are submitted again were read from the store."""
+        """Decide, after what is needed of ended tasks was read from the store.
+
+        These are tasks that are submitted again, and tasks that are watched.
+        """
         world = self._core.world
-        again = []
+        again, watched = [], []
         for body in bodies:
             group = body.group or user.name
             uuid = task_uuid(group, user.name, body.key)
             if world.has_ended(uuid) and uuid not in world.tasks:
                 again.append((group, uuid))
-        if again:
-            return self._recall_and(again, decide)
-        decide()  # the hot path makes no task
+            if body.watch is not None and body.watch.task not in world.tasks:
+                watched.append(body.watch)
+        if again or watched:
+            return self._recall_and(again, watched, decide)
+        decide({})  # the hot path makes no task
         return None
 
-    async def _recall_and(self, tasks: list[tuple[str, str]], decide: Callable[[], None]) -> None:
+    async def _recall_and(
+        self,
+        tasks: list[tuple[str, str]],
+        watched: list[WatchWanted],
+        decide: Callable[[Recalled], None],
+    ) -> None:
+        recalled = await self._recall_watched(watched)
         for group, uuid in tasks:
             if await self._core.read_aggregate(subjects.task_tail(group, uuid)) is not None:
                 await self._core.stored_task(group, uuid)
-        decide()
+        decide(recalled)
 
-    def _submit(self, unit: Unit, user: User, body: commands.SubmitTask) -> commands.Submitted:
+    def _submit(
+        self, unit: Unit, user: User, body: commands.SubmitTask, recalled: Recalled
+    ) -> commands.Submitted:
         core = self._core
         name = check_name(body.group, "group") if body.group else user.name
         need_role(user, core.world.groups.get(name), name, Role.WRITE, "submitting")
@@ -127,21 +271,50 @@ class TaskHandlers:
         uuid = task_uuid(name, user.name, body.key)
         known = core.world.tasks.get(uuid)
         number = known.number if known else core.world.numbers.get(name, 0) + 1
-        spec = task.TaskSpec(
-            argv=body.argv,
-            env=body.env,
-            tags=body.tags,
-            priority=body.priority,
-            timeout_seconds=body.timeout_seconds,
-            terminal=body.terminal,
-        )
         tail = subjects.task_tail(name, uuid)
         try:
-            events = unit.run(
-                tail, task.SubmitTask(uuid, name, user.name, number, spec, body.labels)
+            watch, fired = self._watch_of(user, body, known, recalled)
+            spec = task.TaskSpec(
+                argv=body.argv,
+                env=body.env,
+                tags=body.tags,
+                priority=body.priority,
+                timeout_seconds=body.timeout_seconds,
+                terminal=body.terminal,
+                watch=watch,
             )
+            now = core.clock.now()
+            submit = task.SubmitTask(uuid, name, user.name, number, spec, body.labels, now, fired)
+            events = unit.run(tail, submit)
         finally:
             if known:
                 core.journal.release(tail)
-        runnable = core.dispatcher.task_ready(unit, uuid) if events else True
+        runnable = self._place(unit, uuid) if events else True
         return commands.Submitted(uuid, name, number, runnable)
+
+    def _watch_of(
+        self, user: User, body: commands.SubmitTask, known: Task | None, recalled: Recalled
+    ) -> tuple[Watch | None, str]:
+        """Return the watch of a submit. A repeated one is not judged again: it may have ended."""
+        if body.watch is None:
+            return None, ""
+        if known is None:
+            return self._watch(user, body.watch, recalled)
+        first = known.submitted[0] if known.submitted else known.spec
+        watch = Watch(
+            check_uuid(body.watch.task, "task"),
+            first.watch.group if first.watch else known.group,
+            parse_execution_state(body.watch.state),
+            body.watch.timeout_seconds,
+        )
+        return watch, ""
+
+
+@contextmanager
+def _closed_if_refused(unit: Unit) -> Iterator[None]:
+    """Close a unit that a rule has refused, so that the next one can begin."""
+    try:
+        yield
+    except MitosisError:
+        unit.close()
+        raise
