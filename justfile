@@ -53,3 +53,9 @@ bench *args:
 # Bring the generated parts of docs/ up to date
 docs:
     {{ bin }}/python -m mitosis.testing.reference docs
+
+# Write the pages of the SDK to build/api
+api-docs:
+    {{ bin }}/python -m pdoc -d google -o build/api \
+        mitosis.client.client mitosis.client.blocking mitosis.config.client mitosis.errors \
+        mitosis.contract.commands mitosis.contract.queries mitosis.domain.roles mitosis.domain.task

@@ -1,7 +1,8 @@
 """Mitosis: campaigns of commands over many machines, event-sourced on NATS JetStream.
 
 The SDK: `MitoClient`, its blocking form `SyncMitoClient`, `ClientConfig` and the argument structs
-in `mitosis.config.client`, and the error tree in `mitosis.errors`. Names are loaded when they are
+in `mitosis.config.client`, the names of states, outcomes, roles and kinds of output, and the error
+tree in `mitosis.errors`. Names are loaded when they are
 used, so that `import mitosis` costs nothing.
 """
 
@@ -15,22 +16,32 @@ if TYPE_CHECKING:
     from mitosis.client.blocking import SyncMitoClient
     from mitosis.client.client import MitoClient
     from mitosis.config.client import ClientConfig
+    from mitosis.domain.roles import Role
+    from mitosis.domain.task import ArtifactKind, Outcome, TaskState
     from mitosis.errors import MitosisError
 
 __all__ = [
+    "ArtifactKind",
     "ClientConfig",
     "MitoClient",
     "MitosisError",
+    "Outcome",
+    "Role",
     "SyncMitoClient",
+    "TaskState",
     "__version__",
     "errors",
 ]
 
 _HOMES = {
+    "ArtifactKind": "mitosis.domain.task",
     "ClientConfig": "mitosis.config.client",
     "MitoClient": "mitosis.client.client",
     "MitosisError": "mitosis.errors",
+    "Outcome": "mitosis.domain.task",
+    "Role": "mitosis.domain.roles",
     "SyncMitoClient": "mitosis.client.blocking",
+    "TaskState": "mitosis.domain.task",
 }
 
 

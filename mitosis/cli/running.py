@@ -8,8 +8,6 @@ from mitosis.cli.invocation import current
 from mitosis.cli.login import connect_asking, given_password
 from mitosis.cli.output.screen import complain
 from mitosis.config.client import ClientConfig
-from mitosis.config.loader import load
-from mitosis.config.secret_file import without_weaker_password
 
 if TYPE_CHECKING:
     from mitosis.client.client import MitoClient
@@ -24,15 +22,15 @@ def client_config() -> ClientConfig:
         Misconfigured: A file, a variable or an option cannot work.
     """
     flags = current.get().client
-    given = {
-        "coordinator_addr": flags.coordinator,
-        "credential_path": flags.credential_path,
-        "user": flags.user,
-        "password": given_password(flags),
-        "password_file": flags.password_file,
-        "timeout": flags.timeout,
-    }
-    return without_weaker_password(load(ClientConfig, config=flags.config, flags=given))
+    return ClientConfig.load(
+        flags.config,
+        coordinator_addr=flags.coordinator,
+        credential_path=flags.credential_path,
+        user=flags.user,
+        password=given_password(flags),
+        password_file=flags.password_file,
+        timeout=flags.timeout,
+    )
 
 
 def with_client(action: Callable[["MitoClient"], Awaitable[T]], *, log_in: bool = True) -> T:

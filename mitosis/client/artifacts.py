@@ -41,6 +41,12 @@ class Artifacts:
             ObjectsUnavailable: The store does not give it.
             CorruptData: What the store gave is not what was uploaded.
             InvalidInput: The file cannot be written.
+
+        Example:
+            script = "echo 42 > $MITO_RESULT_DIR/answer"
+            submitted = await client.submit_task(SubmitTaskArgs(command=("sh", "-c", script)))
+            await client.wait_for_tasks([submitted])
+            path = await client.get_artifact(submitted.task, ArtifactKind.RESULT, Path("a.tar.gz"))
         """
         target = target_path(output, kind.filename)
         for attempt in range(1, TRIES + 1):

@@ -46,8 +46,11 @@ def _iterating(
 class SyncMitoClient:
     """`MitoClient` with methods that block. Usable from any thread.
 
-    with SyncMitoClient() as client:
-        print(client.get_task("last").state)
+    Example:
+        with SyncMitoClient(ClientConfig.load()) as client:
+            submitted = client.submit_task(SubmitTaskArgs(command=("true",)))
+            (task,) = client.wait_for_tasks([submitted])
+            print(task.outcome)
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:

@@ -1,5 +1,10 @@
-"""The client: one object per noun, and the seed's flat methods over them."""
+"""The client: one object per noun, and the seed's flat methods over them.
 
+Meaning, units and errors of a flat method are written once, at the noun's method that it names;
+`help()`, editors at run time and the API pages show them at both.
+"""
+
+import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -45,17 +50,29 @@ from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind
 from mitosis.domain.user import UserPhase
 
+_REFERENCE = re.compile(r"See `(\w+)\.(\w+)`\.")
 
+
+def _with_whole_docs(cls: type["MitoClient"]) -> type["MitoClient"]:
+    for method in vars(cls).values():
+        if found := _REFERENCE.fullmatch(getattr(method, "__doc__", None) or ""):
+            method.__doc__ = getattr(globals()[found[1]], found[2]).__doc__
+    return cls
+
+
+@_with_whole_docs
 class MitoClient:
     """A user's access to a platform. Not safe across event loops.
 
-        async with MitoClient(ClientConfig(user="alice", password=...)) as client:
-            submitted = await client.submit_task(SubmitTaskArgs(command=("echo", "hello")))
-            (task,) = await client.wait_for_tasks([submitted])
-
     Every method may raise NoCoordinator, AuthenticationFailed and Unavailable. All repeat
     themselves within `config.timeout` while a service is away; a repeated command has no second
-    effect.
+    effect. Times in results are UTC; durations are numbers of seconds in fields that end in
+    `_seconds`, else timedelta.
+
+    Example:
+        submitted = await client.submit_task(SubmitTaskArgs(command=("echo", "hello")))
+        (task,) = await client.wait_for_tasks([submitted])
+        assert task.outcome is Outcome.SUCCEEDED
 
     Attributes:
         session: Connection, log-in and raw requests.

@@ -45,6 +45,11 @@ class Tasks:
             NotFound: No such group, or no such task to watch. NotAllowed: No Write role in it.
             WrongState: The watched task has ended without reaching the state.
             AlreadyExists: The key is taken by another content.
+
+        Example:
+            args = SubmitTaskArgs(command=("true",), labels=("run-7",), timeout=timedelta(hours=1))
+            submitted = await client.submit_task(args)
+            print(submitted.task, submitted.number)
         """
         body = to_request(await self._with_watched(args))
         return await self._session.command("task", "submit", body, Submitted, body.key)
@@ -55,6 +60,11 @@ class Tasks:
         Raises:
             MitosisError: The first one that was refused; `details` has its `index` and how many
                 were accepted. The others are submitted all the same.
+
+        Example:
+            sweep = [SubmitTaskArgs(command=("echo", str(seed))) for seed in range(5)]
+            submitted = await client.submit_many(sweep)
+            assert len(submitted) == 5
         """
         results = await self.submit_each(tasks)
         accepted = [r.submitted for r in results if r.submitted is not None]
@@ -94,6 +104,11 @@ class Tasks:
         Raises:
             InvalidInput: A filter that cannot be. NotFound: No such group.
             NotAllowed: No role in it.
+
+        Example:
+            page = await client.get_tasks(GetTasksArgs(states=(TaskState.RUNNING,), limit=10))
+            for task in page.tasks:
+                print(task.uuid, task.started_at)
         """
         wanted = args or GetTasksArgs()
         body = ListTasks(
@@ -168,6 +183,11 @@ class Tasks:
 
         No end is missed: it subscribes first, looks then, and looks again after every gap. States
         in between may be skipped when they follow each other quickly.
+
+        Example:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("true",)))
+            async for task in client.watch([submitted]):
+                print(task.state, task.outcome)
         """
         async for view in follow(self._session, await resolve(self._session, tasks)):
             yield view
@@ -177,9 +197,18 @@ class Tasks:
     ) -> Sequence[TaskView]:
         """Wait until all tasks have ended; return them in their order.
 
+        Args:
+            tasks: In any of the short forms, or what `submit` has returned.
+            timeout: For all of them together; None: no bound.
+
         Raises:
             Unavailable: The time is over, or the platform was away for longer than a request
                 may take. The tasks go on.
+
+        Example:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("sh", "-c", "exit 3")))
+            (task,) = await client.wait_for_tasks([submitted], timeout=timedelta(minutes=5))
+            assert (task.outcome, task.exit.number) == (Outcome.FAILED, 3)
         """
         wanted = await resolve(self._session, tasks)
         ended: dict[str, TaskView] = {}

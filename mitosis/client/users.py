@@ -57,6 +57,10 @@ class Users:
             NotAllowed: The asker is no platform administrator.
             AlreadyExists: A user or a group has this name.
             InvalidInput: The name breaks the rule for names.
+
+        Example:
+            args = CreateUserArgs(username=f"dora-{uuid4()}", password="a good password")
+            await client.create_user(args)
         """
         check_name(username, "user")
         body = CreateUser(username, password, admin)

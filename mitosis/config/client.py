@@ -55,6 +55,22 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     s3_ca: Path | None = None
     insecure: bool = False
 
+    @classmethod
+    def load(cls, config: Path | None = None, **given: Any) -> "ClientConfig":
+        """Return the settings as `mito client` has them: files, then MITO_* variables.
+
+        Args:
+            config: A file in the place of ./config.toml.
+            given: Values of fields that count more than all of these; None: not given.
+
+        Raises:
+            Misconfigured: A file cannot be read, a key is unknown, a value cannot work.
+        """
+        from mitosis.config.loader import load
+        from mitosis.config.secret_file import without_weaker_password
+
+        return without_weaker_password(load(cls, config=config, flags=given))
+
 
 class CreateUserArgs(msgspec.Struct, kw_only=True):
     """A new account. Needs a platform administrator."""
