@@ -16,7 +16,7 @@ from mitosis.domain.durations import format_duration, parse_duration
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.names import task_may_be_named
 from mitosis.domain.nearest import one_of
-from mitosis.domain.roles import parse_grants
+from mitosis.domain.roles import Role, parse_grants, parse_role
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import InvalidInput
 
@@ -97,6 +97,15 @@ def read_grants(texts: list[str]) -> tuple[str, ...]:
     grants = read_list(texts)
     parse_grants(grants)
     return grants
+
+
+def read_roles(texts: list[str]) -> tuple[Role, ...]:
+    """Read `read,write` into roles.
+
+    Raises:
+        InvalidInput: No such role.
+    """
+    return tuple(parse_role(text) for text in read_list(texts))
 
 
 def read_duration(texts: list[str]) -> timedelta:

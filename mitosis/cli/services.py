@@ -164,7 +164,7 @@ def worker(
     password: Password = None,
     groups: Grants = (),
     tags: Tags = (),
-    labels: Annotated[Labels, Parameter(name="--labels")] = (),
+    labels: Labels = (),
     slots: int | None = None,
     work_dir: Path | None = None,
     nats_ca: Path | None = None,

@@ -7,11 +7,11 @@ from cyclopts import Parameter
 
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag, Group, Tags, read_list
+from mitosis.cli.parameters import Flag, Group, Labels, Tags, read_list, read_roles, several
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetWorkersArgs
 from mitosis.contract.commands import WorkerChanged
-from mitosis.contract.queries import WorkerPage
+from mitosis.contract.queries import WorkerPage, WorkerView
 from mitosis.domain.roles import Role, parse_grants
 from mitosis.errors import InvalidInput
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mitosis.client.client import MitoClient
 
 ForceFlag = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
+Roles = Annotated[tuple[Role, ...], several("--role", "-r", read=read_roles)]
 VerboseFlag = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())]
 
 
@@ -37,7 +38,10 @@ def get_worker(worker: str, /) -> None:
 def get_workers(
     *,
     group: Group = "",
+    role: Roles = (),
     tags: Tags = (),
+    labels: Labels = (),
+    creator: str = "",
     all: Flag = False,  # noqa: A002  the name of the option
     limit: int = DEFAULT_PAGE,
     offset: int = 0,
@@ -46,8 +50,11 @@ def get_workers(
     """Query a list of workers subject to the filter.
 
     Args:
-        group: The group that the workers serve; default: the user's own.
+        group: The group that has a role on the workers; default: the user's own.
+        role: The role of the group on the workers, as read,write,admin; default: any.
         tags: Tags that the workers have, all of them.
+        labels: Labels that the workers have, all of them.
+        creator: The user who started the workers.
         all: Also workers that are gone.
         limit: How many at most.
         offset: How many to leave out first.
@@ -55,7 +62,10 @@ def get_workers(
     """
     from mitosis.cli.output.texts import worker_lines
 
-    args = GetWorkersArgs(group=group, tags=tags, all=all, limit=limit, offset=offset)
+    args = GetWorkersArgs(
+        group=group, roles=role, tags=tags, labels=labels, creator=creator, all=all, limit=limit,
+        offset=offset,
+    )  # fmt: skip
     page = with_client(lambda client: client.get_workers(args))
     if on_terminal() and not verbose:
         _print_workers(page)
@@ -65,10 +75,17 @@ def get_workers(
         lambda: [
             line
             for worker in page.workers
-            for line in (worker_lines(worker) if verbose else [worker.uuid])
+            for line in (
+                [*worker_lines(worker), _queried(page.group, worker)] if verbose else [worker.uuid]
+            )
         ],
     )
     note(f"{page.total} worker{'' if page.total == 1 else 's'}")
+
+
+def _queried(group: str, worker: WorkerView) -> str:
+    role = worker.roles.get(group)
+    return f"Queried Group: {group}" + (f" = {role.label}" if role else "")
 
 
 def _print_workers(page: WorkerPage) -> None:

@@ -37,9 +37,22 @@ class Workers:
         return await self._session.query("worker", "get", GetWorker(worker), WorkerView)
 
     async def list(self, args: GetWorkersArgs | None = None) -> WorkerPage:
-        """Return the workers that match."""
+        """Return the workers that match, the oldest first.
+
+        Raises:
+            NotFound, NotAllowed: The group. InvalidInput, TooLarge: A filter that cannot be.
+        """
         wanted = args or GetWorkersArgs()
-        body = ListWorkers(wanted.group, wanted.tags, wanted.all, wanted.limit, wanted.offset)
+        body = ListWorkers(
+            group=wanted.group,
+            roles=wanted.roles,
+            tags=wanted.tags,
+            labels=wanted.labels,
+            creator=wanted.creator,
+            all=wanted.all,
+            limit=wanted.limit,
+            offset=wanted.offset,
+        )
         return await self._session.query("worker", "list", body, WorkerPage)
 
     async def cancel(self, worker: str, *, force: bool = False, reason: str = "") -> WorkerChanged:

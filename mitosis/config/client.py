@@ -13,6 +13,7 @@ import msgspec
 from mitosis.config.checks import url_check
 from mitosis.config.section import Section
 from mitosis.domain.execution import ExecutionState
+from mitosis.domain.roles import Role
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, ArtifactKind, Outcome, TaskState
 from mitosis.domain.user import UserPhase
 
@@ -211,10 +212,20 @@ class GetArtifactArgs(msgspec.Struct):
 
 
 class GetWorkersArgs(msgspec.Struct, kw_only=True):
-    """Filters. `group` empty: the user's own. `all`: also workers that are gone."""
+    """Filters; each given one must hold. `group` empty: the user's own.
+
+    Attributes:
+        roles: Of the group on the worker, any of these; empty: any.
+        tags, labels: The worker has them all.
+        creator: Who registered it.
+        all: Also workers that are gone.
+    """
 
     group: str = ""
+    roles: tuple[Role, ...] = ()
     tags: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    creator: str = ""
     all: bool = False
     limit: int = DEFAULT_PAGE
     offset: int = 0

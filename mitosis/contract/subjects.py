@@ -9,6 +9,7 @@ mito.control.<worker>                    cancel, drain, changed settings
 mito.events.<aggregate>...               stored commits
 mito.live.<same tail>                    the same, republished after they are stored
 mito.output.<group>.<task>.<worker>      output of a running task, while followed
+mito.svc.<noun>.<verb>                   what the services ask each other
 """
 
 import base64
@@ -24,6 +25,7 @@ LOGIN_ALL = f"{ROOT}.login.>"
 COMMANDS_ALL = f"{ROOT}.cmd.>"
 QUERIES_ALL = f"{ROOT}.query.>"
 WORKERS_ALL = f"{ROOT}.worker.>"
+SERVICES_ALL = f"{ROOT}.svc.>"
 
 GUEST_INBOX = "_INBOX.guest"
 USER_INBOX = "_INBOX.user"
@@ -43,6 +45,11 @@ def command(user: str, noun: str, verb: str) -> str:
 def query(user: str, noun: str, verb: str) -> str:
     """Subject of a read of a user."""
     return f"{ROOT}.query.{user}.{noun}.{verb}"
+
+
+def service(noun: str, verb: str) -> str:
+    """Subject on which the services ask each other; nobody else may."""
+    return f"{ROOT}.svc.{noun}.{verb}"
 
 
 def from_worker(worker: str, verb: str) -> str:

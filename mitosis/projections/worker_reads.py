@@ -9,9 +9,9 @@ from typing import LiteralString
 import msgspec
 
 from mitosis.contract.queries import ListWorkers, WorkerPage, WorkerView
-from mitosis.domain.limits import MAX_TAGS
+from mitosis.domain.limits import check_tags
 from mitosis.domain.names import check_name
-from mitosis.errors import TooLarge
+from mitosis.domain.roles import Role
 from mitosis.projections.naming import MAX_CANDIDATES, uuid_range
 from mitosis.projections.postgres import Connection
 from mitosis.projections.task_reads import check_page, only_one
@@ -69,17 +69,23 @@ async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorke
     """
     group = check_name(wanted.group or viewer.name, "group")
     check_page(wanted.limit, wanted.offset)
-    if len(wanted.tags) > MAX_TAGS:
-        raise TooLarge(f"at most {MAX_TAGS} tags can be asked for", limit=MAX_TAGS)
+    if wanted.creator:
+        check_name(wanted.creator, "user")
+    tags, labels = check_tags(wanted.tags, "tags"), check_tags(wanted.labels, "labels")
     await check_group(connection, viewer, group)
     where: LiteralString = (
         "EXISTS (SELECT 1 FROM views.worker_roles WHERE worker = w.uuid"
-        " AND group_name = %(group)s) AND w.tags @> %(tags)s::text[]"
+        " AND group_name = %(group)s AND role = ANY(%(roles)s::smallint[]))"
+        " AND w.tags @> %(tags)s::text[] AND w.labels @> %(labels)s::text[]"
+        " AND (%(creator)s = '' OR w.owner = %(creator)s)"
         " AND (%(all)s OR w.state <> 'gone')"
     )
     args = {
         "group": group,
-        "tags": list(wanted.tags),
+        "roles": [int(role) for role in wanted.roles or Role],
+        "tags": list(tags),
+        "labels": list(labels),
+        "creator": wanted.creator,
         "all": wanted.all,
         "offset": wanted.offset,
         "limit": wanted.limit,
@@ -93,4 +99,4 @@ async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorke
         args,
     )
     newest_first = [_decode_view(row[0]) for row in await found.fetchall()]
-    return WorkerPage(newest_first[::-1], total[0] if total else 0)
+    return WorkerPage(newest_first[::-1], total[0] if total else 0, group)

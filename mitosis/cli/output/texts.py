@@ -74,6 +74,7 @@ def artifact_line(artifact: ArtifactView) -> str:
 def worker_lines(worker: WorkerView) -> list[str]:
     """Return everything about a worker."""
     reason = f" ({printable(worker.reason)})" if worker.reason else ""
+    heard = worker.last_heartbeat_at
     return [
         f"Worker UUID: {worker.uuid}",
         f"Tags: {listed(worker.tags)}",
@@ -83,6 +84,7 @@ def worker_lines(worker: WorkerView) -> list[str]:
         f"Created by {worker.owner}",
         f"Host: {printable(worker.host) or 'None'}, Slots: {worker.slots}",
         f"Created: {moment(worker.created_at)}, Updated: {moment(worker.updated_at)}",
+        f"Last Heartbeat: {moment(heard) if heard else 'unknown'}",
         f"Assigned Task: {listed(worker.tasks)}",
     ]
 

@@ -15,7 +15,16 @@ class GetWorker(msgspec.Struct):
 
 
 class WorkerView(msgspec.Struct):
-    """One worker as it is now."""
+    """One worker as it is now.
+
+    Attributes:
+        state: `normal`, `draining`, `paused`, `unreachable` (in place of these three, while it is
+            not connected) or `gone`.
+        roles: Of the groups that the asker may see.
+        tasks: What it runs, of these groups.
+        reason: Why it is in this state; empty when there is nothing to say.
+        last_heartbeat_at: When the coordinator heard it last; None: nobody knows just now.
+    """
 
     uuid: str
     owner: str
@@ -30,20 +39,32 @@ class WorkerView(msgspec.Struct):
     created_at: datetime
     updated_at: datetime
     reason: str
+    last_heartbeat_at: datetime | None = None
 
 
 class ListWorkers(msgspec.Struct, omit_defaults=True):
-    """`group` empty: the user's own group. Workers that are gone are left out unless `all`."""
+    """Filters; each given one must hold. `group` empty: the user's own group.
+
+    Attributes:
+        roles: Of the group on the worker, any of these; empty: any.
+        tags, labels: The worker has them all.
+        creator: Who registered it.
+        all: Also workers that are gone.
+    """
 
     group: str = ""
+    roles: tuple[Role, ...] = ()
     tags: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    creator: str = ""
     all: bool = False
     limit: int = DEFAULT_PAGE
     offset: int = 0
 
 
 class WorkerPage(msgspec.Struct):
-    """`total` counts all that match."""
+    """The oldest first. `total` counts all that match, `group` is the one that was asked for."""
 
     workers: list[WorkerView]
     total: int
+    group: str = ""

@@ -5,6 +5,8 @@ from the arrival, which is later, plus a margin. After a start all workers count
 because renewals are not stored (design, Time, leases and leadership).
 """
 
+from datetime import datetime
+
 from mitosis.runtime import Clock
 
 MARGIN_SECONDS = 2.0
@@ -16,18 +18,29 @@ class Leases:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._heard: dict[str, float] = {}
+        self._heard_at: dict[str, datetime] = {}
 
     def heard(self, worker: str) -> None:
         """A renewal (or the registration) has arrived."""
+        self._heard[worker] = self._clock.monotonic()
+        self._heard_at[worker] = self._clock.now()
+
+    def assume(self, worker: str) -> None:
+        """Count a worker as heard just now, although it was not: a term begins."""
         self._heard[worker] = self._clock.monotonic()
 
     def forget(self, worker: str) -> None:
         """The worker is gone."""
         self._heard.pop(worker, None)
+        self._heard_at.pop(worker, None)
 
     def silent_seconds(self, worker: str) -> float:
         """Seconds since the worker was heard."""
         return self._clock.monotonic() - self._heard[worker]
+
+    def heard_at(self, worker: str) -> datetime | None:
+        """When the worker was really heard, for people; None: not in this term."""
+        return self._heard_at.get(worker)
 
     def expired(self, lease_seconds: dict[str, float]) -> list[str]:
         """Return the workers whose lease is over, margin included.

@@ -36,6 +36,7 @@ from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.handlers.groups import GroupHandlers
+from mitosis.services.coordinator.handlers.presence import PresenceHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
 from mitosis.services.coordinator.handlers.users import UserHandlers
@@ -85,6 +86,7 @@ class Term:
         self._writer = writer
         self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
         self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
+        self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
         self._loops: list[asyncio.Task[None]] = []
         parts.connection.add_listener(on_disconnect=core.standing.doubt)
         self.ended: asyncio.Future[MitosisError] = asyncio.get_running_loop().create_future()
@@ -144,7 +146,7 @@ class Term:
         await self._ensure_admin()
         core.dispatcher.restore()
         for name in core.world.workers:
-            core.leases.heard(name)
+            core.leases.assume(name)
             core.dispatcher.unreachable.add(name)
         await core.watches.restore(core.read_aggregate)
 
@@ -172,6 +174,8 @@ class Term:
             self._reports.add(verb, body, guarded(core, handler))
         await self._commands.start()
         await self._reports.start()
+        PresenceHandlers(core).register(self._services)
+        await self._services.start()
         self._loops = [
             asyncio.create_task(self._stand(), name="standing"),
             asyncio.create_task(self._watch_leases(), name="leases"),
@@ -266,6 +270,7 @@ class Term:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._commands.stop()
         await self._reports.stop()
+        await self._services.stop()
         if self.core.background:
             await asyncio.wait(self.core.background, timeout=5)
         if not self.ended.done():

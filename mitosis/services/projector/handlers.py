@@ -17,6 +17,8 @@ from mitosis.contract.queries import (
     ListTasks,
     ListUsers,
     ListWorkers,
+    WorkerPage,
+    WorkerView,
 )
 from mitosis.contract.wire import Nothing, Reply
 from mitosis.errors import Unavailable
@@ -24,6 +26,7 @@ from mitosis.nats.rpc import Caller, Endpoints
 from mitosis.projections.progress import Progress
 from mitosis.projections.queries import Queries
 from mitosis.services.projector.head import Head
+from mitosis.services.projector.presence import PresenceOfWorkers
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +46,18 @@ class QueryHandlers:
     """
 
     def __init__(
-        self, queries: Queries, progress: Progress, head: Head, presign_get: PresignGet
+        self,
+        queries: Queries,
+        progress: Progress,
+        head: Head,
+        presign_get: PresignGet,
+        presence: PresenceOfWorkers,
     ) -> None:
         self._queries = queries
         self._progress = progress
         self._head = head
         self._presign_get = presign_get
+        self._presence = presence
 
     def register(self, endpoints: Endpoints) -> None:
         """Connect all verbs."""
@@ -59,8 +68,8 @@ class QueryHandlers:
         endpoints.add("task.get", GetTask, self._fresh(queries.get_task))
         endpoints.add("task.list", ListTasks, self._fresh(queries.list_tasks))
         endpoints.add("artifact.get", GetArtifact, self._fresh(self._artifact))
-        endpoints.add("worker.get", GetWorker, self._fresh(queries.get_worker))
-        endpoints.add("worker.list", ListWorkers, self._fresh(queries.list_workers))
+        endpoints.add("worker.get", GetWorker, self._fresh(self._worker))
+        endpoints.add("worker.list", ListWorkers, self._fresh(self._workers))
         endpoints.add("group.get", GetGroup, self._fresh(queries.get_group))
         endpoints.add("group.list", Nothing, self._fresh(lambda u, _: queries.list_groups(u)))
 
@@ -84,6 +93,16 @@ class QueryHandlers:
             return False
         left = deadline - asyncio.get_running_loop().time()
         return await self._progress.wait_for(wanted, max(left, 0.0))
+
+    async def _worker(self, user: str, wanted: GetWorker) -> WorkerView:
+        view = await self._queries.get_worker(user, wanted)
+        await self._presence.complete([view])
+        return view
+
+    async def _workers(self, user: str, wanted: ListWorkers) -> WorkerPage:
+        page = await self._queries.list_workers(user, wanted)
+        await self._presence.complete(page.workers)
+        return page
 
     async def _artifact(self, user: str, wanted: GetArtifact) -> ArtifactLink:
         row = await self._queries.get_artifact(user, wanted)

@@ -18,6 +18,7 @@ from mitosis.projections.store import ViewStore
 from mitosis.services.projector.decoding import decode
 from mitosis.services.projector.handlers import PresignGet, QueryHandlers
 from mitosis.services.projector.head import Head
+from mitosis.services.projector.presence import PresenceOfWorkers
 from mitosis.services.projector.source import StreamSource
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,11 @@ class ProjectorService:
         self._pool = ReadPool(db_url, size=pool_size)
         self._endpoints = Endpoints(connection, QUERIES_ALL)
         QueryHandlers(
-            Queries(self._pool), self.runner.progress, Head(source.last_position), presign_get
+            Queries(self._pool),
+            self.runner.progress,
+            Head(source.last_position),
+            presign_get,
+            PresenceOfWorkers(connection),
         ).register(self._endpoints)
         self._discovery = Discovery(
             connection, "mito-projector", __version__, "Read models of Mitosis", self.status

@@ -1,12 +1,16 @@
 """Machines with one worker each, started as their user would do it."""
 
 import asyncio
+import contextlib
 import re
 import secrets
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from mitosis import ClientConfig, SyncMitoClient
 from mitosis.config.client import CreateUserArgs
@@ -88,3 +92,63 @@ def machine(root: Path) -> Iterator[Machine]:
         yield made
     finally:
         made.close()
+
+
+class Link:
+    """A network between a machine and a server, which can be cut and joined again."""
+
+    def __init__(self, server: str) -> None:
+        """`server` is a URL; `address` is the same server by this link."""
+        parts = urlsplit(server)
+        self._server = (str(parts.hostname), int(parts.port or 0))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        port = self._listener.getsockname()[1]
+        self.address = f"{parts.scheme}://127.0.0.1:{port}"
+        self._whole = True
+        self._ends: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def cut(self) -> None:
+        """Break what stands, and let nothing through."""
+        self._whole = False
+        for end in list(self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def join(self) -> None:
+        """Let connections through again."""
+        self._whole = True
+
+    def close(self) -> None:
+        self.cut()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        for end in (self._listener, *self._ends):
+            end.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            if not self._whole:
+                near.close()
+                continue
+            far = socket.create_connection(self._server)
+            self._ends += [near, far]
+            for source, target in ((near, far), (far, near)):
+                thread = threading.Thread(target=_carry, args=(source, target))
+                thread.start()
+                self._threads.append(thread)
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # one of the two was cut
+        while data := source.recv(65_536):
+            target.sendall(data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

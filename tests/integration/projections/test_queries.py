@@ -57,8 +57,9 @@ def filled(make_database: MakeDatabase) -> Filled:
     history.add_member("lab", "bob", Role.READ)
     history.decide(subjects.user_tail("locked"), user.ChangeUserState(user.UserPhase.LOCKED))
     runner = history.add_worker(
-        "alice", {"alice": Role.WRITE, "lab": Role.WRITE}, tags=("gpu",), host="node1"
-    )
+        "alice", {"alice": Role.WRITE, "lab": Role.WRITE}, tags=("gpu",), host="node1",
+        labels=("a_b", "rack1"),
+    )  # fmt: skip
     gone = history.add_worker("alice", {"lab": Role.WRITE})
     history.decide(subjects.worker_tail(gone), worker.LeaveWorker("done for today"))
     tasks = [
@@ -329,6 +330,26 @@ async def test_workers_that_are_gone_are_listed_only_when_asked_for(lab: Lab) ->
     page = await lab.queries.list_workers("bob", ListWorkers(group="lab", tags=("gpu", "arm")))
     assert (page.workers, page.total) == ([], 0)
     assert (await lab.queries.list_workers("eve", ListWorkers())).total == 0
+
+
+async def test_workers_are_found_by_the_role_of_the_group_by_labels_and_by_who_started_them(
+    lab: Lab,
+) -> None:
+    for found, filters in (
+        (1, {"roles": (Role.WRITE,)}),
+        (1, {"roles": (Role.READ, Role.WRITE)}),
+        (0, {"roles": (Role.READ, Role.ADMIN)}),
+        (1, {"labels": ("rack1", "a_b")}),
+        (0, {"labels": ("rack1", "axb")}),  # a label is no pattern
+        (1, {"creator": "alice"}),
+        (0, {"creator": "bob"}),
+        (0, {"creator": "alice", "tags": ("gpu", "net")}),
+    ):
+        page = await lab.queries.list_workers("bob", ListWorkers(group="lab", **filters))
+        assert (len(page.workers), page.total, page.group) == (found, found, "lab"), filters
+    for wrong in ({"creator": "a.b"}, {"labels": ("a,b",)}, {"tags": ("x" * 300,)}):
+        with pytest.raises(InvalidInput):
+            await lab.queries.list_workers("bob", ListWorkers(group="lab", **wrong))
 
 
 async def test_a_group_shows_its_members_only_to_admins(lab: Lab) -> None:

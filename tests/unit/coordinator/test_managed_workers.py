@@ -6,10 +6,14 @@ import msgspec
 import pytest
 
 from mitosis.contract import commands, work
+from mitosis.contract.presence import Presence, PresenceWanted
 from mitosis.domain import group
 from mitosis.domain.roles import Role
 from mitosis.domain.task import TaskState
 from mitosis.domain.worker import WorkerPhase
+from mitosis.errors import Unavailable
+from mitosis.nats.rpc import Caller
+from mitosis.services.coordinator.handlers.presence import PresenceHandlers
 
 ABSENT = "00000000-0000-4000-8000-0000000fffff"
 
@@ -200,3 +204,27 @@ async def test_a_worker_without_a_lifetime_lives_as_long_as_a_session(coordinato
         coordinator.store.let_through()
         answer = coordinator.answer(reply, commands.Registered)
         assert answer.result.lifetime_seconds == told
+
+
+async def test_presence_says_who_is_reachable_and_when_each_was_heard(coordinator):
+    worker = await coordinator.register()
+    handlers = PresenceHandlers(coordinator.core)
+    caller = Caller("worker", "presence", "", "")
+
+    def seen() -> list[Presence | None]:
+        coordinator.core.standing.confirm()
+        return handlers.presence(caller, PresenceWanted((worker, ABSENT))).found
+
+    heard_at = coordinator.clock.now()
+    coordinator.clock.seconds += 100
+    assert seen() == [Presence(True, heard_at), None]
+    coordinator.core.dispatcher.unreachable.add(worker)
+    assert seen() == [Presence(False, heard_at), None]
+    await coordinator.ask(worker, coordinator.reports.renew, work.Renew())
+    assert seen() == [Presence(True, coordinator.clock.now()), None]
+    coordinator.core.leases.forget(worker)
+    coordinator.core.leases.assume(worker)  # as a new term does
+    assert seen() == [Presence(True, None), None]
+    coordinator.clock.seconds += 100
+    with pytest.raises(Unavailable):
+        handlers.presence(caller, PresenceWanted((worker,)))
