@@ -228,8 +228,7 @@ CLIENT = (
 SEED_GROUPS = {
     "auth": "",
     "create": "Create a new user or group",
-    "get": "Get the info of a task, artifact, attachment, worker or group, or a list of them "
-    "subject to the filters",
+    "get": "Get a task, artifact, attachment, worker or group, or a list of them",
     "submit": "",
     "upload": "Upload an artifact or attachment",
     "manage": "Manage a worker, a task or a group",

@@ -1,89 +1,189 @@
-"""`mito client -i`: one line after another, with the grammar of the shell."""
+"""`mito client -i`: one line after another, with the grammar of the shell.
 
-import readline
-import shlex
+Of several lines that came at once (a paste, a file on standard input), the first that fails ends
+the rest.
+"""
+
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Callable
+import termios
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING
 
+from mitosis.cli.exit_codes import DONE, USAGE
+from mitosis.cli.history import History
+from mitosis.cli.lines import (
+    MAX_TEXT,
+    holds_secret,
+    is_whole,
+    may_be_kept,
+    split_commands,
+    words_of,
+)
 from mitosis.cli.output.screen import complain, flush
 from mitosis.config.locations import cache_dir
 
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
 PROMPT = "[mito::client]> "
-HISTORY_LINES = 1_000  # parity V-032
 LEAVE = frozenset({"quit", "exit"})
-# Lines that may hold a password are not remembered.
-SECRET_COMMANDS = (("auth",), ("login",), ("create", "user"))
-SECRET_OPTIONS = frozenset({"-p", "--password"})
+Run = Callable[[list[str]], int]
+
+
+class Left(Exception):
+    """The user wants to leave."""
 
 
 def leave() -> None:
     """Quit the client's interactive mode; outside of it there is nothing to leave."""
 
 
-def interact(run: Callable[[list[str]], int]) -> int:
+def interact(run: Run) -> int:
     """Read and run lines until CTRL-D, `exit` or `quit`. CTRL-C clears the line.
 
     Args:
-        run: Runs the words of one line.
+        run: Runs the words of one line, reports its errors, and returns its exit status.
 
     Returns:
-        0: the lines have reported their own errors.
+        At a terminal 0: the lines have reported their own errors. Else the status of the last
+        line that was run.
     """
-    _load_history()
-    try:
+    history = History(cache_dir() / "client-history", complain)
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        return _converse(run, history)
+    return _follow_script(run)
+
+
+def _follow_script(run: Run) -> int:
+    status = DONE
+    for command in _commands_of_stdin():
+        try:
+            status = _run_command(command, run)
+        except Left:
+            break
+        if status != DONE:
+            break
+    return status
+
+
+def _commands_of_stdin() -> Iterator[str]:
+    text = ""
+    # Line by line: a command is run as soon as it has been read.
+    while line := sys.stdin.buffer.readline(MAX_TEXT):
+        text += line.decode(errors="surrogateescape")
+        if is_whole(text) or len(text) > MAX_TEXT:
+            yield from split_commands(text)
+            text = ""
+    yield from split_commands(text)
+
+
+def _converse(run: Run, history: History) -> int:
+    from prompt_toolkit.application import create_app_session
+    from prompt_toolkit.output import create_output
+
+    # Results alone go to standard output.
+    with _ended_in_order(), create_app_session(output=create_output(sys.stderr)):
+        session = _session(history)
         while True:
             try:
-                line = input(PROMPT if sys.stdin.isatty() else "")
+                text = session.prompt()
             except KeyboardInterrupt:
-                sys.stdout.write("\n")
                 continue
             except EOFError:
-                return 0
-            if not _run_line(line, run):
-                return 0
-    finally:
-        _save_history()
+                return DONE
+            try:
+                _run_all(split_commands(text[:MAX_TEXT]), run, history)
+            except Left:
+                return DONE
 
 
-def _run_line(line: str, run: Callable[[list[str]], int]) -> bool:
-    """Run one line; False: the user wants to leave."""
+def _run_all(commands: list[str], run: Run, history: History) -> None:
+    for number, command in enumerate(commands, start=1):
+        status = _run_command(command, run)
+        if status != USAGE:
+            _remember(command, history)
+        if status != DONE:
+            if left := len(commands) - number:
+                complain(f"{left} more line{'' if left == 1 else 's'} not run")
+            _forget_typed_ahead()
+            return
+
+
+def _run_command(command: str, run: Run) -> int:
+    """Run one command.
+
+    Raises:
+        Left: The user wants to leave.
+    """
     try:
-        words = shlex.split(line)
+        words = words_of(command)
     except ValueError as error:
         complain(f"the line cannot be read: {error}")
-        return True
+        return USAGE
     if not words:
-        return True
+        return DONE
     if words[0] in LEAVE and len(words) == 1:
-        return False
-    if not holds_secret(words):
-        readline.add_history(line)
-    run(words)
+        raise Left
+    status = run(words)
     flush()
-    return True
+    return status
 
 
-def holds_secret(words: list[str]) -> bool:
-    """Whether a line may hold a password."""
-    if any(tuple(words[: len(start)]) == start for start in SECRET_COMMANDS):
-        return True
-    return any(word.partition("=")[0] in SECRET_OPTIONS for word in words[:1])
+def _remember(command: str, history: History) -> None:
+    if may_be_kept(words_of(command)):
+        history.add(command.strip())
 
 
-def _load_history() -> None:
-    readline.set_auto_history(False)
-    readline.set_history_length(HISTORY_LINES)
+def _forget_typed_ahead() -> None:
+    """Drop the rest of a paste that the terminal sent as if it were typed."""
+    from prompt_toolkit.application import get_app_session
+    from prompt_toolkit.input.typeahead import clear_typeahead
+
+    clear_typeahead(get_app_session().input)
+    termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+def _session(history: History) -> "PromptSession[str]":
+    os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")  # the place of the cursor is not asked for
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import InMemoryHistory
+
+    class Recall(InMemoryHistory):
+        """Lines for the arrow keys; none with a password."""
+
+        def append_string(self, string: str) -> None:
+            if not any(map(_is_secret, split_commands(string))):
+                super().append_string(string)
+
+    return PromptSession(
+        [("ansicyan", PROMPT)],  # of an uncoloured prompt the last blank would not be drawn
+        history=Recall(history.load()),
+        enable_suspend=True,
+        complete_while_typing=False,
+    )
+
+
+def _is_secret(command: str) -> bool:
     try:
-        readline.read_history_file(cache_dir() / "client-history")
-    except OSError:
-        return  # none yet, or not readable: begin without
+        return holds_secret(words_of(command))
+    except ValueError:
+        return holds_secret(command.split())
 
 
-def _save_history() -> None:
-    folder = cache_dir()
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """While it lasts, SIGTERM and a hang-up leave by way of every `finally`."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        readline.write_history_file(folder / "client-history")
-        (folder / "client-history").chmod(0o600)
-    except OSError as error:
-        complain(f"the history cannot be kept in {folder}: {error.strerror}")
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,7 +1,6 @@
 """`auth` and `login`, and asking whoever sits at the terminal for a name and a password."""
 
 import functools
-import getpass
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +8,8 @@ from typing import TYPE_CHECKING
 from mitosis.cli.invocation import ClientFlags, current
 from mitosis.cli.output.screen import can_ask, complain, show
 from mitosis.cli.parameters import Flag
+from mitosis.cli.terminal import ask_line, ask_secret
+from mitosis.config.client import ClientConfig
 from mitosis.config.secret_file import read_secret
 from mitosis.errors import AuthenticationFailed, InvalidInput
 
@@ -50,21 +51,23 @@ def login(username: str = "", password: str = "", /, *, retain: Flag = False) ->
     _log_in(username or client_config().user or ask_user(), password)
 
 
-async def connect_asking(client: "MitoClient") -> None:
-    """Connect as the user; ask for name and password if needed and somebody is there.
+def ask_again(config: ClientConfig, usual: str, error: AuthenticationFailed) -> tuple[str, str]:
+    """Ask for name and password, after no session was accepted.
 
-    Raises:
-        MitosisError: Nobody can be asked, or the answer was wrong.
+    Args:
+        config: Of the client. With a password in it there is nothing to ask.
+        usual: Whose session it was.
+        error: Raised when nobody can be asked.
+
+    Returns:
+        Name and password.
     """
-    try:
-        await client.connect()
-    except AuthenticationFailed as error:
-        given = client.config.password or client.config.password_file
-        if given or not can_ask() or current.get().json:
-            raise
-        complain(error.message)
-        user = client.config.user or ask_user(client.session.known_user())
-        await client.login(user, ask_password(user))
+    given = config.password or config.password_file
+    if given or not can_ask() or current.get().json:
+        raise error
+    complain(error.message)
+    user = config.user or ask_user(usual)
+    return user, ask_password(user)
 
 
 def ask_user(usual: str = "") -> str:
@@ -78,9 +81,7 @@ def ask_user(usual: str = "") -> str:
     """
     if not can_ask():
         raise InvalidInput("no user is named and nobody can be asked: set MITO_USER, or use -u")
-    sys.stderr.write(f"Username [{usual}]: " if usual else "Username: ")
-    sys.stderr.flush()
-    user = sys.stdin.readline().strip() or usual
+    user = ask_line(f"Username [{usual}]: " if usual else "Username: ").strip() or usual
     if not user:
         raise InvalidInput("no user name was given")
     return user
@@ -97,10 +98,7 @@ def ask_password(user: str) -> str:
             f"no password of {user} is given and nobody can be asked: set MITO_PASSWORD, or use "
             "--password-file"
         )
-    try:
-        password = getpass.getpass(f"Password of {user}: ", sys.stderr)
-    except EOFError:
-        password = ""
+    password = ask_secret(f"Password of {user}: ")
     if not password:
         raise InvalidInput("no password was given")
     return password
@@ -123,20 +121,25 @@ def _password_of_stdin() -> str:
 
 
 def _log_in(username: str, password: str) -> None:
-    from mitosis.cli.running import client_config, with_client
+    from mitosis.cli.running import client_config, open_client
 
     config = client_config()
     mine = config.user in {None, username}  # a configured password belongs to its user
 
-    async def act(client: "MitoClient") -> tuple[str, bool]:
-        secret = password or (client.session.configured_password() if mine else None)
-        client.session.warn = lambda _: None  # said below, as an error: this is all that is asked
-        session = await client.login(username, secret or ask_password(username))
-        if client.session.unkept is not None:
-            raise client.session.unkept
-        return session.username, session.admin
+    async def configured(client: "MitoClient") -> str | None:
+        return client.session.configured_password() if mine else None
 
-    name, admin = with_client(act, log_in=False)
+    with open_client(config) as run:
+        secret = password or run(configured) or ask_password(username)
+
+        async def act(client: "MitoClient") -> tuple[str, bool]:
+            client.session.warn = lambda _: None  # said below, as an error: it is all that is asked
+            session = await client.login(username, secret)
+            if client.session.unkept is not None:
+                raise client.session.unkept
+            return session.username, session.admin
+
+        name, admin = run(act)
     _say_who(name, admin=admin)
 
 

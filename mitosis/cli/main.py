@@ -88,6 +88,8 @@ def dispatch(tokens: list[str]) -> int:
     """Parse and run; return the exit status of the command."""
     app = root_app()
     tokens = help_last(tokens)
+    if ABOUT.intersection(tokens[: tokens.index("--")] if "--" in tokens else tokens):
+        app.console = page()
     if tokens[:1] == ["client"]:
         options, command = split_options(tokens[1:])
         if not command:
@@ -96,8 +98,6 @@ def dispatch(tokens: list[str]) -> int:
         tokens = ["client", *verb_first(command)]
     if not check_known(app, tokens):
         return _missing_command(app, tokens)
-    if ABOUT.intersection(tokens[: tokens.index("--")] if "--" in tokens else tokens):
-        app.console = page()
     status = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
     return status if isinstance(status, int) else DONE
 
@@ -112,6 +112,7 @@ def _client_alone(app: App, options: list[str]) -> int:
     if not flags.interactive:
         return _missing_command(app, ["client"])
     from mitosis.cli.interactive import interact
+    from mitosis.cli.running import kept_connection
 
     kept = [option for option in options if option not in {"-i", "--interactive"}]
     as_json = current.get().json
@@ -121,7 +122,8 @@ def _client_alone(app: App, options: list[str]) -> int:
         current.set(Invocation(json=as_json or line_json))
         return guarded(["client", *kept, *line])
 
-    return interact(run)
+    with kept_connection():
+        return interact(run)
 
 
 def _flags(options: list[str]) -> ClientFlags:

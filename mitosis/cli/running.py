@@ -1,18 +1,30 @@
 """Running one action of the client, with its log-in."""
 
+import contextlib
+import contextvars
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mitosis.cli.invocation import current
-from mitosis.cli.login import connect_asking, given_password
+from mitosis.cli.login import ask_again, given_password
 from mitosis.cli.output.screen import complain
 from mitosis.config.client import ClientConfig
+from mitosis.errors import AuthenticationFailed
 
 if TYPE_CHECKING:
+    from mitosis.client.blocking import SyncMitoClient
     from mitosis.client.client import MitoClient
 
 T = TypeVar("T")
+Action = Callable[["MitoClient"], Awaitable[T]]
+
+
+class Run(Protocol):
+    """Runs an action to its end."""
+
+    def __call__(self, action: Action[T], /) -> T:
+        """Return what the action returns."""
 
 
 def client_config() -> ClientConfig:
@@ -33,11 +45,11 @@ def client_config() -> ClientConfig:
     )
 
 
-def with_client(action: Callable[["MitoClient"], Awaitable[T]], *, log_in: bool = True) -> T:
-    """Connect, run the action, disconnect.
+def with_client(action: Action[T], *, log_in: bool = True) -> T:
+    """Connect, run the action, disconnect; in the interactive mode the connection stays.
 
     Args:
-        action: Gets the client.
+        action: Gets the client. Run once more after a log-in, when its session is not accepted.
         log_in: Connect as the user first, and ask for name and password if that is needed and
             somebody is there to be asked.
 
@@ -45,6 +57,64 @@ def with_client(action: Callable[["MitoClient"], Awaitable[T]], *, log_in: bool 
         MitosisError: Of the client.
     """
     config = client_config()
+    with open_client(config) as run:
+        if not log_in:
+            return run(action)
+        try:
+            run(lambda client: client.connect())
+            return run(action)
+        except AuthenticationFailed as error:
+            # Here and not inside of the event loop: only the main thread may ask.
+            user, password = ask_again(config, run(_known_user), error)
+        run(lambda client: client.login(user, password))
+        return run(action)
+
+
+@contextlib.contextmanager
+def kept_connection() -> Iterator[None]:
+    """Let all actions with the same settings share one connection while this lasts.
+
+    It is opened by the first action. It lives in a thread, so that it stays alive while nothing
+    runs, and comes back by itself when the services have been away.
+    """
+    kept = _Kept()
+    token = _kept.set(kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+        kept.close()
+
+
+class _Kept:
+    """At most one open client, with the settings that it was opened with."""
+
+    def __init__(self) -> None:
+        self._config: ClientConfig | None = None
+        self._client: SyncMitoClient | None = None
+
+    def client(self, config: ClientConfig) -> "SyncMitoClient":
+        """Return the open client if it has these settings, else a new one in its place."""
+        if self._client is None or self._config != config:
+            from mitosis.client.blocking import SyncMitoClient
+
+            self.close()
+            self._config, self._client = config, SyncMitoClient(config)
+        return self._client
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+
+_kept: contextvars.ContextVar[_Kept | None] = contextvars.ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def open_client(config: ClientConfig) -> Iterator[Run]:
+    """Let actions be run with one client, kept or its own; nothing is connected yet."""
     import asyncio
     import logging
 
@@ -52,14 +122,25 @@ def with_client(action: Callable[["MitoClient"], Awaitable[T]], *, log_in: bool 
 
     logging.basicConfig(level=logging.WARNING, format="mito: %(message)s", stream=sys.stderr)
 
-    async def run() -> T:
-        client = MitoClient(config)
-        client.session.stale = complain
-        try:
-            if log_in:
-                await connect_asking(client)
+    def prepared(action: Action[T]) -> Callable[[MitoClient], Coroutine[Any, Any, T]]:
+        async def run(client: MitoClient) -> T:
+            client.session.stale = complain
             return await action(client)
-        finally:
-            await client.close()
 
-    return asyncio.run(run())
+        return run
+
+    kept = _kept.get()
+    if kept is not None:
+        client = kept.client(config)
+        yield lambda action: client.run(prepared(action))
+        return
+    with asyncio.Runner() as runner:
+        own = MitoClient(config)
+        try:
+            yield lambda action: runner.run(prepared(action)(own))
+        finally:
+            runner.run(own.close())
+
+
+async def _known_user(client: "MitoClient") -> str:
+    return client.session.known_user()

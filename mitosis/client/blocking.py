@@ -90,6 +90,10 @@ class SyncMitoClient:
             self._thread.join()
             self._loop.close()
 
+    def run(self, action: Callable[[MitoClient], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine function with the client, for what none of the methods here does."""
+        return self._run(action(self._client))
+
     connect = _blocking(MitoClient.connect)
     login = _blocking(MitoClient.login)
     logout = _blocking(MitoClient.logout)

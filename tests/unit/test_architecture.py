@@ -26,6 +26,7 @@ HOMES = {
     "minio": ("artifacts/", "services/platform/"),
     "nats": ("nats/", "events/"),
     "prometheus_client": ("services/",),
+    "prompt_toolkit": ("cli/",),
     "psycopg": ("projections/", "services/platform/"),
     "rich": ("cli/",),
     "starlette": ("services/coordinator/",),

@@ -8,8 +8,6 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mitosis.cli.interactive import holds_secret
-
 ROOT = Path(__file__).parents[3]
 PROMPT = r"\[mito::client\]> "
 
@@ -73,17 +71,3 @@ def test_the_history_keeps_lines_but_no_passwords(
     history = tmp_path / ".cache" / "mitosis" / "client-history"
     assert history.read_text().splitlines() == ["help get"]
     assert history.stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize(
-    ("line", "secret"),
-    [
-        ("auth u p", True),
-        ("create user -u a -p b", True),
-        ("-p x get tasks", True),
-        ("submit -p 3 -- x", False),
-        ("get tasks", False),
-    ],
-)
-def test_lines_that_may_hold_a_password_are_known(line: str, secret: bool) -> None:
-    assert holds_secret(line.split()) is secret
