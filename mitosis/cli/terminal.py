@@ -20,7 +20,7 @@ ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def ask_line(prompt: str) -> str:
-    """Ask for one line that is shown while it is typed; empty at the end of the input.
+    """Ask for one line that is shown while it is typed; empty when it is left by Ctrl-D.
 
     Raises:
         InvalidInput: What was typed is no text.
@@ -34,7 +34,7 @@ def ask_line(prompt: str) -> str:
 
 
 def ask_secret(prompt: str) -> str:
-    """Ask for one line that is not shown; empty at the end of the input.
+    """Ask for one line that is not shown; empty when it is left by Ctrl-D.
 
     Raises:
         InvalidInput: What was typed is no text.
@@ -46,6 +46,8 @@ def ask_secret(prompt: str) -> str:
 
 def _answer() -> str:
     line = sys.stdin.buffer.readline(MAX_ANSWER_BYTES)
+    if not line.endswith(b"\n"):
+        return ""  # left by Ctrl-D, or longer than an answer may be
     try:
         return line.decode().rstrip("\r\n")
     except UnicodeDecodeError:

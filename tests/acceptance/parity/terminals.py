@@ -48,7 +48,7 @@ class Terminal:
     @property
     def echoes(self) -> bool:
         """Whether the terminal shows what is typed."""
-        return bool(termios.tcgetattr(self.child.child_fd)[3] & termios.ECHO)
+        return echoes(self.child.child_fd)
 
     def ready(self) -> Self:
         """Wait for a new prompt, at which the next line can be typed."""
@@ -78,3 +78,8 @@ class Terminal:
     def close(self) -> None:
         """Leave nothing of it."""
         self.child.close(force=True)
+
+
+def echoes(descriptor: int) -> bool:
+    """Whether a terminal shows what is typed."""
+    return bool(termios.tcgetattr(descriptor)[3] & termios.ECHO)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shlex
+import signal
 import stat
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pexpect
 import pytest
 
 from mitosis._version import __version__
@@ -19,7 +21,7 @@ from mitosis.cli.commands import CLIENT
 from mitosis.testing.waiting import eventually
 
 from ..conftest import Done, Person, Platform
-from .terminals import Terminal
+from .terminals import Terminal, echoes
 
 NINE = ("auth", "create", "get", "submit", "upload", "manage", "shutdown", "quit", "help")
 GROUPS = ("create", "get", "submit", "upload", "manage")
@@ -32,10 +34,10 @@ def terminal(platform: Platform, person: Person, tmp_path: Path) -> Iterator[Cal
     """Start `mito client` of the person in a terminal."""
     started: list[Terminal] = []
 
-    def start(*arguments: str, **more: str) -> Terminal:
+    def start(*arguments: str, credentials: str = "credentials", **more: str) -> Terminal:
         started.append(
             Terminal(
-                "-c", platform.notice["http"], "--credential-path", tmp_path / "credentials",
+                "-c", platform.notice["http"], "--credential-path", tmp_path / credentials,
                 *arguments, home=tmp_path, **more,
             )
         )  # fmt: skip
@@ -273,3 +275,125 @@ def test_submit_never_reads_standard_input(person: Person, platform: Platform) -
         statuses = [int(line[7:]) for line in done.stdout.decode().splitlines() if "status" in line]
         assert statuses == expected, done.stderr
     assert [task.spec.argv[1] for task in person.client.get_tasks().tasks] == ["a", "b", "c"]
+
+
+@pytest.mark.parity("S-122")
+def test_one_connection_serves_a_whole_session(
+    terminal: Callable[..., Terminal], person: Person
+) -> None:
+    shown = terminal("-i").ready()
+    assert f"{person.name} = Admin" in shown.run("get groups")
+    before = sockets(shown)
+    shown.run("submit -- x")
+    shown.run("get nonsense")
+    shown.run("get tasks")
+    assert sockets(shown) == before
+    assert len(before) == 1
+
+
+@pytest.mark.parity("S-122")
+async def test_a_session_survives_a_restart_of_the_coordinator(
+    make_platform: Callable[..., Platform], tmp_path: Path
+) -> None:
+    platform = await make_platform(workers=0).start()
+    admin, password = platform.notice["admin_user"], platform.admin_password
+    shown = Terminal("-c", platform.notice["http"], "-u", admin, "-i", home=tmp_path,
+                     MITO_PASSWORD=password)  # fmt: skip
+    try:
+        shown.ready()
+        assert f"{admin} = Admin" in shown.run("get groups")
+        coordinator = platform.child("coordinator")
+        os.kill(coordinator, signal.SIGKILL)
+        assert "Created group after" in shown.run("create group after")
+        assert platform.child("coordinator") != coordinator
+        assert "after = Admin" in shown.run("get groups")
+    finally:
+        shown.close()
+
+
+# What is pressed or sent at the password prompt, and how the command ends: a status, or minus the
+# number of the signal that has ended it.
+ENDINGS = [
+    ("\x03", None, 130),
+    ("\x04", None, 1),
+    ("\x1c", None, -signal.SIGQUIT),
+    ("", signal.SIGTERM, -signal.SIGTERM),
+    ("", signal.SIGHUP, -signal.SIGHUP),
+]
+
+
+@pytest.mark.parity("R-28")
+@pytest.mark.parametrize(("keys", "number", "status"), ENDINGS, ids=["C", "D", "\\", "TERM", "HUP"])
+def test_whatever_ends_the_password_prompt_leaves_the_terminal_as_it_was(
+    terminal: Callable[..., Terminal], tmp_path: Path, keys: str,
+    number: signal.Signals | None, status: int,
+) -> None:  # fmt: skip
+    shown = terminal("-u", "somebody", "get", "tasks", credentials="none")
+    shown.child.expect_exact("Password of somebody: ")
+    assert not shown.echoes
+    shown.send("S3cret")
+    shown.send(keys)
+    if keys == "\x04":
+        shown.send(keys)  # the first one only sends what stands there
+    if number is not None:
+        os.kill(shown.child.pid, number)
+    assert shown.ends() == status
+    assert shown.echoes
+    assert "S3cret" not in shown.said
+    assert "Traceback" not in shown.said
+    assert "Password of somebody: \n" in shown.said.replace("^C", "").replace("^\\", "")
+    assert [path.name for path in tmp_path.rglob("*") if path.name in {"none", "core"}] == []
+
+
+@pytest.mark.parity("R-28")
+def test_a_pause_at_the_password_prompt_gives_the_shell_its_terminal_back(
+    platform: Platform, tmp_path: Path
+) -> None:
+    line = [sys.executable, "-m", "mitosis", "client", "-c", platform.notice["http"]]
+    line += ["--credential-path", str(tmp_path / "none"), "-u", "somebody", "get", "tasks"]
+    environment = {**platform.home.environment, "PS1": "ready> "}
+    modes = "stty -a | tr ' ' '\\n' | grep -x -e echo -e -echo"
+    child = pexpect.spawn(
+        "bash", ["--norc", "--noprofile", "--noediting", "-i"],
+        env=environment, encoding="utf-8", timeout=30, dimensions=(24, 500),
+    )  # fmt: skip
+    try:
+        child.expect_exact("ready> ")
+        child.sendline(shlex.join(line))
+        child.expect_exact("Password of somebody: ")
+        child.send("S3c\x1a")
+        child.expect("Stopped")
+        child.sendline(modes)
+        child.expect_exact("\r\necho\r\n")
+        child.sendline("fg")
+        child.expect_exact("Password of somebody: ")
+        asyncio.run(eventually(lambda: not echoes(child.child_fd), seconds=30))
+        child.send("\x03")
+        child.expect_exact("ready> ")
+        child.sendline(f'echo "status $?"; {modes}')
+        child.expect_exact("\r\nstatus 130\r\necho\r\n")
+    finally:
+        child.close(force=True)
+
+
+@pytest.mark.parity("R-28")
+def test_ctrl_c_at_the_password_prompt_of_the_interactive_mode_stays_in_it(
+    terminal: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    shown = terminal("-i", credentials="none").ready()
+    shown.send("auth somebody\r")
+    shown.child.expect_exact("Password of somebody: ")
+    shown.send("S3cret\x03")
+    shown.ready()
+    assert "is no command" in shown.run("nonsense")
+    shown.send("\x04")
+    assert shown.ends() == 0
+    assert "S3cret" not in shown.said
+
+
+def sockets(terminal: Terminal) -> set[str]:
+    """The sockets that the client has open, by their numbers."""
+    links = [str(path.readlink()) for path in Path(f"/proc/{terminal.child.pid}/fd").iterdir()]
+    connected = Path(f"/proc/{terminal.child.pid}/net/tcp").read_text().splitlines()[1:]
+    numbers = {line.split()[9] for line in connected if line.split()[3] == "01"}
+    return {link for link in links if link[len("socket:[") : -1] in numbers}
