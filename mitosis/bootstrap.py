@@ -6,6 +6,7 @@ Every function imports what it needs when it is called, so that no command pays 
 import asyncio
 import gc
 import json
+import logging
 import pickle
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from mitosis._version import __version__
 from mitosis.config.checks import split_bind
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.log_filter import parse_log_filter
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from mitosis.services.platform import ReadyNotice, RunningPlatform
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 HTTP_SECONDS = 2.0
 DEFAULT_HTTP_PORT = 5000
@@ -70,6 +74,7 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
     from mitosis.services.coordinator.service import Coordinator
 
     _configure_log(config, f"coordinator/{config.bind}.log")
+    log.info("mito coordinator %s starts at %s", __version__, config.bind)
     children = [ChildProcess(PROJECTOR_CHILD, "projector", pickle.dumps(config))]
 
     async def main() -> None:

@@ -1,0 +1,25 @@
+"""Services that tests of several sections share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mitosis.testing.servers import PostgresServer, S3Server
+
+from .coordinators import Lab, lab, serve_by_file, serve_by_options
+
+
+@pytest.fixture(scope="session")
+def by_file(postgres_server: PostgresServer, s3_server: S3Server) -> Iterator[Lab]:
+    """A coordinator whose settings all come from its file."""
+    with lab(postgres_server, s3_server) as made:
+        serve_by_file(made)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def by_options(postgres_server: PostgresServer, s3_server: S3Server) -> Iterator[Lab]:
+    """A coordinator whose settings all come from options, against wrong ones elsewhere."""
+    with lab(postgres_server, s3_server) as made:
+        serve_by_options(made)
+        yield made
