@@ -16,11 +16,12 @@ from pathlib import Path
 from mitosis.errors import WorkerFault
 from mitosis.processes.guard import frames
 from mitosis.processes.guard.frames import Closed, Message
-from mitosis.processes.guard.linux import machine_clock
+from mitosis.processes.guard.linux import is_alive, machine_clock
 from mitosis.processes.launch import Guard, start_guardian, sweep_adopted
 from mitosis.processes.run import Run
-from mitosis.processes.runs import Abilities, RunSpec
+from mitosis.processes.runs import Abilities, Exited, RunSpec
 from mitosis.processes.slot import OnEnded, OnStarted, Reservation, Slot, SlotState
+from mitosis.processes.user import TaskUser
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Engine:
         epitaph_env: complete environment of that command.
         adopts_orphans: this process called `become_subreaper` and has no children but the
             engine's. It then ends what a guardian and a runner that died together leave.
+        isolate: run everything in a PID namespace; `start` refuses where there can be none.
+        user: whom tasks run as; None for the user of this process, who else must be root.
         ping_seconds: interval of the question whether a busy runner lives; after three without an
             answer it is killed (a task can stop its runner).
     """
@@ -61,6 +64,8 @@ class Engine:
         epitaph: Sequence[str] = (),
         epitaph_env: Mapping[str, str] | None = None,
         adopts_orphans: bool = False,
+        isolate: bool = False,
+        user: TaskUser | None = None,
         ping_seconds: float = 5.0,
     ) -> None:
         if slots < 1:
@@ -71,6 +76,8 @@ class Engine:
         self._epitaph = list(epitaph)
         self._epitaph_env = dict(epitaph_env or {})
         self._adopts_orphans = adopts_orphans
+        self._isolate = isolate
+        self._user = user
         self._ping_seconds = ping_seconds
         self._slots: list[Slot] = []
         self._free: deque[Slot] = deque()
@@ -84,6 +91,7 @@ class Engine:
         self._reapers: set[asyncio.Future[int]] = set()
         self._guardians_lost = 0
         self._silent_launches = 0
+        self._dying_namespace = 0
         self._aside: deque[Path] = deque(maxlen=_KEPT_ASIDE)
 
     # What the worker calls.
@@ -92,12 +100,15 @@ class Engine:
         """Start the helpers; returns when every slot is free.
 
         Raises:
-            WorkerFault: they do not come up within 30 s.
+            WorkerFault: they do not come up within 30 s; or there can be no PID namespace, or
+                tasks of another user cannot reach their folders.
             OSError: the root folder cannot be made, or no process can be had.
         """
         self._loop = asyncio.get_running_loop()
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._root = self._root.resolve()
+        if self._user is not None:
+            self._root.chmod(0o711)
         self._abilities = self._loop.create_future()
         self._launch_guardian()
         for number in range(self._count):
@@ -106,8 +117,9 @@ class Engine:
             self._fork_runner(slot, self._count)
         try:
             async with asyncio.timeout(_START_SECONDS):
-                await self._abilities
+                self._check_isolation(await self._abilities)
                 await self._ready.wait()
+                await self._try_user()
         except TimeoutError as problem:
             await self.close(0.0)
             raise WorkerFault(f"the runners are not ready after {_START_SECONDS} s") from problem
@@ -115,6 +127,33 @@ class Engine:
             await self.close(0.0)
             raise
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
+
+    def _check_isolation(self, found: Abilities) -> None:
+        if self._isolate and not found.isolated:
+            raise WorkerFault(
+                f"no PID namespace can be made here ({found.no_namespace}): "
+                "start the worker as root, allow user namespaces, or do without the isolation"
+            )
+
+    async def _try_user(self) -> None:
+        """Whether tasks of another user come into their folders, through all folders above."""
+        user = self._user
+        if user is None:
+            return
+        freed = self._ready = asyncio.Event()
+        folder = self._free[0].folder
+        script = 'cd "$1" && : > probe && rm probe'
+        spec = RunSpec(argv=["/bin/sh", "-c", script, "sh", f"{folder}/work"], env={})
+        run = self.start_task(spec)
+        result = await run.result()
+        run.release()
+        if result.outcome != Exited(0):
+            said = result.stderr.tail.decode("utf-8", "replace").strip() or str(result.outcome)
+            raise WorkerFault(
+                f"tasks cannot run as {user.name} in {folder}: {said}; every folder above it must "
+                "let others pass (chmod o+x), or give the worker another folder"
+            )
+        await freed.wait()
 
     @property
     def abilities(self) -> Abilities:
@@ -228,7 +267,9 @@ class Engine:
 
     def _launch_guardian(self) -> None:
         self._silent_launches += 1
-        self._guard = guard = start_guardian(self._lock_fds)
+        self._guard = guard = start_guardian(
+            self._lock_fds, self._root, first=self._guardians_lost == 0, isolate=self._isolate
+        )
         self._loop.add_reader(guard.channel.fileno(), self._hear_guardian, guard)
         if self._epitaph:
             self._tell_guardian((frames.EPITAPH, self._epitaph, self._epitaph_env))
@@ -261,8 +302,10 @@ class Engine:
         for message in messages:
             if message[0] == frames.HELLO:
                 self._silent_launches = 0
+                abilities = Abilities(**message[1])
+                guard.first_pid = abilities.first_pid
                 if self._abilities is not None and not self._abilities.done():
-                    self._abilities.set_result(Abilities(**message[1]))
+                    self._abilities.set_result(abilities)
             elif message[0] == frames.LOST:
                 self._runner_lost(self._slots[message[1]], message[2])
 
@@ -277,6 +320,7 @@ class Engine:
             return
         _log.error("the guardian has died; its runners finish their tasks and are replaced")
         self._guardians_lost += 1
+        self._dying_namespace = guard.first_pid
         if self._silent_launches >= _MAX_FAILED_STARTS:
             self._give_up("guardians die before they say a word")
             return
@@ -307,9 +351,10 @@ class Engine:
     def _fork_runner(self, slot: Slot, sweep_slots: int | None) -> None:
         ours, theirs = socket.socketpair()
         # The descriptor lives until it is sent; the queue is flushed at once but for a full socket.
-        self._tell_guardian(
-            (frames.FORK, slot.number, os.fsencode(self._root), sweep_slots), (theirs.fileno(),)
-        )
+        user = self._user
+        who = None if user is None else (user.uid, user.gid, list(user.groups))
+        message = (frames.FORK, slot.number, os.fsencode(self._root), sweep_slots, who)
+        self._tell_guardian(message, (theirs.fileno(),))
         self._keep_until_sent(theirs)
         slot.attach(ours, self._lease)
 
@@ -351,8 +396,16 @@ class Engine:
         self._fork_runner(slot, None)
 
     def _orphans_of(self, slot: Slot) -> None:
-        """A runner died whose guardian is dead: only this process can end what it left."""
-        if not self._adopts_orphans:
+        """A runner died whose guardian is dead: only this process can end what it left.
+
+        In a namespace the kernel has done that when the first process is dead.
+        """
+        if self._isolate:
+            if self._dying_namespace and is_alive(self._dying_namespace):
+                self._loop.call_later(_SWEEP_SECONDS, self._orphans_of, slot)
+            else:
+                self._end_lost(slot, "the guardian died, and all in its namespace", clean=True)
+        elif not self._adopts_orphans:
             text = "the runner and the guardian died"
             self._end_lost(slot, text, clean=False)
         elif sweep_adopted(self._kept_children()):
@@ -363,7 +416,8 @@ class Engine:
             self._loop.call_later(_SWEEP_SECONDS, self._orphans_of, slot)
 
     def _kept_children(self) -> frozenset[int]:
-        kept = {slot.runner_pid for slot in self._slots if slot.connected}
+        # Runners in a namespace have other numbers there, and die with their guardian.
+        kept = {slot.runner_pid for slot in self._slots if slot.connected and not self._isolate}
         return frozenset(kept | {self.guardian_pid})
 
     def _keep_house(self) -> None:
@@ -412,7 +466,7 @@ class Engine:
         _log.warning("slot %d: the runner does not answer and is killed", slot.number)
         if not slot.draining:
             self._tell_guardian((frames.KILL, slot.number))
-        elif self._adopts_orphans and slot.runner_pid:
+        elif self._adopts_orphans and slot.runner_pid and not self._isolate:
             os.kill(slot.runner_pid, 9)
 
     def set_aside(self, folders: list[Path]) -> None:

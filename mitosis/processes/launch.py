@@ -1,5 +1,6 @@
 """Start of the guardian process, and the worker's own part as its last line of defence."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ class Guard:
     def __init__(self, process: subprocess.Popen[bytes], channel: Channel) -> None:
         self.process = process
         self.channel = channel
+        #: First process of the PID namespace, as seen from here; 0 without one.
+        self.first_pid = 0
 
 
 def interpreter() -> str:
@@ -33,11 +36,17 @@ def interpreter() -> str:
     return sys.executable
 
 
-def start_guardian(lock_fds: Sequence[int]) -> Guard:
+def start_guardian(
+    lock_fds: Sequence[int], root: Path, *, first: bool = True, isolate: bool = False
+) -> Guard:
     """Start the guardian in an own session, with an environment that holds no secret.
 
     Args:
         lock_fds: descriptors that the guardian and its runners keep open, and no task gets.
+        root: folder of the engine; what an earlier one with the same root left in control groups
+            is killed.
+        first: False when runners of an earlier guardian of this engine may be alive.
+        isolate: run everything in a PID namespace.
 
     Raises:
         OSError: no process or descriptor can be had.
@@ -51,6 +60,9 @@ def start_guardian(lock_fds: Sequence[int]) -> Guard:
                 str(_ENTRY),
                 str(theirs.fileno()),
                 str(os.getpid()),
+                hashlib.sha256(os.fsencode(root)).hexdigest()[:16],
+                *(["first"] if first else []),
+                *(["isolate"] if isolate else []),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mitosis.processes.follow import Follow, Sink
 from mitosis.processes.guard import frames
 from mitosis.processes.runs import Cause, RunResult, StreamName
 
 if TYPE_CHECKING:
     from mitosis.processes.slot import Slot
+
+MAX_FOLLOWS = 16
 
 
 class Run:
@@ -19,8 +22,8 @@ class Run:
     worker's hot path can do without.
     """
 
-    __slots__ = ("_ended", "_slot", "_started", "number", "on_ended", "on_started", "outcome",
-                 "pid", "released", "started_at")  # fmt: skip
+    __slots__ = ("_ended", "_follows", "_slot", "_started", "number", "on_ended", "on_started",
+                 "outcome", "pid", "released", "started_at")  # fmt: skip
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Run:
         #: The result, once the run has ended.
         self.outcome: RunResult | None = None
         self.released = False
+        self._follows: list[Follow] = []
         self._started: asyncio.Future[int | None] | None = None
         self._ended: asyncio.Future[RunResult] | None = None
 
@@ -87,6 +91,42 @@ class Run:
             return answer
         return kept[-count:] if count > 0 else b""
 
+    def start_follow(self, sink: Sink, *, tail_bytes: int | None = None) -> Follow:
+        """Give the output to a sink while it is written, up to the end of the run.
+
+        Args:
+            sink: called with one piece of each stream at a time; the next one waits for it.
+            tail_bytes: begin so many bytes before the present end; None for all that is kept.
+
+        Raises:
+            RuntimeError: too many follow this run already, or it has ended.
+            ValueError: a negative tail.
+        """
+        if self.outcome is not None:
+            raise RuntimeError("the run has ended: its output is in its result and its folder")
+        if len(self._follows) >= MAX_FOLLOWS:
+            raise RuntimeError(f"{MAX_FOLLOWS} follow this run already")
+        if tail_bytes is not None and tail_bytes < 0:
+            raise ValueError(f"tail_bytes is {tail_bytes}, must not be negative")
+        follow = Follow(self, sink, tail_bytes)
+        self._follows.append(follow)
+        return follow
+
+    def forget_follow(self, follow: Follow) -> None:
+        """A follower is done (for the follower)."""
+        if follow in self._follows:
+            self._follows.remove(follow)
+
+    async def read(self, stream: int, offset: int, count: int) -> tuple[int, bytes, bool]:
+        """A piece of a stream as soon as there is one: offset, bytes, whether more can come.
+
+        For followers. An offset of -1 means the present end, -2 one byte before it. The answered
+        offset is -1 when nobody knows it any more.
+        """
+        if self.outcome is not None:
+            return -1, b"", False
+        return await self._slot.ask_read(self.number, stream, offset, count)
+
     def _kept_tail(self, stream: StreamName) -> bytes | None:
         if self.outcome is None:
             return None
@@ -120,6 +160,8 @@ class Run:
     def finish(self, result: RunResult) -> None:
         """The run is over (for the slot)."""
         self.outcome = result
+        for follow in self._follows:
+            follow.run_ended(result)
         if self._started is not None and not self._started.done():
             self._started.set_result(self.pid)
         if self._ended is not None:

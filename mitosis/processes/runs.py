@@ -5,6 +5,7 @@ ages only: a worker's clock is never stored.
 """
 
 import math
+import pwd
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,16 +17,62 @@ from mitosis.processes.guard.linux import machine_clock
 
 Cause = Literal["own", "timeout", "cancel", "lease", "shutdown"]
 Output = Literal["tail", "file"]
-Part = Literal["work", "result", "exec", "resource", "output"]
+Part = Literal["work", "result", "exec", "resource", "tmp", "output"]
 StreamName = Literal["stdout", "stderr"]
-#: Stages of a start. A fault of `folder` or `output` is the worker's, not the task's; at `lease`
-#: the right to run had ended before.
-Stage = Literal["arguments", "folder", "output", "program", "exec", "lease"]
-
+#: Stages of a start. At `lease` the right to run had ended before; `machine` has no process,
+#: memory or descriptor left; `limits` and `user` are what the worker was told to set.
+Stage = Literal[
+    "arguments", "folder", "output", "machine", "limits", "user", "program", "exec", "lease"
+]
+#: A fault at these is the worker's, not the task's: the task can run elsewhere.
+WORKER_STAGES: frozenset[Stage] = frozenset({"folder", "output", "machine", "limits", "user"})
+#: `machine_memory`: the kernel killed for want of memory while the task ran, probably this task.
+LimitName = Literal["memory", "cpu", "processes", "open_files", "file_size", "machine_memory"]
 
 #: The tail is held in memory by runner and worker.
 MAX_TAIL_BYTES = 1 << 20
+#: Below this no dynamic program can start.
+MIN_MEMORY_BYTES = 1 << 20
+MIN_OPEN_FILES = 8
+MAX_CPU_SECONDS = 1e9
 _STOP_SIGNALS = frozenset(int(number) for number in signal.valid_signals())
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What a run may use at most; None for no limit. `Abilities` says how each is kept.
+
+    Attributes:
+        memory_bytes: of the whole tree. Where no control group can be had, of each process, and
+            the sum is looked at ten times a second.
+        cpu_seconds: user and system time of the whole tree.
+        processes: processes and threads of the whole tree at a time.
+        open_files: descriptors of each process.
+        file_size_bytes: of each file that is written.
+    """
+
+    memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    processes: int | None = None
+    open_files: int | None = None
+    file_size_bytes: int | None = None
+
+    def check(self) -> None:
+        """Refuse what no machine can keep.
+
+        Raises:
+            ValueError: a value is out of its range.
+        """
+        least = (
+            ("memory_bytes", self.memory_bytes, MIN_MEMORY_BYTES),
+            ("processes", self.processes, 1),
+            ("open_files", self.open_files, MIN_OPEN_FILES),
+            ("file_size_bytes", self.file_size_bytes, 0),
+        )
+        for name, value, bound in least:
+            if value is not None and not bound <= value < 1 << 62:
+                raise ValueError(f"{name} is {value}, at least {bound} is needed")
+        if self.cpu_seconds is not None and not 0 < self.cpu_seconds < MAX_CPU_SECONDS:
+            raise ValueError(f"cpu_seconds is {self.cpu_seconds}, must be above 0 and finite")
 
 
 class RunSpec(Struct, frozen=True, kw_only=True):
@@ -40,7 +87,10 @@ class RunSpec(Struct, frozen=True, kw_only=True):
         output: `tail` keeps the last bytes in memory, `file` writes `output/stdout.log` and
             `output/stderr.log` and keeps the tail besides.
         tail_bytes: size of the kept tail of each stream.
-        cap_bytes: size at which a file of output ends, exact; None for no limit.
+        cap_bytes: how much of a stream its file keeps, exact; None for all. Of a longer stream the
+            head and the end are kept, with a line between them that says how much is missing.
+        cap_end_bytes: how much of the cap is for the end, at most half of it.
+        limits: what the task may use at most.
         directory_env: names of variables that get the path of a part of the slot's folder.
     """
 
@@ -52,6 +102,8 @@ class RunSpec(Struct, frozen=True, kw_only=True):
     output: Output = "tail"
     tail_bytes: int = 4096
     cap_bytes: int | None = None
+    cap_end_bytes: int = 1 << 16
+    limits: Limits | None = None
     directory_env: Mapping[Part, str] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -64,6 +116,12 @@ class RunSpec(Struct, frozen=True, kw_only=True):
             raise ValueError(f"tail_bytes is {self.tail_bytes}, not between 0 and {MAX_TAIL_BYTES}")
         if self.cap_bytes is not None and self.cap_bytes < 0:
             raise ValueError(f"cap_bytes is {self.cap_bytes}, must not be negative")
+        if not 0 <= self.cap_end_bytes <= MAX_TAIL_BYTES:
+            raise ValueError(
+                f"cap_end_bytes is {self.cap_end_bytes}, not between 0 and {MAX_TAIL_BYTES}"
+            )
+        if self.limits is not None:
+            self.limits.check()
         if self.stop_signal not in _STOP_SIGNALS:
             raise ValueError(f"stop_signal is {self.stop_signal}, which is no signal to send")
         for name, value in (("timeout", self.timeout_seconds), ("grace", self.grace_seconds)):
@@ -91,6 +149,11 @@ class SpawnFailed(Struct, frozen=True, tag="spawn_failed"):
     errno: int
     text: str
 
+    @property
+    def is_worker_fault(self) -> bool:
+        """Whether the same task could start elsewhere."""
+        return self.stage in WORKER_STAGES
+
 
 class Lost(Struct, frozen=True, tag="lost"):
     """The runner died, so nobody knows how the task ended; the task is dead too."""
@@ -108,13 +171,37 @@ class StreamResult(Struct, frozen=True):
         kept_bytes: size of the file, or of the tail when no file was asked for.
         dropped_bytes: what came besides.
         write_errno: error that ended the file early (disk full, for instance), or 0.
-        tail: the last bytes of the stream, exactly as written.
+        tail: the last bytes of the stream, exactly as written; more than asked for when somebody
+            followed it.
+        head_bytes: bytes at the start of the file that are those of the stream; what is kept
+            besides stands at the end of the file, behind the line that says what is missing.
     """
 
     kept_bytes: int = 0
     dropped_bytes: int = 0
     write_errno: int = 0
     tail: bytes = b""
+    head_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """What the task wrote."""
+        return self.kept_bytes + self.dropped_bytes
+
+
+class Survivor(Struct, frozen=True):
+    """A process that could not be killed."""
+
+    pid: int
+    uid: int
+    name: str
+
+    def __str__(self) -> str:
+        try:
+            owner = pwd.getpwuid(self.uid).pw_name
+        except KeyError:
+            owner = f"user {self.uid}"
+        return f"process {self.pid} ({self.name}) belongs to {owner} and could not be stopped"
 
 
 class RunResult(Struct, frozen=True, kw_only=True):
@@ -132,6 +219,10 @@ class RunResult(Struct, frozen=True, kw_only=True):
         leftovers_killed: processes that had to be killed after the main process.
         tree_clean: nothing of the tree is alive. False only after a minute of killing; the slot
             stays taken until the tree is dead.
+        limits_hit: limits that the task ran into, whatever its outcome.
+        survivors: what could not be killed, when the tree is not clean; the first ten.
+        mounts: mount points that the task had left in its folder.
+        mounts_gone: they are unmounted. Else its files are kept and the slot gets another folder.
         folder: of the slot, valid until the release.
     """
 
@@ -147,6 +238,10 @@ class RunResult(Struct, frozen=True, kw_only=True):
     stderr: StreamResult = StreamResult()
     leftovers_killed: int = 0
     tree_clean: bool = True
+    limits_hit: tuple[LimitName, ...] = ()
+    survivors: tuple[Survivor, ...] = ()
+    mounts: tuple[Path, ...] = ()
+    mounts_gone: bool = True
     folder: Path
 
     def started_age_seconds(self, now: float | None = None) -> float:
@@ -166,9 +261,47 @@ class Abilities(Struct, frozen=True):
         children_file: children are listed by the kernel; without it the whole /proc is scanned.
         pidfd: signals below the children reach the process that was meant.
         splice: output goes to files without passing through a process.
+        isolated: all runs in a PID namespace: it dies as a whole, whatever is killed.
+        no_namespace: why there can be no PID namespace; empty when there can.
+        first_pid: of the namespace, as seen from outside; 0 without one.
+        cgroup_kill: a tree is killed as a group: no fork and no other user escapes. What a worker
+            and helpers that were killed at once leave is killed when a worker starts again with
+            the same folder.
+        memory_group: limits of memory are kept by the kernel for the tree; else by each process,
+            and the sum is watched.
+        processes_group: the same for the number of processes; else it is watched only.
     """
 
     subreaper: bool
     children_file: bool
     pidfd: bool
     splice: bool
+    isolated: bool = False
+    no_namespace: str = ""
+    first_pid: int = 0
+    cgroup_kill: bool = False
+    memory_group: bool = False
+    processes_group: bool = False
+
+    def guarantees(self) -> list[str]:
+        """What holds on this machine, a sentence each."""
+        if self.isolated:
+            death = "at once, by the kernel (PID namespace)"
+        elif self.cgroup_kill:
+            death = "when the worker starts again (control group); at once with a PID namespace"
+        else:
+            death = "not, unless the service manager does it"
+        if self.no_namespace:
+            death += f"; no PID namespace here: {self.no_namespace}"
+        return [
+            "worker, guardian or runners killed: what they ran dies with them",
+            f"all of them killed in one moment: what they ran dies {death}",
+            f"limit of memory: {_kept(self.memory_group)}",
+            f"limit of processes: {_kept(self.processes_group)}",
+            "limit of CPU time: of the tree, counted by the runner",
+            "limits of open files and file size: of each process, by the kernel",
+        ]
+
+
+def _kept(by_group: bool) -> str:
+    return "of the tree, by the kernel" if by_group else "of the tree, watched ten times a second"

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from msgspec.structs import astuple
+
 from mitosis.processes.guard import frames, linux
 from mitosis.processes.guard.frames import Channel, Closed, Message
 from mitosis.processes.run import Run
@@ -24,11 +26,13 @@ from mitosis.processes.runs import (
     Signaled,
     SpawnFailed,
     StreamResult,
+    Survivor,
 )
 
 _log = logging.getLogger(__name__)
 
 _MAX_TAIL_REQUESTS = 64
+_NO_PIECE = (-1, b"", False)
 
 OnStarted = Callable[[Run], None]
 OnEnded = Callable[[Run, RunResult], None]
@@ -87,6 +91,7 @@ class Slot:
         self._channel: Channel | None = None
         self._runs = 0
         self._tails: dict[int, asyncio.Future[bytes]] = {}
+        self._reads: dict[int, asyncio.Future[tuple[int, bytes, bool]]] = {}
         self._requests = 0
         self._pinged = 0
         self._ponged = 0
@@ -124,6 +129,7 @@ class Slot:
             if not waiting.done():
                 waiting.set_result(b"")
         self._tails.clear()
+        self._end_reads()
 
     def send(self, message: Message) -> None:
         """Send, or queue, a message to the runner; a dead runner is noticed when reading."""
@@ -177,6 +183,7 @@ class Slot:
         if spec.directory_env:
             folder = str(self.folder)
             env = env | {name: f"{folder}/{part}" for part, name in spec.directory_env.items()}
+        limits = spec.limits
         message = (
             frames.RUN,
             run.number,
@@ -188,6 +195,8 @@ class Slot:
             spec.output == "file",
             spec.tail_bytes,
             spec.cap_bytes,
+            spec.cap_end_bytes,
+            None if limits is None else astuple(limits),
         )
         try:
             self.send(message)
@@ -253,6 +262,27 @@ class Slot:
         finally:
             self._tails.pop(request, None)
 
+    async def ask_read(
+        self, run: int, stream: int, offset: int, count: int
+    ) -> tuple[int, bytes, bool]:
+        """Ask the runner for a piece of a stream; it answers when there is one (`Run.read`)."""
+        if not self.connected:
+            return _NO_PIECE
+        self._requests += 1
+        request = self._requests
+        answer: asyncio.Future[tuple[int, bytes, bool]] = self._loop.create_future()
+        self._reads[request] = answer
+        self.send((frames.READ, request, run, stream, offset, count))
+        try:
+            return await answer
+        finally:
+            self._reads.pop(request, None)
+
+    def _end_reads(self) -> None:
+        for waiting in self._reads.values():
+            if not waiting.done():
+                waiting.set_result(_NO_PIECE)
+
     def lose(self, run: Run, text: str, clean: bool, folder: Path | None = None) -> None:
         """End a run that nobody can say more about."""
         now = linux.machine_clock()
@@ -287,6 +317,10 @@ class Slot:
             answer = self._tails.get(message[1])
             if answer is not None and not answer.done():
                 answer.set_result(message[2])
+        elif kind == frames.PIECE:
+            piece = self._reads.get(message[1])
+            if piece is not None and not piece.done():
+                piece.set_result(message[2:])
         elif kind == frames.PONG:
             self._ponged = message[1]
 
@@ -319,6 +353,10 @@ class Slot:
             stderr=streams[1],
             leftovers_killed=message[11],
             tree_clean=message[12],
+            limits_hit=message[14],
+            survivors=tuple(Survivor(*process) for process in message[15]),
+            mounts=tuple(Path(os.fsdecode(point)) for point in message[16]),
+            mounts_gone=message[17],
             folder=self.folder,
         )
 
@@ -332,6 +370,8 @@ class Slot:
 
     def _finish(self, run: Run, result: RunResult) -> None:
         if run.outcome is None:
+            if self._reads:
+                self._end_reads()
             if self.state is not SlotState.CLOSED:
                 self.state = SlotState.ENDED
             self._call(run.finish, result)

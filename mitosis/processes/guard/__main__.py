@@ -1,4 +1,7 @@
-"""Entry of the guardian, started by path: `python -I -S -E .../guard/__main__.py FD WORKER_PID`.
+"""Entry of the guardian, started by path: `python -I -S -E .../guard/__main__.py ARGUMENTS`.
+
+The arguments: descriptor of the channel, pid of the worker, token of the root folder, and words:
+`first` (no runner of an earlier guardian is alive), `isolate` (in a PID namespace).
 
 Isolated mode leaves the folder of the script out of the search path. The package is found under
 its short name instead, without loading the package `mitosis` above it.
@@ -15,7 +18,10 @@ def _enter() -> int:
 
     from .guardian import main
 
-    return main(control_fd=int(sys.argv[1]), worker_pid=int(sys.argv[2]))
+    control, worker, token, *words = sys.argv[1:]
+    return main(
+        int(control), int(worker), token, first="first" in words, isolate="isolate" in words
+    )
 
 
 if __name__ == "__main__":

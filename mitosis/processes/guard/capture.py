@@ -9,16 +9,26 @@ import termios
 _CHUNK_BYTES = 1 << 16
 _SPLICE_BYTES = 1 << 20
 _CHUNKS_PER_TURN = 16
+#: Kept in memory of a stream that somebody follows, so that a slow reader misses less.
+FOLLOWED_BYTES = 1 << 18
 
 
 class Stream:
     """One of stdout and stderr. Nothing in here waits: an end of the pipe means nothing else."""
 
-    __slots__ = ("_cap", "_file", "_ring", "_splice", "_tail_bytes", "fault", "kept", "read_fd",
-                 "total", "write_fd")  # fmt: skip
+    __slots__ = ("_cap", "_end_bytes", "_file", "_ring", "_ring_bytes", "_splice", "_tail_bytes",
+                 "fault", "head", "kept", "read_fd", "total", "write_fd")  # fmt: skip
 
-    def __init__(self, path: bytes | None, cap: int | None, tail_bytes: int) -> None:
+    def __init__(
+        self, path: bytes | None, cap: int | None, tail_bytes: int, end_bytes: int = 0
+    ) -> None:
         """Open the pipe and, if `path` is given, the file.
+
+        Args:
+            path: of the file; None to keep the tail in memory only.
+            cap: bytes of the stream that the file keeps; None for all.
+            tail_bytes: size of the tail that is told at the end.
+            end_bytes: how much of the cap is for the end of a stream that is longer.
 
         Raises:
             OSError: no descriptor or no space; nothing stays open.
@@ -29,8 +39,12 @@ class Stream:
         self.kept = 0
         #: Error number of the write that ended the file, or 0.
         self.fault = 0
+        #: Bytes at the start of the file that are those of the stream.
+        self.head = 0
         self._cap = cap
         self._tail_bytes = tail_bytes
+        self._end_bytes = 0 if cap is None else min(end_bytes, cap // 2)
+        self._ring_bytes = max(tail_bytes, self._end_bytes)
         self._ring = bytearray()
         self._splice = True
         try:
@@ -96,11 +110,55 @@ class Stream:
             return os.pread(self._file, self.kept - start, start)
         return bytes(self._ring[-count:]) if count > 0 else b""
 
-    def counts(self) -> tuple[int, int, int, bytes]:
-        """Bytes kept, bytes dropped, error number of the file, and the tail."""
-        tail = self.tail(self._tail_bytes)
-        kept = self.kept if self._file >= 0 else len(tail)
-        return kept, self.total - kept, self.fault, tail
+    def read(self, offset: int, count: int) -> tuple[int, bytes] | None:
+        """What is kept of the stream from an offset on, and where it begins; None if nothing yet.
+
+        From now on more is kept in memory.
+        """
+        self._ring_bytes = max(self._ring_bytes, FOLLOWED_BYTES)
+        if offset < self.kept:
+            data = os.pread(self._file, min(count, self.kept - offset), offset)
+            if data:
+                return offset, data
+            offset = self.kept  # the task cut its own log short
+        start = max(offset, self.total - len(self._ring))
+        if start >= self.total:
+            return None
+        at = len(self._ring) - (self.total - start)
+        return start, bytes(self._ring[at : at + count])
+
+    def finish(self) -> tuple[int, int, int, bytes, int]:
+        """Put the end behind the head of a file that could not take all; what is then told.
+
+        Returns:
+            Bytes kept, bytes dropped, error number of the file, the tail (longer than asked for if
+            somebody followed), and the bytes of the head.
+        """
+        tail = self.tail(self._ring_bytes if self._followed() else self._tail_bytes)
+        if self._file < 0:
+            return len(tail), self.total - len(tail), self.fault, tail, 0
+        self.head = self.kept
+        if self.total > self.kept and not self.fault:
+            self._write_end()
+        return self.kept, self.total - self.kept, self.fault, tail, self.head
+
+    def _followed(self) -> bool:
+        return self._ring_bytes >= FOLLOWED_BYTES and self._file < 0
+
+    def _write_end(self) -> None:
+        """Replace the last bytes of the file by a mark and the last bytes of the stream."""
+        end = bytes(self._ring[len(self._ring) - self._end_bytes :]) if self._end_bytes else b""
+        self.head = self.kept - len(end)
+        missing = self.total - self.kept
+        data = b"\n[mito: %d bytes of the output are left out here]\n" % missing + end
+        try:
+            os.ftruncate(self._file, self.head)
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self._file, data[done:], self.head + done)
+        except OSError as problem:
+            self.fault = problem.errno or errno.EIO
+            self.kept = self.head
 
     def _in_file(self) -> bool:
         """Whether the file holds all that came so far."""
@@ -165,8 +223,8 @@ class Stream:
     def _keep(self, data: bytes) -> None:
         if self._in_file():
             # From here on the file does not have the tail any more.
-            self._ring += self.tail(self._tail_bytes)
+            self._ring += self.tail(self._ring_bytes)
         self.total += len(data)
         self._ring += data
-        if len(self._ring) > 2 * self._tail_bytes:
-            del self._ring[: len(self._ring) - self._tail_bytes]
+        if len(self._ring) > 2 * self._ring_bytes:
+            del self._ring[: len(self._ring) - self._ring_bytes]

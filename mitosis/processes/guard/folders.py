@@ -10,8 +10,14 @@ import itertools
 import os
 import stat
 
-PARTS = ("work", "result", "exec", "resource", "output")
+from . import linux
+
+PARTS = ("work", "result", "exec", "resource", "tmp", "output")
+#: Written by the runner alone: never given to the user that tasks run as.
+_OWN_PART = "output"
 _MODE = 0o700
+#: Of a slot whose tasks run as another user, who must come through to the parts.
+_PASSABLE = 0o711
 _BATCH = 1000
 _MAX_DEPTH = 32
 _MAX_NUMBER = 1_000_000
@@ -25,13 +31,16 @@ def _identity(info: os.stat_result) -> _Identity:
 
 
 class SlotFolder:
-    """One folder with its five parts.
+    """One folder with its six parts.
 
     A folder that cannot be made is reported at the next task, by the spawn that does not find it.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, owner: tuple[int, int] | None = None) -> None:
+        """Name a folder whose tasks run as `owner` (uid, gid), or as this process."""
         self.path = path
+        self._owner = owner
+        self._mode = _MODE if owner is None else _PASSABLE
         self._fd = -1
         self._self: _Identity | None = None
         self._parts: dict[str, tuple[int, _Identity]] = {}
@@ -57,6 +66,7 @@ class SlotFolder:
             OSError: what the file system says.
         """
         os.mkdir(self.path, _MODE)
+        os.chmod(self.path, self._mode)  # whatever the umask
         self._open()
         self._complete()
 
@@ -89,6 +99,7 @@ class SlotFolder:
         os.fchmod(self._fd, _MODE)
         removal.empty_all_but(set(self._intact()))
         self._complete()
+        os.fchmod(self._fd, self._mode)
         self._self = _identity(os.fstat(self._fd))
 
     def remove(self) -> None:
@@ -126,6 +137,8 @@ class SlotFolder:
             if name not in self._parts:
                 os.mkdir(name, _MODE, dir_fd=self._fd)
                 fd = os.open(name, _OPEN, dir_fd=self._fd)
+                if self._owner is not None and name != _OWN_PART:
+                    os.fchown(fd, *self._owner)
                 self._parts[name] = (fd, _identity(os.fstat(fd)))
 
 
@@ -213,13 +226,15 @@ def remove_folder(path: bytes) -> None:
     os.rmdir(path)
 
 
-def next_folder(root: bytes, slot: int, first: int) -> tuple[SlotFolder, int]:
+def next_folder(
+    root: bytes, slot: int, first: int, owner: tuple[int, int] | None = None
+) -> tuple[SlotFolder, int]:
     """A new folder `slot-SLOT-NUMBER` with the first free number from `first` on, and the number.
 
     When the file system refuses, the folder is only named, and the start of the next task says so.
     """
     for number in range(first, _MAX_NUMBER):
-        folder = SlotFolder(b"%b/slot-%d-%d" % (root, slot, number))
+        folder = SlotFolder(b"%b/slot-%d-%d" % (root, slot, number), owner)
         try:
             folder.make()
         except FileExistsError:
@@ -243,12 +258,29 @@ def remains(root: bytes, slot: int, slots: int) -> list[bytes]:
 
 def mounted_below(path: bytes) -> bool:
     """Whether a file system is mounted at or below a path. A bind mount has no other device."""
+    return bool(_mounts_below(path))
+
+
+def unmount_below(path: bytes) -> list[bytes]:
+    """Take away what a task mounted at or below a path; the mount points that there were.
+
+    Where it is refused the mount stays, and with it the folder: nothing below a mount point is
+    ever deleted.
+    """
+    found = _mounts_below(path)
+    for point in reversed(found):
+        linux.unmount(point)
+    return found
+
+
+def _mounts_below(path: bytes) -> list[bytes]:
+    found = []
     with open("/proc/self/mountinfo", "rb") as table:
         for line in table:
             point = _unescape(line.split(b" ", 5)[4])
             if point == path or point.startswith(path + b"/"):
-                return True
-    return False
+                found.append(point)
+    return found
 
 
 def _unescape(field: bytes) -> bytes:

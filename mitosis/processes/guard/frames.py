@@ -15,7 +15,7 @@ from typing import Any
 Message = tuple[Any, ...]
 
 # Worker to runner.
-RUN = 1  # run, argv, env, timeout, grace, stop signal, to file?, tail bytes, cap
+RUN = 1  # run, argv, env, timeout, grace, stop signal, to file?, tail, cap, end, limits or None
 STOP = 2  # run, cause, grace or None for that of the run
 LEASE = 3  # deadline on the machine clock
 TAIL = 4  # request, run, stream, bytes
@@ -23,17 +23,20 @@ PING = 5  # number
 CLEAN = 6  # nothing; always answered by CLEANED
 DISCARD = 7  # path of a folder that a lost runner left
 QUIT = 8  # to the guardian too
+READ = 9  # request, run, stream, offset (-1: the present end, -2: one before), bytes
 
 # Runner to worker.
 READY = 20  # pid, folder, folders set aside
 STARTED = 21  # run, pid, machine clock
-ENDED = 22  # run, outcome, cause, times, usage, streams, leftovers, tree clean?, untouched?
+ENDED = 22  # run, outcome, cause, times, usage, streams, leftovers, tree clean?, untouched?,
+#             limits that were hit, survivors, mount points, whether they are gone
 CLEANED = 23  # folder, folders set aside
 TAILED = 24  # request, bytes
 PONG = 25  # number
+PIECE = 26  # request, offset or -1, bytes, whether more can come
 
 # Worker to guardian.
-FORK = 30  # slot, root, remainders to sweep: (own number, slots) or None; carries a descriptor
+FORK = 30  # slot, root, slots that share out old folders or None, user; carries a descriptor
 KILL = 31  # slot
 EPITAPH = 32  # argv, env
 

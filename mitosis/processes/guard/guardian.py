@@ -12,10 +12,13 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 
-from . import frames, linux, tree
+from . import cgroups, frames, isolation, linux, tree
+from .cgroups import Groups
+from .confinement import User
 from .frames import Channel, Closed, Message
-from .job import round_pause_seconds
+from .job import GROUP_FROM_ROUND, Place, round_pause_seconds
 from .runner import Wakeups, serve
 
 #: Runners that see the end of their channel need milliseconds. One that does not see it (stopped
@@ -30,8 +33,13 @@ _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Guardian:
     """Loop of the guardian process."""
 
-    def __init__(self, control: socket.socket, worker_pid: int) -> None:
+    def __init__(
+        self, control: socket.socket, worker: int, groups: Groups, abilities: dict[str, object]
+    ) -> None:
+        """Take the channel to the worker, and a descriptor that tells its death (or -1)."""
         self._channel = Channel(control)
+        self._groups = groups
+        self._abilities = abilities
         self._wakeups = Wakeups()
         self._runners: dict[int, int] = {}
         self._dead: list[tuple[int, int]] = []
@@ -42,34 +50,14 @@ class Guardian:
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
         self._poll.register(self._wakeups.read_fd, select.POLLIN)
-        self._worker = self._watch(worker_pid)
-
-    def _watch(self, worker_pid: int) -> int:
-        """A descriptor that is readable when the worker has died.
-
-        The end of the channel does not come while a forked copy of the worker holds it.
-        """
-        if not linux.has_pidfd():
-            return -1
-        try:
-            held = os.pidfd_open(worker_pid)
-        except ProcessLookupError:
-            raise Closed("the worker died during the start") from None
-        if os.getppid() != worker_pid:
-            raise Closed("the worker died during the start")
-        self._poll.register(held, select.POLLIN)
-        return held
+        self._worker = worker
+        if worker >= 0:
+            self._poll.register(worker, select.POLLIN)
 
     def run(self) -> None:
         """Serve until the worker says "quit" or dies; afterwards nothing of it is alive."""
-        abilities = {
-            "subreaper": True,
-            "children_file": linux.has_children_file(),
-            "pidfd": linux.has_pidfd(),
-            "splice": hasattr(os, "splice"),
-        }
         try:
-            self._channel.send((frames.HELLO, abilities))
+            self._channel.send((frames.HELLO, self._abilities))
             while not self._quitting:
                 self._turn()
         except Closed:
@@ -96,7 +84,7 @@ class Guardian:
     def _obey(self, message: Message) -> None:
         kind = message[0]
         if kind == frames.FORK:
-            self._fork(message[1], message[2], message[3])
+            self._fork(*message[1:])
         elif kind == frames.KILL:
             for pid, slot in self._runners.items():
                 if slot == message[1]:
@@ -108,7 +96,13 @@ class Guardian:
         else:
             raise ValueError(f"message of unknown kind {kind}")
 
-    def _fork(self, slot: int, root: bytes, sweep_slots: int | None) -> None:
+    def _fork(
+        self,
+        slot: int,
+        root: bytes,
+        sweep_slots: int | None,
+        user: tuple[int, int, list[int]] | None,
+    ) -> None:
         sock = socket.socket(fileno=self._channel.descriptors.popleft())
         pid = os.fork()
         if pid:
@@ -123,7 +117,8 @@ class Guardian:
             if self._worker >= 0:
                 os.close(self._worker)
             self._wakeups.close()
-            serve(sock, root, slot, sweep_slots)
+            place = Place(User(*user) if user is not None else None, self._groups.of_slot(slot))
+            serve(sock, root, slot, sweep_slots, place)
             code = 0
         except BaseException:  # noqa: BLE001 - the last frame of a forked process
             traceback.print_exc()
@@ -142,6 +137,8 @@ class Guardian:
         if not self._dead:
             return
         if self._orphans():
+            if self._round >= GROUP_FROM_ROUND:
+                self._kill_groups(slot for slot, _ in self._dead)
             tree.kill_round(self._round, frozenset(self._runners))
             self._round += 1
             self._reap()
@@ -150,6 +147,12 @@ class Guardian:
                 self._channel.post((frames.LOST, slot, status))
             self._dead.clear()
             self._round = 0
+
+    def _kill_groups(self, slots: Iterable[int]) -> None:
+        for slot in slots:
+            groups = self._groups.of_slot(slot)
+            if groups is not None:
+                groups.kill()
 
     def _orphans(self) -> bool:
         # Exact, as entries leave only when this process waits (see `children_of`).
@@ -164,6 +167,8 @@ class Guardian:
             keep = frozenset(self._runners) if time.monotonic() < limit else frozenset[int]()
             orphans = not keep or self._orphans()
             if orphans:
+                if number >= GROUP_FROM_ROUND and not keep:
+                    self._kill_groups(set(self._runners.values()))
                 tree.kill_round(number, keep)
                 number += 1
             self._wait(round_pause_seconds(number) if orphans else limit - time.monotonic())
@@ -184,8 +189,16 @@ class Guardian:
                 speaker.kill()
 
 
-def main(control_fd: int, worker_pid: int) -> int:
-    """Life of the guardian; its exit status."""
+def main(control_fd: int, worker_pid: int, token: str, *, first: bool, isolate: bool) -> int:
+    """Life of the guardian; its exit status.
+
+    Args:
+        control_fd: channel to the worker.
+        worker_pid: the worker, which must be the parent.
+        token: name of the engine's root in control groups.
+        first: False when runners of an earlier guardian may be alive.
+        isolate: run everything in a PID namespace, so that the kernel ends all at once.
+    """
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     for name in os.listdir("/proc/self/fd"):
@@ -193,13 +206,71 @@ def main(control_fd: int, worker_pid: int) -> int:
         if int(name) > 2:
             _close_on_exec(int(name))
     control = socket.socket(fileno=control_fd)
-    linux.become_subreaper()
+    groups = Groups()
     try:
-        Guardian(control, worker_pid).run()
+        worker = _watch(worker_pid)
+        groups = cgroups.find(token, worker_pid, first=first)
+        abilities: dict[str, object] = {
+            "subreaper": True,
+            "children_file": linux.has_children_file(),
+            "pidfd": linux.has_pidfd(),
+            "splice": hasattr(os, "splice"),
+            "isolated": False,
+            "no_namespace": "",
+            "first_pid": 0,
+            **groups.abilities(),
+        }
+        if isolate:
+            return _live_isolated(control, worker, groups, abilities)
+        abilities["no_namespace"] = isolation.probe()
+        linux.become_subreaper()
+        Guardian(control, worker, groups, abilities).run()
     except Closed as problem:
         print(f"guardian: {problem}", file=sys.stderr)  # noqa: T201 - it has no logger
         return 1
+    finally:
+        groups.remove()
     return 0
+
+
+def _live_isolated(
+    control: socket.socket, worker: int, groups: Groups, abilities: dict[str, object]
+) -> int:
+    """Wait for a guardian that is the first process of a namespace."""
+
+    def live() -> None:
+        linux.become_subreaper()
+        told = {**abilities, "isolated": True, "first_pid": isolation.outer_pid()}
+        isolation.mount_proc()
+        Guardian(control, worker, groups, told).run()
+
+    try:
+        pid = isolation.fork_isolated(live)
+    except OSError as problem:
+        told = {**abilities, "no_namespace": str(problem)}
+        Channel(control).send((frames.HELLO, told))
+        return 1
+    # The end of the channel is to be the end of the other one.
+    control.close()
+    if worker >= 0:
+        os.close(worker)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _watch(worker_pid: int) -> int:
+    """A descriptor that is readable when the worker has died, or -1.
+
+    The end of the channel does not come while a forked copy of the worker holds it.
+    """
+    if not linux.has_pidfd():
+        return -1
+    try:
+        held = os.pidfd_open(worker_pid)
+    except ProcessLookupError:
+        raise Closed("the worker died during the start") from None
+    if os.getppid() != worker_pid:
+        raise Closed("the worker died during the start")
+    return held
 
 
 def _close_on_exec(fd: int) -> None:

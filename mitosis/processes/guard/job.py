@@ -4,11 +4,16 @@ import os
 import signal
 import time
 
-from . import linux, tree
+from . import limits, linux, tree
 from .capture import Stream
-from .folders import SlotFolder
+from .confinement import Confinement, User
+from .folders import SlotFolder, mounted_below, unmount_below
 from .frames import ENDED, Message
-from .spawn import SpawnError, prefer_for_oom_kill, spawn
+from .limits import Watch
+from .machine_memory import MachineMemory
+from .slot_groups import SlotGroups
+from .spawn import prefer_for_oom_kill, spawn
+from .spawn_error import SpawnError
 
 OWN, TIMEOUT, CANCEL, LEASE, SHUTDOWN = "own", "timeout", "cancel", "lease", "shutdown"
 
@@ -16,8 +21,15 @@ RUNNING, STOPPING, KILLING, OVER = range(4)
 
 #: After this long the task is reported with `tree_clean` false; the kill goes on.
 KILL_LIMIT_SECONDS = 60.0
+#: The same when every process that is left belongs to somebody whom this user may not kill.
+REFUSED_LIMIT_SECONDS = 5.0
+#: From this round on the kill is the group's, where there is one: no fork escapes it.
+GROUP_FROM_ROUND = 3
+#: Between SIGXCPU and the kill, for a task over its limit of CPU time.
+_CPU_GRACE_SECONDS = 1.0
+_TOLD_SURVIVORS = 10
 #: Pause between two rounds of the kill, by the number of the round.
-_ROUND_SECONDS = ((20, 0.001), (200, 0.005), (1 << 30, 0.1))
+_ROUND_SECONDS = ((20, 0.001), (200, 0.005), (800, 0.1), (1 << 30, 1.0))
 
 
 def round_pause_seconds(number: int) -> float:
@@ -25,10 +37,19 @@ def round_pause_seconds(number: int) -> float:
     return next(pause for limit, pause in _ROUND_SECONDS if number < limit)
 
 
+class Place:
+    """Where the tasks of a slot run, the same for all of them."""
+
+    def __init__(self, user: User | None, groups: SlotGroups | None) -> None:
+        self.user = user
+        self.groups = groups
+        self.memory = MachineMemory()
+
+
 class Job:
     """State of the one task that a runner has."""
 
-    def __init__(self, message: Message, folder: SlotFolder) -> None:
+    def __init__(self, message: Message, folder: SlotFolder, place: Place) -> None:
         (
             _,
             self.run,
@@ -40,8 +61,11 @@ class Job:
             self._to_file,
             self._tail_bytes,
             self._cap,
+            self._end_bytes,
+            self._limits,
         ) = message
         self._folder = folder
+        self._place = place
         self._tree = tree.Tree()
         self.phase = RUNNING
         self.pid = 0
@@ -57,6 +81,9 @@ class Job:
         self._give_up_at = 0.0
         self._round = 0
         self._leftovers = 0
+        self._watch: Watch | None = None
+        self._hits: set[str] = set()
+        self._refused_since: float | None = None
         self.reported = False
         #: Reported while some of the tree was alive: its folder is not used again.
         self.reported_late = False
@@ -71,12 +98,13 @@ class Job:
         self._started = time.monotonic()
         if lease is not None and self.started_at >= lease:
             raise SpawnError("lease", 0, "the right to run ended before the start")
+        self._place.memory.refresh(self._started)
         try:
+            confinement = self._confine()
             self._open_streams()
             out, err = self.streams
-            self.pid = spawn(
-                self._argv, self._env, self._folder.part("work"), out.write_fd, err.write_fd
-            )
+            work = self._folder.part("work")
+            self.pid = spawn(self._argv, self._env, work, out.write_fd, err.write_fd, confinement)
         except BaseException:
             self.close()
             raise
@@ -86,13 +114,32 @@ class Job:
         if self._timeout is not None:
             self._deadline = self._started + self._timeout
 
+    def _confine(self) -> Confinement | None:
+        """Prepare what is only needed by a task with limits or with another user."""
+        user, groups = self._place.user, self._place.groups
+        if groups is not None:
+            groups.enter()
+        wanted = self._limits
+        if wanted is None:
+            return None if user is None else Confinement(user, [], [])
+        memory = groups is not None and groups.has("memory")
+        processes = groups is not None and groups.has("pids")
+        joined: list[bytes] = []
+        try:
+            if groups is not None:
+                joined = groups.limit(wanted[limits.MEMORY], wanted[limits.PROCESSES])
+        except OSError as problem:
+            text = f"control group of the task: {problem.strerror}"
+            raise SpawnError("limits", problem.errno or 0, text) from problem
+        self._watch = Watch(wanted, memory=not memory, processes=not processes)
+        return Confinement(user, joined, limits.kernel_limits(wanted, group_has_memory=memory))
+
     def _open_streams(self) -> None:
         try:
             for name in ("stdout", "stderr"):
                 path = self._folder.part("output") + b"/%b.log" % name.encode()
-                self.streams.append(
-                    Stream(path if self._to_file else None, self._cap, self._tail_bytes)
-                )
+                file = path if self._to_file else None
+                self.streams.append(Stream(file, self._cap, self._tail_bytes, self._end_bytes))
         except OSError as problem:
             text = f"output of the task: {problem.strerror}"
             raise SpawnError("output", problem.errno or 0, text) from problem
@@ -102,6 +149,8 @@ class Job:
         for stream in self.streams:
             stream.close()
         self.streams.clear()
+        if self._limits is not None and self._place.groups is not None:
+            self._place.groups.forget_limits()
 
     def refusal(self, problem: SpawnError, untouched: bool) -> Message:
         """What is said of a task that was not started."""
@@ -116,16 +165,18 @@ class Job:
         """Seconds until the job wants `advance`, if nothing happens; None for no limit."""
         if self.phase == KILLING:
             return round_pause_seconds(self._round)
-        limits = []
+        waits = []
         now = time.monotonic()
         if self.phase == STOPPING:
-            limits.append(self._kill_at - now)
+            waits.append(self._kill_at - now)
         elif self._deadline is not None:
-            limits.append(self._deadline - now)
+            waits.append(self._deadline - now)
+        if self._watch is not None and self.phase == RUNNING:
+            waits.append(self._watch.look_at - now)
         if lease is not None:
             # Waiting does not count suspension, the lease does: look at least every second.
-            limits.append(min(1.0, lease - linux.machine_clock()))
-        return max(0.0, min(limits)) if limits else None
+            waits.append(min(1.0, lease - linux.machine_clock()))
+        return max(0.0, min(waits)) if waits else None
 
     def stop(self, cause: str, grace: float | None) -> None:
         """Begin the polite stop, or shorten the grace of one that has begun."""
@@ -154,19 +205,27 @@ class Job:
         if not self._tree.empty and self.phase != KILLING:
             self._let_timers_act(lease)
         if self.phase == KILLING and not self._tree.empty:
-            tree.kill_round(self._round)
-            self._round += 1
+            self._kill_once()
             self._reap()
         return self._tree.empty
 
     def overdue(self) -> bool:
         """Whether the kill has taken so long that the task is reported with its tree alive."""
-        return self.phase == KILLING and time.monotonic() > self._give_up_at
+        if self.phase != KILLING:
+            return False
+        now = time.monotonic()
+        refused = self._refused_since
+        return now > self._give_up_at or (
+            refused is not None and now > refused + REFUSED_LIMIT_SECONDS
+        )
+
+    def drain(self) -> None:
+        """Take what is left of the output."""
+        for stream in self.streams:
+            stream.drain()
 
     def report(self, untouched: bool) -> Message:
         """Close the output and say how the task ended."""
-        for stream in self.streams:
-            stream.drain()
         self.reported = True
         self.reported_late = not self._tree.empty
         if self._tree.empty:
@@ -183,8 +242,32 @@ class Job:
             self._begin_kill()
         elif self.phase == RUNNING and self._deadline is not None and now >= self._deadline:
             self.stop(TIMEOUT, None)
+        elif self._watch is not None and self.phase == RUNNING and now >= self._watch.look_at:
+            self._enforce(self._watch.look(self._tree))
         if self.phase == STOPPING and now >= self._kill_at:
             self._begin_kill()
+
+    def _enforce(self, hit: int | None) -> None:
+        """End a task that is over a limit that its runner counts."""
+        if hit is None:
+            return
+        self._hits.add(limits.NAMES[hit])
+        if hit == limits.CPU:
+            self.phase = STOPPING
+            self._kill_at = time.monotonic() + min(self._grace, _CPU_GRACE_SECONDS)
+            tree.signal_tree(signal.SIGXCPU)
+        else:
+            self._begin_kill()
+
+    def _kill_once(self) -> None:
+        groups = self._place.groups
+        if self._round >= GROUP_FROM_ROUND and groups is not None:
+            groups.kill()
+        if not tree.kill_round(self._round):
+            self._refused_since = None
+        elif self._refused_since is None:
+            self._refused_since = time.monotonic()
+        self._round += 1
 
     def _begin_kill(self) -> None:
         if self.phase != KILLING:
@@ -198,10 +281,50 @@ class Job:
                 self._ended_at = linux.machine_clock()
                 if os.WIFSIGNALED(status):
                     self._outcome = ("signaled", os.WTERMSIG(status), os.WCOREDUMP(status))
+                    self._name_signal(os.WTERMSIG(status))
                 else:
                     self._outcome = ("exited", os.WEXITSTATUS(status))
             elif self.phase == KILLING and os.WIFSIGNALED(status):
                 self._leftovers += os.WTERMSIG(status) == signal.SIGKILL
+
+    def _name_signal(self, number: int) -> None:
+        """Whether the signal that ended the main process speaks of a limit."""
+        wanted = self._limits or limits.NONE
+        if number == signal.SIGXCPU and wanted[limits.CPU] is not None:
+            self._hits.add("cpu")
+        elif number == signal.SIGXFSZ and wanted[limits.FILE_SIZE] is not None:
+            self._hits.add("file_size")
+        elif number == signal.SIGKILL and self.phase == RUNNING and self._place.memory.has_killed():
+            self._hits.add("machine_memory")
+
+    def _told_hits(self) -> tuple[str, ...]:
+        groups = self._place.groups
+        if self._limits is not None and groups is not None:
+            self._hits.update(groups.hits())
+        if "memory" in self._hits:
+            self._hits.discard("machine_memory")
+        return tuple(sorted(self._hits))
+
+    def _survivors(self) -> tuple[tuple[int, int, str], ...]:
+        """Pid, user and name of what could not be killed."""
+        if self._tree.empty:
+            return ()
+        found: list[tuple[int, int, str]] = []
+        for pid in linux.descendants():
+            uid = linux.uid_of(pid)
+            if uid is not None and linux.is_alive(pid) and len(found) < _TOLD_SURVIVORS:
+                found.append((pid, uid, linux.name_of(pid)))
+        return tuple(found)
+
+    def _mounts(self, untouched: bool) -> tuple[tuple[bytes, ...], bool]:
+        """Take away what the task mounted in its folder, before anybody reads or empties it."""
+        if untouched or not self.pid or not self._tree.empty:
+            return (), True
+        try:
+            points = tuple(unmount_below(self._folder.path))
+            return points, not points or not mounted_below(self._folder.path)
+        except OSError:
+            return (), False  # no descriptor left: emptying the folder looks again, or leaves it
 
     def _report(self, untouched: bool) -> Message:
         usage = self._tree
@@ -217,8 +340,11 @@ class Job:
             usage.user_seconds,
             usage.system_seconds,
             usage.max_rss_kib * 1024,
-            tuple(stream.counts() for stream in self.streams),
+            tuple(stream.finish() for stream in self.streams),
             self._leftovers,
             usage.empty,
             untouched,
+            self._told_hits(),
+            self._survivors(),
+            *self._mounts(untouched),
         )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 _PR_SET_CHILD_SUBREAPER = 36
+_MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name
 
 
@@ -22,6 +23,12 @@ def become_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+
+
+def unmount(point: bytes) -> bool:
+    """Take a mount away, also a busy one; whether the kernel did."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.umount2(point, _MNT_DETACH | _UMOUNT_NOFOLLOW) == 0)
 
 
 def machine_clock() -> float:
@@ -126,6 +133,33 @@ def signal_descendant(pid: int, number: int, tree: set[int]) -> bool:
     finally:
         os.close(held)
     return True
+
+
+def uid_of(pid: int) -> int | None:
+    """Effective user of a process, None when it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs: neither gone nor waiting to be reaped."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            text = file.read()
+    except OSError:
+        return False
+    return text[text.rindex(b")") + 2 : text.rindex(b")") + 3] not in b"ZX"
+
+
+def name_of(pid: int) -> str:
+    """Short name of a process; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:
+            return file.read().rstrip(b"\n").decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def kill_process(pid: int, number: int) -> bool:

@@ -14,8 +14,9 @@ import time
 from . import frames, linux
 from .folders import SlotFolder, next_folder, remains, remove_folder
 from .frames import Channel, Closed, Message
-from .job import LEASE, OVER, SHUTDOWN, Job
-from .spawn import SpawnError
+from .job import LEASE, OVER, SHUTDOWN, Job, Place
+from .reads import Reads
+from .spawn_error import SpawnError
 
 #: A start is told to the worker with the end if that follows so soon: one wake-up less there.
 _STARTED_DELAY_SECONDS = 0.002
@@ -51,7 +52,11 @@ class Wakeups:
 class Runner:
     """Loop of one slot."""
 
-    def __init__(self, sock: socket.socket, root: bytes, slot: int) -> None:
+    def __init__(self, sock: socket.socket, root: bytes, slot: int, place: Place) -> None:
+        self._place = place
+        user = place.user
+        self._owner = None if user is None else (user.uid, user.gid)
+        self._reads = Reads()
         self._channel = Channel(sock)
         self._root = root
         self._slot = slot
@@ -81,7 +86,7 @@ class Runner:
         if sweep_slots is not None:
             for path in remains(self._root, self._slot, sweep_slots):
                 self._discard(path)
-        self._folder, self._number = next_folder(self._root, self._slot, 0)
+        self._folder, self._number = next_folder(self._root, self._slot, 0, self._owner)
         try:
             self._channel.send((frames.READY, os.getpid(), self._folder.path, self._told_aside()))
             while not (self._leaving and self._job is None):
@@ -143,6 +148,8 @@ class Runner:
                 job.stop(message[2], message[3])
         elif kind == frames.TAIL:
             self._post((frames.TAILED, message[1], self._tail(message[2], message[3], message[4])))
+        elif kind == frames.READ:
+            self._read(message)
         elif kind == frames.PING:
             self._post((frames.PONG, message[1]))
         elif kind == frames.CLEAN:
@@ -162,7 +169,7 @@ class Runner:
         self._jobs += 1
         if self._jobs % _COLLECT_EVERY == 0:
             gc.collect()
-        job = Job(message, self._folder)
+        job = Job(message, self._folder, self._place)
         try:
             job.start(self._lease)
         except SpawnError as problem:
@@ -176,10 +183,25 @@ class Runner:
         self._flush_at = time.monotonic() + _STARTED_DELAY_SECONDS
 
     def _pump(self, fd: int) -> None:
-        for stream in self._readers[fd].streams:
+        job = self._readers[fd]
+        for stream in job.streams:
             if stream.read_fd == fd and not stream.pump():
                 self._forget(fd)
                 stream.close_read_end()
+        if self._reads.waiting:
+            self._answer_reads(job)
+
+    def _read(self, message: Message) -> None:
+        job = self._job
+        if job is None or job.run != message[2] or job.reported:
+            self._post((frames.PIECE, message[1], -1, b"", False))
+            return
+        self._reads.add(message, job.streams)
+        self._answer_reads(job)
+
+    def _answer_reads(self, job: Job) -> None:
+        for piece in self._reads.answers(job.streams):
+            self._post(piece)
 
     def _forget(self, fd: int) -> None:
         if self._readers.pop(fd, None) is not None:
@@ -190,6 +212,10 @@ class Runner:
         if not job.reported and (empty or job.overdue()):
             for stream in job.streams:
                 self._forget(stream.read_fd)
+            job.drain()
+            self._answer_reads(job)
+            for piece in self._reads.end():
+                self._post(piece)
             untouched = empty and self._folder.untouched()
             self._post(job.report(untouched))
             if untouched:
@@ -220,7 +246,9 @@ class Runner:
         except OSError:
             self._folder.close()
             self._discard(self._folder.path)
-            self._folder, self._number = next_folder(self._root, self._slot, self._number + 1)
+            self._folder, self._number = next_folder(
+                self._root, self._slot, self._number + 1, self._owner
+            )
         self._post((frames.CLEANED, self._folder.path, self._told_aside()))
 
     def _discard(self, path: bytes) -> None:
@@ -254,7 +282,9 @@ class Runner:
             self._wakeups.drain()
 
 
-def serve(sock: socket.socket, root: bytes, slot: int, sweep_slots: int | None) -> None:
+def serve(
+    sock: socket.socket, root: bytes, slot: int, sweep_slots: int | None, place: Place
+) -> None:
     """Life of a runner, in the forked child.
 
     Raises:
@@ -264,4 +294,6 @@ def serve(sock: socket.socket, root: bytes, slot: int, sweep_slots: int | None) 
     gc.collect()
     gc.freeze()
     gc.disable()
-    Runner(sock, root, slot).run(sweep_slots)
+    if place.groups is not None:
+        place.groups.enter()
+    Runner(sock, root, slot, place).run(sweep_slots)

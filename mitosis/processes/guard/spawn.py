@@ -8,28 +8,21 @@ import os
 import signal
 import stat
 
+from . import diagnosis
+from .confinement import Confinement
+from .spawn_error import SpawnError
+
 _ALL_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _OOM_SCORE_OF_TASKS = b"500"
 
 
-class SpawnError(Exception):
-    """The program could not be started.
-
-    Attributes:
-        stage: `arguments`, `folder`, `output`, `program` or `exec`.
-        number: error number of the operating system.
-        text: what was tried on what.
-    """
-
-    def __init__(self, stage: str, number: int, text: str) -> None:
-        super().__init__(stage, number, text)
-        self.stage = stage
-        self.number = number
-        self.text = text
-
-
 def spawn(
-    argv: list[str], env: dict[str, str], folder: bytes, stdout_fd: int, stderr_fd: int
+    argv: list[str],
+    env: dict[str, str],
+    folder: bytes,
+    stdout_fd: int,
+    stderr_fd: int,
+    confinement: Confinement | None = None,
 ) -> int:
     """Start a program in an own session with clean signals; its pid.
 
@@ -45,8 +38,11 @@ def spawn(
     except OSError as problem:
         text = f"{os.fsdecode(folder)}: {problem.strerror}"
         raise SpawnError("folder", problem.errno or 0, text) from problem
+    program = argv[0]
     try:
         program = _resolve(argv[0], env.get("PATH", os.defpath))
+        if confinement is not None:
+            return confinement.start(program, argv, env, stdout_fd, stderr_fd)
         return os.posix_spawn(
             program,
             argv,
@@ -65,7 +61,8 @@ def spawn(
         raise SpawnError("arguments", errno.EINVAL, str(problem)) from problem
     except OSError as problem:
         number = problem.errno or 0
-        raise SpawnError("exec", number, _describe(argv[0], number)) from problem
+        stage = "machine" if number in diagnosis.OF_THE_MACHINE else "exec"
+        raise SpawnError(stage, number, diagnosis.refused(program, number, argv, env)) from problem
     finally:
         os.chdir("/")
 
@@ -103,16 +100,6 @@ def _resolve(name: str, path: str) -> str:
                 return candidate
             refused = True
     if refused:
-        raise SpawnError("program", errno.EACCES, f"{name}: in PATH, but not executable")
-    raise SpawnError("program", errno.ENOENT, f"{name}: not found in PATH ({path})")
-
-
-def _describe(name: str, number: int) -> str:
-    hint = ""
-    if number == errno.ENOEXEC:
-        hint = " (neither a binary of this machine nor a script with a #! line)"
-    elif number == errno.ENOENT and os.path.exists(name):
-        hint = " (it exists, so the interpreter of its #! line or its loader does not)"
-    elif number == errno.E2BIG:
-        return f"{os.strerror(number)}: arguments and environment of {name}"
-    return f"{name}: {os.strerror(number)}{hint}"
+        text = f"{name}: in PATH, but not executable (chmod +x)"
+        raise SpawnError("program", errno.EACCES, text)
+    raise SpawnError("program", errno.ENOENT, diagnosis.not_found(name, path))

@@ -72,8 +72,10 @@ def signal_tree(number: int) -> None:
             done.add(pid)
 
 
-def kill_round(number: int, keep: frozenset[int] = frozenset()) -> None:
+def kill_round(number: int, keep: frozenset[int] = frozenset()) -> bool:
     """One round of the kill; the caller reaps and comes back until nothing is left.
+
+    Returns whether this user may kill none of the own children that are alive.
 
     Args:
         number: count of the round, from 0.
@@ -81,13 +83,23 @@ def kill_round(number: int, keep: frozenset[int] = frozenset()) -> None:
     """
     if number < FREEZE_FROM_ROUND:
         # Own children that were not waited for: their numbers cannot be reused.
-        for pid in linux.children_of(os.getpid()):
-            if pid not in keep:
-                linux.kill_process(pid, signal.SIGKILL)
-        return
+        return _kill_children(keep)
     _freeze(keep)
+    refused = _kill_children(keep)
     for pid in linux.descendants(keep):
         linux.kill_process(pid, signal.SIGKILL)
+    return refused
+
+
+def _kill_children(keep: frozenset[int]) -> bool:
+    killed = refused = 0
+    for pid in linux.children_of(os.getpid()):
+        if pid not in keep:
+            if linux.kill_process(pid, signal.SIGKILL):
+                killed += 1
+            elif linux.is_alive(pid):
+                refused += 1
+    return refused > 0 and killed == 0
 
 
 def _freeze(keep: frozenset[int]) -> None:

@@ -1,5 +1,6 @@
 """Folders of a slot: emptied whatever a task leaves, and never a thing outside of them."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from mitosis.processes.runs import Exited
 
 from .conftest import Bench, names, tool, until
 
-PARTS = ["exec", "output", "resource", "result", "work"]
+PARTS = ["exec", "output", "resource", "result", "tmp", "work"]
 
 NASTY = [
     "touch file; mkdir -p a/b/c; touch a/b/c/f ../result/out ../exec/x ../output/y",
@@ -67,18 +68,53 @@ async def test_what_the_worker_put_there_after_the_end_is_wiped_when_it_says_so(
     assert names(result.folder / "result") == []
 
 
-async def test_a_mounted_file_system_is_left_alone_with_its_folder(bench: Bench) -> None:
+@pytest.mark.parity("R-07")
+async def test_what_a_task_mounted_is_taken_away_and_never_emptied(bench: Bench) -> None:
+    """A bind mount has no other device number, so a cleaner cannot see it by that."""
+    precious = bench.root / "precious"
+    precious.mkdir()
+    (precious / "keep").write_text("x")
+    mounts = (
+        f"mkdir b t; mount --bind {precious} b && mount -t tmpfs none t && touch t/f ../result/f"
+    )
+    run = bench.shell(f"{mounts}; mount --bind {precious} ../result || exit 9")
+    result = await run.result()
+    if result.outcome == Exited(9):
+        await bench.finish(run)
+        pytest.skip("mounting is not allowed here")
+    assert result.outcome == Exited(0)
+    folder = result.folder
+    assert result.mounts == (folder / "work/b", folder / "work/t", folder / "result")
+    assert result.mounts_gone
+    assert names(folder / "result") == ["f"], "the data outside is not packed as a result"
+    assert str(folder) not in Path("/proc/self/mountinfo").read_text()
+    run.release()
+    await until(lambda: bench.engine.free_slots)
+    after = await bench.finish(bench.start("true"))
+    assert (after.folder, after.mounts) == (folder, ())
+    assert (precious / "keep").read_text() == "x"
+    assert bench.engine.folders_set_aside == []
+
+
+async def test_a_mount_that_cannot_be_taken_away_is_left_alone_with_its_folder(
+    bench: Bench,
+) -> None:
     precious = bench.root / "precious"
     precious.mkdir()
     (precious / "file").write_text("x")
-    run = bench.shell(f"mkdir mnt; mount --bind {precious} mnt")
+    run = bench.start("true")
     result = await run.result()
-    if result.outcome != Exited(0):
-        await bench.finish(run)
-        pytest.skip("mounting is not allowed here")
     mounted = result.folder / "work" / "mnt"
+    mounted.mkdir()
     try:
-        run.release()
+        tool("mount", "--bind", str(precious), str(mounted))
+    except subprocess.CalledProcessError:
+        run.release(wipe=True)
+        await until(lambda: bench.engine.free_slots)
+        pytest.skip("mounting is not allowed here")
+    try:
+        # Mounted after the end, as by a helper outside: nobody unmounts it any more.
+        run.release(wipe=True)
         await until(lambda: bench.engine.free_slots)
         assert (precious / "file").read_text() == "x"
         assert bench.engine.folders_set_aside == [result.folder]

@@ -32,14 +32,19 @@ async def test_the_tail_of_each_stream_is_kept_and_the_rest_counted(bench: Bench
 
 
 @pytest.mark.parametrize("cap", [0, 1, 65536, 1_000_001])
-async def test_a_cap_is_exact_and_the_tail_behind_it_is_kept(bench: Bench, cap: int) -> None:
+async def test_a_cap_is_exact_and_keeps_head_and_end_around_a_mark(bench: Bench, cap: int) -> None:
     size = 300 << 20
-    run = bench.shell(f"head -c {size} /dev/zero; printf end", output="file", cap_bytes=cap)
+    script = f"printf begin; head -c {size - 5} /dev/zero; printf end"
+    run = bench.shell(script, output="file", cap_bytes=cap, cap_end_bytes=1000)
     before = resident_bytes(runner_of(bench))
     result = await run.result()
-    file = result.folder / "output" / "stdout.log"
-    assert file.stat().st_size == result.stdout.kept_bytes == cap
-    assert result.stdout.dropped_bytes == size + 3 - cap
+    assert (result.stdout.kept_bytes, result.stdout.total_bytes) == (cap, size + 3)
+    end = min(1000, cap // 2)
+    assert result.stdout.head_bytes == cap - end
+    head = b"begin"[: cap - end].ljust(cap - end, b"\0")
+    mark = b"\n[mito: %d bytes of the output are left out here]\n" % (size + 3 - cap)
+    tail = (bytes(1000) + b"end")[3 + 1000 - end :] if end else b""
+    assert (result.folder / "output" / "stdout.log").read_bytes() == head + mark + tail
     assert result.stdout.tail == bytes(4093) + b"end"
     assert resident_bytes(runner_of(bench)) - before < 4 << 20, "flat memory"
     await bench.finish(run)

@@ -34,51 +34,6 @@ async def test_death_by_a_signal_is_no_exit_code(bench: Bench, number: int) -> N
     assert result.outcome.number == number
 
 
-def _bad_programs(folder: Path) -> dict[str, tuple[list[str], str, int]]:
-    plain = folder / "plain"
-    plain.write_text("no script")
-    unreadable = folder / "no-format"
-    unreadable.write_text("no script")
-    unreadable.chmod(0o755)
-    orphan = folder / "bad-interpreter"
-    orphan.write_text("#!/no/such/interpreter\n")
-    orphan.chmod(0o755)
-    return {
-        "no arguments": ([], "arguments", errno.EINVAL),
-        "NUL byte": (["echo", "a\0b"], "arguments", errno.EINVAL),
-        "lone surrogate": (["echo", "\ud800"], "arguments", errno.EINVAL),
-        "one long argument": (["true", "x" * 200_000], "exec", errno.E2BIG),
-        "many long arguments": (
-            ["true", *(f"{n:0100000}" for n in range(60))],
-            "exec",
-            errno.E2BIG,
-        ),
-        "more than any kernel takes": (
-            ["true", *(f"{n:0100000}" for n in range(200))],
-            "arguments",
-            errno.E2BIG,
-        ),
-        "not in PATH": (["no-such-program"], "program", errno.ENOENT),
-        "empty name": ([""], "program", errno.ENOENT),
-        "not there": (["/no/such/program"], "exec", errno.ENOENT),
-        "not executable": ([str(plain)], "exec", errno.EACCES),
-        "a directory": (["/tmp"], "exec", errno.EACCES),
-        "no known format": ([str(unreadable)], "exec", errno.ENOEXEC),
-        "interpreter missing": ([str(orphan)], "exec", errno.ENOENT),
-    }
-
-
-async def test_what_cannot_be_started_says_why_and_the_slot_goes_on(bench: Bench) -> None:
-    for name, (argv, stage, number) in _bad_programs(bench.root).items():
-        run = bench.start(*argv)
-        result = await bench.finish(run)
-        assert isinstance(result.outcome, SpawnFailed), name
-        assert (result.outcome.stage, result.outcome.errno) == (stage, number), name
-        assert result.outcome.text, name
-        assert run.pid is None
-        assert (await bench.finish(bench.start("true"))).outcome == Exited(0), name
-
-
 async def test_a_missing_work_folder_is_a_fault_of_the_folder_and_repaired(bench: Bench) -> None:
     run = bench.shell("exit 0")
     result = await run.result()

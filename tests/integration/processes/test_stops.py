@@ -99,8 +99,10 @@ async def test_children_forked_while_dying_are_killed(bench: Bench) -> None:
 async def test_the_grace_lasts_until_the_tree_is_empty_not_until_its_main_process_ends(
     bench: Bench,
 ) -> None:
-    child = "trap 'sleep 0.3; echo saved; exit 0' TERM; sleep 20 & echo ready; wait"
-    run = bench.shell(f'(setsid sh -c "{child}") & wait', grace_seconds=10)
+    # Ready only when the background child is `sleep`: a shell between fork and exec swallows TERM.
+    started = "until grep -q sleep /proc/$!/comm; do :; done"
+    child = f"trap 'sleep 0.3; echo saved; exit 0' TERM; sleep 20 & {started}; echo ready; wait"
+    run = bench.shell('(setsid sh -c "$CHILD") & wait', env={"CHILD": child}, grace_seconds=10)
     await ready(bench, run)
     run.stop("cancel")
     result = await bench.finish(run)

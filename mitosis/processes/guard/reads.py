@@ -1,0 +1,55 @@
+"""Questions for output that is not there yet: they wait until it is, or until the stream is over.
+
+So following costs a task nothing while nobody asks, and whoever asks sets the pace.
+"""
+
+from collections.abc import Sequence
+
+from .capture import Stream
+from .frames import PIECE, Message
+
+MAX_WAITING = 64
+MAX_BYTES = 1 << 16
+
+
+class Reads:
+    """The questions of one run."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[int, int, int]] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody waits for output."""
+        return bool(self._waiting)
+
+    def add(self, message: Message, streams: Sequence[Stream]) -> None:
+        """Take a question. A negative offset of -1 is the present end, -2 one byte before it.
+
+        The worker asks no more than `MAX_WAITING` at a time; the oldest one gives way.
+        """
+        _, request, _, stream, offset, size = message
+        if offset < 0:
+            offset = max(0, streams[stream].total + offset + 1)
+        if len(self._waiting) >= MAX_WAITING:
+            del self._waiting[next(iter(self._waiting))]
+        self._waiting[request] = (stream, offset, min(size, MAX_BYTES))
+
+    def answers(self, streams: Sequence[Stream]) -> list[Message]:
+        """Answers to those whose output is there."""
+        found: list[Message] = []
+        for request, (stream, offset, size) in list(self._waiting.items()):
+            piece = streams[stream].read(offset, size)
+            if piece is not None:
+                del self._waiting[request]
+                found.append((PIECE, request, *piece, True))
+        return found
+
+    def end(self) -> list[Message]:
+        """Answers to the rest: nothing more comes."""
+        found: list[Message] = [
+            (PIECE, request, offset, b"", False)
+            for request, (_, offset, _) in self._waiting.items()
+        ]
+        self._waiting.clear()
+        return found
