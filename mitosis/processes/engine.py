@@ -50,6 +50,7 @@ class Engine:
         adopts_orphans: this process called `become_subreaper` and has no children but the
             engine's. It then ends what a guardian and a runner that died together leave.
         isolate: run everything in a PID namespace; `start` refuses where there can be none.
+        control_groups: use those that can be had; a test can do without.
         user: whom tasks run as; None for the user of this process, who else must be root.
         ping_seconds: interval of the question whether a busy runner lives; after three without an
             answer it is killed (a task can stop its runner).
@@ -65,6 +66,7 @@ class Engine:
         epitaph_env: Mapping[str, str] | None = None,
         adopts_orphans: bool = False,
         isolate: bool = False,
+        control_groups: bool = True,
         user: TaskUser | None = None,
         ping_seconds: float = 5.0,
     ) -> None:
@@ -77,6 +79,7 @@ class Engine:
         self._epitaph_env = dict(epitaph_env or {})
         self._adopts_orphans = adopts_orphans
         self._isolate = isolate
+        self._control_groups = control_groups
         self._user = user
         self._ping_seconds = ping_seconds
         self._slots: list[Slot] = []
@@ -268,7 +271,11 @@ class Engine:
     def _launch_guardian(self) -> None:
         self._silent_launches += 1
         self._guard = guard = start_guardian(
-            self._lock_fds, self._root, first=self._guardians_lost == 0, isolate=self._isolate
+            self._lock_fds,
+            self._root,
+            first=self._guardians_lost == 0,
+            isolate=self._isolate,
+            control_groups=self._control_groups,
         )
         self._loop.add_reader(guard.channel.fileno(), self._hear_guardian, guard)
         if self._epitaph:

@@ -37,7 +37,7 @@ def interpreter() -> str:
 
 
 def start_guardian(
-    lock_fds: Sequence[int], root: Path, *, first: bool = True, isolate: bool = False
+    lock_fds: Sequence[int], root: Path, *, first: bool, isolate: bool, control_groups: bool
 ) -> Guard:
     """Start the guardian in an own session, with an environment that holds no secret.
 
@@ -47,6 +47,7 @@ def start_guardian(
             is killed.
         first: False when runners of an earlier guardian of this engine may be alive.
         isolate: run everything in a PID namespace.
+        control_groups: use those that can be had.
 
     Raises:
         OSError: no process or descriptor can be had.
@@ -60,7 +61,7 @@ def start_guardian(
                 str(_ENTRY),
                 str(theirs.fileno()),
                 str(os.getpid()),
-                hashlib.sha256(os.fsencode(root)).hexdigest()[:16],
+                hashlib.sha256(os.fsencode(root)).hexdigest()[:16] if control_groups else "",
                 *(["first"] if first else []),
                 *(["isolate"] if isolate else []),
             ],

@@ -64,11 +64,13 @@ def find(token: str, worker_pid: int, *, first: bool) -> Groups:
     """Take what can be had, and kill what an engine with the same token left.
 
     Args:
-        token: name of the engine's root folder; no other live engine has it.
+        token: name of the engine's root folder; no other live engine has it. Empty: take nothing.
         worker_pid: moved aside when it is in the way of the controllers.
         first: False when runners of a dead guardian may be alive.
     """
     groups = Groups()
+    if not token:
+        return groups
     own, mounts = _own_groups(), _mounts()
     name = _PREFIX + token.encode()
     home = _place(mounts.get(""), own.get(""))

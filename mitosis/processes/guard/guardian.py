@@ -195,7 +195,7 @@ def main(control_fd: int, worker_pid: int, token: str, *, first: bool, isolate: 
     Args:
         control_fd: channel to the worker.
         worker_pid: the worker, which must be the parent.
-        token: name of the engine's root in control groups.
+        token: name of the engine's root in control groups; empty to use none.
         first: False when runners of an earlier guardian may be alive.
         isolate: run everything in a PID namespace, so that the kernel ends all at once.
     """
