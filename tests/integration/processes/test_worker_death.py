@@ -1,19 +1,26 @@
 """What a worker ran dies with it, however it and its helpers die."""
 
+import asyncio
 import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+
+from mitosis.processes.engine import Engine
+from mitosis.processes.runs import Abilities
 
 from .conftest import marked, wait_until
 
@@ -38,22 +45,42 @@ while time.monotonic() < limit:
 """
 
 
+PYTHONPATH = f"{REPOSITORY}:{Path(msgspec.__file__).parents[1]}"
+
+
+def interpreter(user: int | None) -> str:
+    """One that the user may start: a home folder, where ours may be, is closed to others."""
+    if user is None:
+        return sys.executable
+    argv = ["/usr/bin/python3", "-c", "import mitosis.processes.engine"]
+    env = {"PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        subprocess.run(argv, check=True, capture_output=True, env=env, user=user, group=user)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no interpreter here that another user may start")
+    return argv[0]
+
+
 class Worker:
     """A running worker program and those that it started."""
 
-    def __init__(self, folder: Path, **wanted: Any) -> None:
+    def __init__(self, folder: Path, *, user: int | None = None, **wanted: Any) -> None:
         self.mark = f"mark-{uuid.uuid4()}"
         self.lock = folder / "lock"
         wanted = {"root": str(folder / "root"), "lock": str(self.lock), "mark": self.mark,
                   "slots": 2, "python": NASTY, **wanted}  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), json.dumps(wanted).replace("{mark}", self.mark)],
+            [interpreter(user), str(PROGRAM), json.dumps(wanted).replace("{mark}", self.mark)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"},
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
         )
         said = self.read()
         self.guardian: int = said["guardian"]
+        self.first: int = said["first"]
         self.runners: list[int] = said["runners"]
 
     def read(self) -> Any:
@@ -84,7 +111,10 @@ class Worker:
 
     def end(self) -> None:
         """Nothing survives a test."""
-        for pid in (self.process.pid, self.guardian, *self.runners, *marked(self.mark)):
+        named = (self.process.pid, self.guardian, self.first, *self.runners)
+        for pid in (*named, *marked(self.mark)):
+            if not pid:
+                continue
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -123,6 +153,74 @@ def test_nothing_of_a_killed_worker_survives(start: Callable[..., Worker], who: 
     worker.kill(*KILLED[who](worker))
     wait_until(worker.all_dead, 10)
     wait_until(worker.helpers_dead, 10)
+
+
+ISOLATED: dict[str, Callable[[Worker], list[int]]] = {
+    "worker": lambda w: [w.process.pid],
+    "worker and guardian": lambda w: [w.process.pid, w.guardian],
+    "guardian and runners": lambda w: [w.guardian, *w.runners],
+    "worker, guardian and first process": lambda w: [w.process.pid, w.guardian, w.first],
+    "everything": lambda w: [w.process.pid, w.guardian, w.first, *w.runners],
+}
+
+
+@pytest.fixture
+def ground() -> Iterator[Path]:
+    """A folder that everybody can use; pytest's own may not be passed."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def start_isolated(ground: Path) -> Iterator[Callable[..., Worker]]:
+    workers: list[Worker] = []
+
+    def begin(user: int | None) -> Worker:
+        if user is not None and os.geteuid() != 0:
+            pytest.skip("only root can start a worker as somebody else")
+        workers.append(Worker(ground, user=user, isolate=True))
+        assert len(marked(workers[-1].mark)) == 10
+        return workers[-1]
+
+    yield begin
+    for worker in workers:
+        worker.end()
+
+
+@pytest.mark.parametrize("user", [None, 65534], ids=["own user", "nobody"])
+@pytest.mark.parametrize("who", ISOLATED)
+def test_in_a_namespace_nothing_survives_whoever_is_killed_in_one_moment(
+    start_isolated: Callable[..., Worker], who: str, user: int | None
+) -> None:
+    """Only the kernel can promise this when nobody is left to do it."""
+    worker = start_isolated(user)
+    worker.kill(*ISOLATED[who](worker))
+    wait_until(worker.all_dead, 5)
+    if who != "guardian and runners":
+        wait_until(worker.helpers_dead, 5)
+
+
+def test_what_survives_everybody_is_killed_when_the_worker_starts_again(
+    start: Callable[..., Worker], tmp_path: Path
+) -> None:
+    worker = start()
+    worker.kill(worker.process.pid, worker.guardian, *worker.runners)
+    wait_until(worker.helpers_dead, 5)
+    if not asyncio.run(_abilities(tmp_path / "probe")).cgroup_kill:
+        pytest.skip("no control groups here that can be killed")
+    assert len(marked(worker.mark)) == 10, "without a namespace nobody is left to kill them"
+    asyncio.run(_abilities(tmp_path / "root"))
+    assert worker.all_dead()
+
+
+async def _abilities(root: Path) -> Abilities:
+    engine = Engine(1, root)
+    await engine.start()
+    found = engine.abilities
+    await engine.close(0.0)
+    return found
 
 
 def test_a_lock_says_when_everything_is_dead(start: Callable[..., Worker]) -> None:

@@ -44,6 +44,8 @@ async def main(wanted: dict[str, Any]) -> None:
         epitaph=wanted.get("epitaph", ()),
         epitaph_env={"PATH": os.defpath},
         adopts_orphans=bool(wanted.get("subreaper")),
+        isolate=bool(wanted.get("isolate")),
+        control_groups=bool(wanted.get("control_groups", True)),
     )
     await engine.start()
     if "lease" in wanted:
@@ -56,7 +58,12 @@ async def main(wanted: dict[str, Any]) -> None:
             assert run.outcome is None
     if wanted.get("copy"):
         multiprocessing.get_context("fork").Process(target=stand_still, daemon=True).start()
-    said = {"guardian": engine.guardian_pid, "runners": children(engine.guardian_pid)}
+    first = engine.abilities.first_pid
+    said = {
+        "guardian": engine.guardian_pid,
+        "first": first,
+        "runners": children(first or engine.guardian_pid),
+    }
     say(said)
     if wanted.get("unread"):
         # Questions whose answers nobody reads: the loop stands still with a full socket.
