@@ -1,11 +1,13 @@
 """An engine for each test, and the processes that carry a test's mark."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,15 @@ class Bench:
         run.release()
         await until(lambda: self.engine.free_slots)
         return result
+
+
+@pytest.fixture
+def ground() -> Iterator[Path]:
+    """A folder that everybody can use; pytest's own may not be passed."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """Folders of a slot: emptied whatever a task leaves, and never a thing outside of them."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from mitosis.processes.engine import Engine
-from mitosis.processes.runs import Exited
+from mitosis.processes.runs import Exited, SpawnFailed
 
 from .conftest import Bench, names, tool, until
 
@@ -154,6 +155,20 @@ async def test_the_start_removes_what_an_earlier_worker_left_and_nothing_else(
     assert not (root / "slot-0-0" / "work" / "deep").exists()
     await engine.close(0.0)
     assert names(root) == ["mine", "slot-1", "slot-x-1"]
+
+
+async def test_a_vanished_root_is_a_fault_of_the_worker_and_can_come_back(bench: Bench) -> None:
+    root = bench.root / "root"
+    await bench.finish(bench.start("true"))
+    shutil.rmtree(root)
+    for _ in range(2):
+        result = await bench.finish(bench.start("true"))
+        assert isinstance(result.outcome, SpawnFailed)
+        assert result.outcome.is_worker_fault
+        assert str(root) in result.outcome.text
+    root.mkdir()
+    await bench.finish(bench.start("true"))
+    assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
 
 
 async def test_tasks_at_the_same_time_share_no_folder(tmp_path: Path) -> None:

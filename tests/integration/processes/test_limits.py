@@ -87,6 +87,18 @@ async def test_memory_over_the_limit_ends_the_task_and_is_named(both: Bench) -> 
     assert 2 <= result.stdout.tail.count(b"\n") <= 10
 
 
+async def test_a_child_that_was_killed_for_memory_is_named_though_the_task_went_on(
+    both: Bench,
+) -> None:
+    script = 'python3 -S -E -c "$EATER" > /dev/null; echo went on; exit 4'
+    limits = Limits(memory_bytes=100 * MIB)
+    run = both.shell(script, env={"EATER": EATER}, limits=limits, timeout_seconds=20)
+    result = await both.finish(run)
+    if both.engine.abilities.memory_group:
+        assert result.limits_hit == ("memory",)
+    assert result.outcome in {Exited(4), Signaled(signal.SIGKILL)}
+
+
 async def test_the_memory_of_a_tree_counts_together(both: Bench) -> None:
     result = await finish(both, TWO_EATERS, memory_bytes=100 * MIB)
     assert result.limits_hit == ("memory",)

@@ -1,9 +1,7 @@
 """Tasks of a worker that is root, run as somebody else."""
 
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,6 @@ from mitosis.processes.user import TaskUser, own_user, task_user
 from .conftest import Bench, marked, names
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run as another user")
-
-
-@pytest.fixture
-def ground() -> Iterator[Path]:
-    """A folder below folders that everybody may pass; pytest's own may not be passed."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -5,14 +5,12 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +62,41 @@ def interpreter(user: int | None) -> str:
 class Worker:
     """A running worker program and those that it started."""
 
-    def __init__(self, folder: Path, *, user: int | None = None, **wanted: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        user: int | None = None,
+        before: Sequence[str] = (),
+        popen: dict[str, Any] | None = None,
+        **wanted: Any,
+    ) -> None:
+        """Start it.
+
+        Args:
+            folder: for its root and its lock.
+            user: whom it runs as.
+            before: what stands before its command, as `nohup`.
+            popen: more of how it is started.
+            wanted: for the program.
+        """
         self.mark = f"mark-{uuid.uuid4()}"
         self.lock = folder / "lock"
         wanted = {"root": str(folder / "root"), "lock": str(self.lock), "mark": self.mark,
-                  "slots": 2, "python": NASTY, **wanted}  # fmt: skip
+                  "slots": 2, "python": None if "argv" in wanted else NASTY, **wanted}  # fmt: skip
+        arguments = json.dumps(wanted).replace("{mark}", self.mark)
         self.process = subprocess.Popen(
-            [interpreter(user), str(PROGRAM), json.dumps(wanted).replace("{mark}", self.mark)],
-            stdin=subprocess.DEVNULL,
+            [*before, interpreter(user), str(PROGRAM), arguments],
+            bufsize=0,  # or lines that were read ahead would be missed by `read`
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": PYTHONPATH, "PYTHONDONTWRITEBYTECODE": "1"},
             user=user,
             group=user,
             extra_groups=None if user is None else [],
+            **{"stdin": subprocess.DEVNULL, **(popen or {})},
         )
         said = self.read()
+        self.worker: int = said["worker"]
         self.guardian: int = said["guardian"]
         self.first: int = said["first"]
         self.runners: list[int] = said["runners"]
@@ -111,7 +129,7 @@ class Worker:
 
     def end(self) -> None:
         """Nothing survives a test."""
-        named = (self.process.pid, self.guardian, self.first, *self.runners)
+        named = (self.process.pid, self.worker, self.guardian, self.first, *self.runners)
         for pid in (*named, *marked(self.mark)):
             if not pid:
                 continue
@@ -162,15 +180,6 @@ ISOLATED: dict[str, Callable[[Worker], list[int]]] = {
     "worker, guardian and first process": lambda w: [w.process.pid, w.guardian, w.first],
     "everything": lambda w: [w.process.pid, w.guardian, w.first, *w.runners],
 }
-
-
-@pytest.fixture
-def ground() -> Iterator[Path]:
-    """A folder that everybody can use; pytest's own may not be passed."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    folder.chmod(0o777)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

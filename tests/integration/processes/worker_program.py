@@ -16,7 +16,9 @@ from typing import Any
 from mitosis.processes.engine import Engine
 from mitosis.processes.guard import frames
 from mitosis.processes.launch import become_subreaper
+from mitosis.processes.run import Run
 from mitosis.processes.runs import RunSpec
+from mitosis.testing.waiting import eventually
 
 
 def children(pid: int) -> list[int]:
@@ -51,15 +53,19 @@ async def main(wanted: dict[str, Any]) -> None:
     if "lease" in wanted:
         engine.renew(wanted["lease"])
     env = {"PATH": os.environ["PATH"], "MARK": wanted["mark"]}
-    spec = RunSpec(argv=[sys.executable, "-S", "-E", "-c", wanted["python"]], env=env)
+    argv = wanted.get("argv") or [sys.executable, "-S", "-E", "-c", wanted["python"]]
+    env |= wanted.get("env", {})
+    spec = RunSpec(argv=argv, env=env, timeout_seconds=wanted.get("timeout"), grace_seconds=0.2)
     runs = [engine.start_task(spec) for _ in range(wanted["slots"])]
     for run in runs:
-        while b"ready" not in await run.tail("stdout", 100):
+        while wanted.get("python") and b"ready" not in await run.tail("stdout", 100):
             assert run.outcome is None
+            await asyncio.sleep(0.001)
     if wanted.get("copy"):
         multiprocessing.get_context("fork").Process(target=stand_still, daemon=True).start()
     first = engine.abilities.first_pid
     said = {
+        "worker": os.getpid(),
         "guardian": engine.guardian_pid,
         "first": first,
         "runners": children(first or engine.guardian_pid),
@@ -73,7 +79,24 @@ async def main(wanted: dict[str, Any]) -> None:
         stand_still()
     results = [await run.result() for run in runs]
     say([result.cause for result in results])
+    if wanted.get("report"):
+        await tell_more(engine, runs)
     await engine.close(0.0)
+
+
+async def tell_more(engine: Engine, runs: list[Run]) -> None:
+    """What is left of the tasks, what they said, and when their slots are free again."""
+    results = [await run.result() for run in runs]
+    say([[result.tree_clean, *map(str, result.survivors)] for result in results])
+    say([f"{result.stdout.tail.decode()}{result.stderr.tail.decode()}" for result in results])
+    for run in runs:
+        run.release()
+    say(engine.free_slots)
+    await eventually(lambda: engine.free_slots == len(runs))
+    again = engine.start_task(RunSpec(argv=["true"], env={"PATH": os.environ["PATH"]}))
+    await again.result()
+    say(str(again.folder) not in {str(result.folder) for result in results})
+    again.release()
 
 
 if __name__ == "__main__":

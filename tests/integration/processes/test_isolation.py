@@ -1,0 +1,104 @@
+"""Tasks in a PID namespace: the same engine, but the kernel ends all at once."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mitosis.processes.engine import Engine
+from mitosis.processes.guard.linux import is_alive
+from mitosis.processes.runs import Exited, Limits, Lost, Signaled
+
+from .conftest import Bench, marked, names, until
+
+
+@pytest.fixture
+async def isolated(tmp_path: Path) -> AsyncIterator[Bench]:
+    engine = Engine(1, tmp_path / "root", isolate=True)
+    await engine.start()
+    found = Bench(engine, tmp_path)
+    yield found
+    await engine.close(0.0)
+    assert marked(found.mark) == []
+    assert names(tmp_path / "root") == []
+
+
+async def test_a_task_sees_itself_and_its_helpers_only(isolated: Bench) -> None:
+    result = await isolated.finish(isolated.shell("ls -d /proc/[0-9]*; cat /proc/1/comm"))
+    lines = result.stdout.tail.decode().split()
+    assert lines[0] == "/proc/1"
+    assert len(lines) < 8
+    assert isolated.engine.abilities.isolated
+    assert "at once, by the kernel" in " ".join(isolated.engine.abilities.guarantees())
+
+
+async def test_tasks_run_end_stop_and_leave_nothing_as_elsewhere(isolated: Bench) -> None:
+    result = await isolated.finish(isolated.shell("setsid sleep 20 & echo out; exit 7"))
+    assert (result.outcome, result.stdout.tail) == (Exited(7), b"out\n")
+    run = isolated.shell("trap '' TERM; echo ready; sleep 20", grace_seconds=0.2)
+    while await run.tail("stdout", 10) != b"ready\n":
+        pass
+    run.stop("cancel")
+    stopped = await isolated.finish(run)
+    assert (stopped.cause, stopped.outcome) == ("cancel", Signaled(signal.SIGKILL))
+    hungry = isolated.python("bytearray(200 << 20)", limits=Limits(memory_bytes=50 << 20))
+    assert (await isolated.finish(hungry)).outcome != Exited(0)
+    lost = await isolated.finish(isolated.shell("kill -9 $PPID; sleep 20"))
+    assert isinstance(lost.outcome, Lost)
+    assert (await isolated.finish(isolated.start("true"))).outcome == Exited(0)
+
+
+async def test_a_task_cannot_end_the_namespace(isolated: Bench) -> None:
+    result = await isolated.finish(isolated.shell("kill -9 1; kill -STOP 1; kill -9 -1; echo no"))
+    assert isinstance(result.outcome, Lost | Signaled)
+    assert is_alive(isolated.engine.abilities.first_pid)
+    assert (await isolated.finish(isolated.start("true"))).outcome == Exited(0)
+
+
+async def test_a_mount_of_a_task_is_not_seen_outside(isolated: Bench) -> None:
+    run = isolated.shell("mount -t tmpfs none . && touch seen && sleep 20")
+    pid = await run.started()
+    assert pid is not None
+    assert names(run.folder / "work") == []
+    run.stop("cancel", 0.0)
+    await isolated.finish(run)
+
+
+async def test_a_guardian_that_dies_takes_its_tasks_with_it_and_is_replaced(
+    isolated: Bench,
+) -> None:
+    run = isolated.shell("trap '' TERM; setsid sleep 20 & sleep 20")
+    await run.started()
+    old = isolated.engine.guardian_pid
+    os.kill(old, signal.SIGKILL)
+    result = await isolated.finish(run)
+    assert isinstance(result.outcome, Lost)
+    assert result.tree_clean
+    assert "namespace" in result.outcome.text
+    await until(lambda: isolated.engine.guardian_pid not in {0, old})
+    assert (await isolated.finish(isolated.start("true"))).outcome == Exited(0)
+
+
+def test_where_no_namespace_can_be_made_the_start_says_why(tmp_path: Path) -> None:
+    """A namespace of users has an own bound of namespaces, so this touches nothing else."""
+    program = (
+        "import asyncio, sys, pathlib\n"
+        "from mitosis.processes.engine import Engine\n"
+        "asyncio.run(Engine(1, pathlib.Path(sys.argv[1]), isolate=True).start())\n"
+    )
+    forbid = 'echo 0 > /proc/sys/user/max_pid_namespaces && exec "$@"'
+    argv = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", forbid, "sh"]
+    done = subprocess.run(
+        [*argv, sys.executable, "-c", program, str(tmp_path / "root")],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    if "unshare" in done.stderr and "WorkerFault" not in done.stderr:
+        pytest.skip("no namespace of users here to forbid it in")
+    assert "no PID namespace can be made here ([Errno 28] unshare: No space left" in done.stderr
