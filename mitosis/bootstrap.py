@@ -134,6 +134,7 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
     from mitosis.nats.connection import Connection
     from mitosis.nats.credentials import ServiceLogin
     from mitosis.projections.migrations import migrate
+    from mitosis.services.projector.handlers import Links
     from mitosis.services.projector.service import ProjectorService
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -145,7 +146,8 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
     async with await Connection.open(
         [config.nats_url], login, name="mito-projector", tls_ca=ca
     ) as connection:
-        service = ProjectorService(connection, config.db_url, objects.artifacts.presign_get)
+        links = Links(objects.artifacts.presign_get, objects.attachments.presign_get)
+        service = ProjectorService(connection, config.db_url, links)
         try:
             await service.start()
             ended = asyncio.create_task(service.wait())

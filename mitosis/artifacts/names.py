@@ -41,6 +41,12 @@ def task_of(object_name: str) -> str:
     return object_name.partition("/")[0]
 
 
+def upload_of(artifact: str) -> str:
+    """Id of the upload that an artifact's name holds; empty if it holds none."""
+    parts = artifact.split("/")
+    return parts[2] if len(parts) == 4 else ""
+
+
 def belongs_to_attempt(object_name: str, task: str, attempt: int) -> bool:
     """Whether a worker may name this object in a report about its attempt."""
     prefix = artifact_prefix(task, attempt)

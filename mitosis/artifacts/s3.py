@@ -1,17 +1,17 @@
 """The S3 store through the minio SDK. Only the coordinator's side has keys and imports this.
 
-The SDK is synchronous: `S3Store` runs it in a bounded pool of threads. URLs are signed here
-without asking the store, which needs its region.
+The SDK is synchronous: `S3Store` runs it in a bounded pool of threads. URLs are signed without
+asking the store, which needs its region; multipart uploads have a file of their own.
 """
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import msgspec
 import urllib3
@@ -19,7 +19,10 @@ from minio import Minio
 from minio.deleteobjects import DeleteObject
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
-from mitosis.errors import InvalidInput, Misconfigured, MitosisError, ObjectsUnavailable
+from mitosis.artifacts import multipart
+from mitosis.artifacts.multipart import OpenUpload, text_of
+from mitosis.artifacts.signing import Signer
+from mitosis.errors import InvalidInput, Misconfigured, MitosisError, NotFound, ObjectsUnavailable
 
 T = TypeVar("T")
 
@@ -30,6 +33,7 @@ MAX_LISTED = 100_000
 
 _WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _GONE = frozenset({"NoSuchKey", "NoSuchObject"})
+_ASK_SECONDS = 300.0  # what a URL of our own must last: it is used at once, or repeated
 
 
 class S3Settings(msgspec.Struct, frozen=True):
@@ -67,6 +71,11 @@ class StoredObject(msgspec.Struct, frozen=True):
     modified_at: datetime
 
 
+def wall_time() -> datetime:
+    """Return now, by the clock that the store's is compared with."""
+    return datetime.now(UTC)
+
+
 class S3Store:
     """The two buckets. Close it when done.
 
@@ -78,7 +87,7 @@ class S3Store:
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="s3")
-        http = urllib3.PoolManager(
+        self._http = urllib3.PoolManager(
             maxsize=settings.threads,
             timeout=urllib3.Timeout(connect=settings.connect_seconds, read=settings.read_seconds),
             retries=urllib3.Retry(
@@ -90,9 +99,11 @@ class S3Store:
             ),
             ssl_context=ssl.create_default_context(),
         )
-        self._client = _client(settings, _address("s3_url", settings.url), http)
+        self._client = _client(settings, _address("s3_url", settings.url), self._http)
+        self._own_signer = _signer(settings, settings.url)
         public = settings.public_url or settings.url
-        self._signer = _client(settings, _address("s3_public_url", public), None)
+        _address("s3_public_url", public)
+        self._signer = _signer(settings, public)
 
     @property
     def artifacts(self) -> "Bucket":
@@ -133,9 +144,27 @@ class S3Store:
         with mapped_errors(self._settings.url):
             return work(self._client)
 
+    async def ask(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes = b""
+    ) -> bytes:
+        """Send a request that the SDK has no public call for; return the body of the answer.
+
+        Raises:
+            NotFound: No such object or upload.
+        """
+        url = self._own_signer.presign(method, path, wall_time(), _ASK_SECONDS, query=query)
+
+        def send(_: Minio) -> bytes:
+            response = self._http.request(method, url, body=body if method == "POST" else None)
+            if response.status >= 300:
+                raise refusal_of(response.status, response.data, self._settings.url)
+            return response.data
+
+        return await self.call(send)
+
     @property
-    def signer(self) -> Minio:
-        """A client for the public address that only signs."""
+    def signer(self) -> Signer:
+        """What signs URLs for clients and workers."""
         return self._signer
 
     @property
@@ -150,30 +179,64 @@ class Bucket:
     def __init__(self, store: S3Store, name: str) -> None:
         self._store, self.name = store, name
 
-    def presign_put(self, object_name: str, *, valid_seconds: float | None = None) -> str:
-        """URL for one upload. Computed here: no network. A secret while it lives."""
-        return self._store.signer.presigned_put_object(
-            self.name, object_name, self._expiry(valid_seconds)
-        )
+    @property
+    def store(self) -> S3Store:
+        """The store that it is in."""
+        return self._store
+
+    def presign_put(
+        self, object_name: str, size_bytes: int | None = None, *, valid_seconds: float | None = None
+    ) -> str:
+        """URL for one upload, of exactly so many bytes if that is said. No network. A secret."""
+        return self.presign("PUT", object_name, length=size_bytes, valid_seconds=valid_seconds)
 
     def presign_get(
         self, object_name: str, filename: str = "", *, valid_seconds: float | None = None
     ) -> str:
         """URL for downloads; a browser saves them as `filename`. Computed here: no network."""
-        shown = "".join(c for c in filename if c.isprintable() and c not in '"\\')
-        headers: dict[str, str | list[str] | tuple[str]] = {
-            "response-content-disposition": f'attachment; filename="{shown}"'
-        }
-        return self._store.signer.presigned_get_object(
-            self.name,
-            object_name,
-            self._expiry(valid_seconds),
-            response_headers=headers if shown else None,
+        query = {"response-content-disposition": _disposition(filename)} if filename else {}
+        return self.presign("GET", object_name, query, valid_seconds=valid_seconds)
+
+    def presign(
+        self,
+        method: str,
+        object_name: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        length: int | None = None,
+        valid_seconds: float | None = None,
+    ) -> str:
+        """URL for any request on an object, for the address that clients use."""
+        seconds = self._store.url_seconds if valid_seconds is None else valid_seconds
+        return self._store.signer.presign(
+            method, self.path(object_name), wall_time(), seconds, query=query, length=length
         )
 
-    def _expiry(self, seconds: float | None) -> timedelta:
-        wanted = self._store.url_seconds if seconds is None else seconds
-        return timedelta(seconds=min(max(1, round(wanted)), 604_800))  # what S3 allows: 7 days
+    def path(self, object_name: str = "") -> str:
+        """Path of the bucket, or of an object in it."""
+        return f"/{self.name}/{object_name}" if object_name else f"/{self.name}"
+
+    def presign_part(self, object_name: str, store_id: str, number: int, size_bytes: int) -> str:
+        """URL for one part of an object of this whole size. No network. A secret."""
+        query = {"uploadId": store_id, "partNumber": str(number)}
+        length = multipart.part_length(size_bytes, number)
+        return self.presign("PUT", object_name, query, length=length)
+
+    async def begin_parts(self, object_name: str) -> str:
+        """Begin a multipart upload; return the store's id of it."""
+        return await multipart.begin(self, object_name)
+
+    async def join_parts(self, object_name: str, store_id: str, size_bytes: int) -> None:
+        """Complete a multipart upload; InvalidInput when parts are missing or not as agreed."""
+        await multipart.complete(self, object_name, store_id, size_bytes)
+
+    async def drop_parts(self, object_name: str, store_id: str) -> None:
+        """Abort a multipart upload; one that is gone is no error."""
+        await multipart.abort(self, object_name, store_id)
+
+    async def open_uploads(self) -> list[OpenUpload]:
+        """Multipart uploads that were neither completed nor aborted."""
+        return await multipart.open_uploads(self)
 
     async def size_of(self, object_name: str) -> int | None:
         """Bytes of an object, as the store says; None when it does not exist."""
@@ -193,6 +256,13 @@ class Bucket:
         return await self._store.call(
             lambda client: _list(client, self.name, prefix, start_after or None)
         )
+
+
+def _disposition(filename: str) -> str:
+    """How a browser is told the name of a file; the second form says what the first cannot."""
+    plain = "".join(c for c in filename if c.isascii() and c.isprintable() and c not in '"\\')
+    exact = "" if plain == filename else f"; filename*=UTF-8''{quote(filename, safe='')}"
+    return f'attachment; filename="{plain}"{exact}'
 
 
 def _size_of(client: Minio, bucket: str, name: str) -> int | None:
@@ -250,7 +320,18 @@ def mapped_errors(url: str) -> Iterator[None]:
 
 
 def _from_s3(error: S3Error, url: str) -> MitosisError:
-    code = error.code or "?"
+    return _from_code(error.code or "?", error.message or "", error.bucket_name or "buckets", url)
+
+
+def refusal_of(status: int, body: bytes, url: str) -> MitosisError:
+    """Return our error for an answer of the store that was not asked through the SDK."""
+    code = text_of(body, "Code") or f"status {status}"
+    if status == 404 and code != "NoSuchBucket":
+        return NotFound(f"the S3 store at {url} does not have it ({code})", cause=code)
+    return _from_code(code, text_of(body, "Message"), text_of(body, "BucketName") or "buckets", url)
+
+
+def _from_code(code: str, message: str, bucket: str, url: str) -> MitosisError:
     if code in _WRONG_KEYS:
         setting = "s3_access_key" if code == "InvalidAccessKeyId" else "s3_secret_key"
         return Misconfigured(
@@ -259,20 +340,18 @@ def _from_s3(error: S3Error, url: str) -> MitosisError:
         )  # fmt: skip
     if code == "AccessDenied":
         return Misconfigured(
-            f"the S3 store at {url} denies this operation on {error.bucket_name or 'buckets'} "
+            f"the S3 store at {url} denies this operation on {bucket} "
             "(AccessDenied): give the key pair of s3_access_key rights to list, make, read, write "
             "and delete in both buckets, or make the buckets yourself",
             setting="s3_access_key", cause=code,
         )  # fmt: skip
     if code == "NoSuchBucket":
         return ObjectsUnavailable(
-            f"the bucket {error.bucket_name!r} is not in the S3 store at {url}: restart the "
+            f"the bucket {bucket!r} is not in the S3 store at {url}: restart the "
             "coordinator, which makes it, and look who removed it",
             cause=code,
         )
-    return ObjectsUnavailable(
-        f"the S3 store at {url} answered {code}: {(error.message or '')[:200]}", cause=code
-    )
+    return ObjectsUnavailable(f"the S3 store at {url} answered {code}: {message[:200]}", cause=code)
 
 
 def _short(error: Exception) -> str:
@@ -300,7 +379,11 @@ def _address(setting: str, url: str) -> SplitResult:
     return parts
 
 
-def _client(settings: S3Settings, address: SplitResult, http: urllib3.PoolManager | None) -> Minio:
+def _signer(settings: S3Settings, url: str) -> Signer:
+    return Signer(url, settings.access_key, settings.secret_key, settings.region)
+
+
+def _client(settings: S3Settings, address: SplitResult, http: urllib3.PoolManager) -> Minio:
     try:
         return Minio(
             address.netloc,

@@ -5,12 +5,12 @@ names it, nobody holds a reservation for it, and it is older than any URL that c
 completing it.
 """
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from mitosis.artifacts.multipart import OpenUpload
 from mitosis.artifacts.s3 import MAX_LISTED, StoredObject
 from mitosis.errors import MitosisError
 
@@ -31,6 +31,12 @@ class Swept(Protocol):
 
     async def delete(self, object_names: Iterable[str]) -> None:
         """Delete them."""
+
+    async def open_uploads(self) -> list[OpenUpload]:
+        """Multipart uploads that were neither completed nor aborted."""
+
+    async def drop_parts(self, object_name: str, store_id: str) -> None:
+        """Abort one."""
 
 
 def old_enough(listed: Iterable[StoredObject], now: datetime, url_life: timedelta) -> list[str]:
@@ -80,21 +86,44 @@ async def sweep(
         after = listed[-1].name
 
 
-async def sweep_for_ever(
+async def sweep_parts(
     bucket: Swept,
     kept: Kept,
     now: Callable[[], datetime],
     url_life: timedelta,
-    every: timedelta,
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> int:
+    """Abort multipart uploads that nobody goes on with; the arguments are those of `sweep`.
+
+    Returns:
+        How many were aborted.
+
+    Raises:
+        ObjectsUnavailable: The store does not answer.
+    """
+    oldest_alive = now() - url_life - MARGIN
+    old = [upload for upload in await bucket.open_uploads() if upload.begun_at < oldest_alive]
+    named = await kept([upload.object_name for upload in old]) if old else ()
+    doomed = [upload for upload in old if upload.object_name not in named]
+    for upload in doomed:
+        await bucket.drop_parts(upload.object_name, upload.store_id)
+    return len(doomed)
+
+
+async def sweep_bucket(
+    bucket: Swept,
+    kept: Kept,
+    now: Callable[[], datetime],
+    url_life: timedelta,
 ) -> None:
-    """Sweep a bucket every now and then until cancelled; a store that is away is tried later."""
-    while True:
-        try:
-            swept = await sweep(bucket, kept, now, url_life)
-        except MitosisError as error:
-            log.warning("sweeping failed, tried again later: %s", error)
-        else:
-            if swept:
-                log.info("swept %d objects that nothing names", swept, extra={"swept": swept})
-        await pause(every.total_seconds())
+    """Sweep objects and unfinished uploads once; a store that is away is tried another time."""
+    try:
+        swept = await sweep(bucket, kept, now, url_life)
+        aborted = await sweep_parts(bucket, kept, now, url_life)
+    except MitosisError as error:
+        log.warning("sweeping failed, tried again later: %s", error)
+        return
+    if swept or aborted:
+        log.info(
+            "swept %d objects that nothing names, and %d unfinished uploads", swept, aborted,
+            extra={"swept": swept, "aborted": aborted},
+        )  # fmt: skip

@@ -1,56 +1,86 @@
 """Moving bytes by presigned URLs: what worker and SDK do, without keys and without the S3 SDK.
 
-URLs are secrets for as long as they live: no message here shows more of one than its host.
+URLs are secrets for as long as they live: no message here shows more of one than its host. Only
+the standard library is used, since every client command pays for what is imported here.
 """
 
 import contextlib
 import hashlib
+import http.client
 import os
 import secrets
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-import urllib3
-from urllib3.exceptions import HTTPError, LocationValueError
+from mitosis.artifacts.pieces import Body, Digest, FileTrouble, Receiver, TransferStopped
+from mitosis.errors import InvalidInput, MitosisError, NotAllowed, NotFound, ObjectsUnavailable
 
-from mitosis.errors import (
-    CorruptData,
-    InvalidInput,
-    MitosisError,
-    NotAllowed,
-    NotFound,
-    ObjectsUnavailable,
-)
+if TYPE_CHECKING:
+    import socket
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0  # of silence; a slow transfer that moves is not cut
 TRIES = 4
 FIRST_DELAY_SECONDS = 0.2
-_CHUNK = 1 << 18
+CHUNK_BYTES = 1 << 18
+_MAX_ERROR_BYTES = 4_096
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
+T = TypeVar("T")
+
 Progress = Callable[[int], None]
-
-
-class TransferStopped(Exception):
-    """The caller's `stop` said so."""
+Stop = Callable[[], bool]
 
 
 def _never() -> bool:
     return False
 
 
+class Stopper:
+    """Ends a transfer from another thread at once, also one that waits for the store."""
+
+    def __init__(self) -> None:
+        self._stopped = threading.Event()
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def __call__(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """End what runs, and what begins later."""
+        self._stopped.set()
+        with self._lock:
+            for sock in self._sockets:
+                with contextlib.suppress(OSError):  # it was closed a moment ago
+                    sock.shutdown(2)
+
+    @contextlib.contextmanager
+    def watching(self, sock: "socket.socket") -> Iterator[None]:
+        """Let this socket be ended too, while inside."""
+        with self._lock:
+            self._sockets.add(sock)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sockets.discard(sock)
+
+
 class Transfers:
-    """Uploads and downloads over one pool of connections. Blocking: call it in threads.
+    """Uploads and downloads. Blocking: call it in threads.
 
     Args:
         tries: How often one transfer is begun at most.
         first_delay_seconds: Pause after the first failure; doubled after each.
         read_seconds: Silence of the store after which a try has failed.
-        connections: Width of the pool; as many as the threads that use it.
+        ca: Certificate of the authority that signed the store's; None: those of the system.
     """
 
     def __init__(
@@ -59,58 +89,60 @@ class Transfers:
         tries: int = TRIES,
         first_delay_seconds: float = FIRST_DELAY_SECONDS,
         read_seconds: float = READ_SECONDS,
-        connections: int = 8,
+        ca: Path | None = None,
     ) -> None:
         self._tries = tries
         self._first_delay = first_delay_seconds
-        self._http = urllib3.PoolManager(
-            maxsize=connections,
-            timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
-            retries=False,  # tries are counted here, since the body must start from its beginning
-            blocksize=_CHUNK,
-        )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.clear()
+        self._read_seconds = read_seconds
+        self._ca = ca
 
     def upload(
         self,
         url: str,
         path: Path,
         *,
+        offset: int = 0,
+        length: int | None = None,
+        digest: Digest | None = None,
         progress: Progress | None = None,
-        stop: Callable[[], bool] = _never,
-    ) -> None:
-        """PUT a whole file.
+        stop: Stop = _never,
+    ) -> Digest:
+        """PUT a file, or a piece of one.
 
         Repeating is safe: the URL names one object, and the same bytes are sent.
 
         Args:
             url: Presigned PUT.
-            path: The file; its size is what it is when the transfer begins.
-            progress: Called with the number of bytes that were just read for sending.
+            path: The file.
+            offset: Where the piece begins.
+            length: How long it is; None: to the end of the file, as it is now.
+            digest: Checksum of what comes before the piece; it is not changed.
+            progress: Called with the number of bytes that were just read for sending; with a
+                negative number when they are to be sent again.
             stop: Asked between chunks; True ends the transfer.
 
+        Returns:
+            The checksum (SHA-256) that `digest` would be with the bytes that were sent.
+
         Raises:
+            InvalidInput: The file became shorter meanwhile.
             NotAllowed: The store refuses the URL: expired, or signed for another address.
             ObjectsUnavailable: No success within the tries.
             TransferStopped: `stop` returned True.
             OSError: The file cannot be read.
         """
+        before: Digest = digest or hashlib.sha256()
+        with path.open("rb", buffering=0) as source:
+            size = os.fstat(source.fileno()).st_size - offset if length is None else length
 
-        def put() -> None:
-            with path.open("rb", buffering=0) as source:
-                body = _Body(source, progress, stop)
-                # The length is always sent (some stores answer 411 without), and no header that
-                # was not signed (some answer 403): facts on S3, 13 and 14.
-                headers = {"Content-Length": str(os.fstat(source.fileno()).st_size)}
-                response = self._http.request(
-                    "PUT", url, body=cast(IO[bytes], body), headers=headers
-                )
-            _check(response.status, response.data, url, "upload")
+            def put() -> Digest:
+                source.seek(offset)
+                body = Body(source, size, before.copy(), progress, stop)
+                with body.taken_back_on_failure(), self._connection(url, stop) as connection:
+                    _check(_send(connection, url, body, size), url, "upload")
+                return body.digest
 
-        self._repeat(put, url, "upload", stop)
+            return self._repeat(put, url, "upload", stop)
 
     def download(
         self,
@@ -120,11 +152,12 @@ class Transfers:
         sha256: str,
         size_bytes: int,
         progress: Progress | None = None,
-        stop: Callable[[], bool] = _never,
+        stop: Stop = _never,
     ) -> None:
         """GET an object into a file that appears under its name only when whole and right.
 
-        A file of that name is replaced then, and not touched before.
+        A file of that name is replaced then, and not touched before. After a broken connection it
+        goes on where it stopped.
 
         Raises:
             CorruptData: The bytes are not those that were stored (size or checksum).
@@ -134,44 +167,72 @@ class Transfers:
             TransferStopped: `stop` returned True.
             OSError: The file cannot be written.
         """
-        part = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.part")
-
-        def get() -> None:
-            response = self._http.request("GET", url, preload_content=False)
-            try:
-                if response.status != 200:
-                    _check(response.status, response.read(4096), url, "download")
-                with part.open("wb") as target:
-                    _receive(response, target, sha256, size_bytes, progress, stop)
-            finally:
-                response.close()
-
+        part = path.with_name(f".mito-{secrets.token_hex(8)}.part")  # short: names have limits
         try:
-            self._repeat(get, url, "download", stop)
+            with part.open("xb") as target:
+                receiver = Receiver(target, sha256, size_bytes, progress, stop)
+
+                def get() -> None:
+                    with self._connection(url, stop) as connection:
+                        headers = (
+                            {"Range": f"bytes={receiver.received}-"} if receiver.received else {}
+                        )
+                        connection.request("GET", _target(url), headers=headers)
+                        response = connection.getresponse()
+                        _check(response, url, "download")
+                        if response.status != http.client.PARTIAL_CONTENT:
+                            receiver.restart()
+                        chunks = iter(lambda: response.read(CHUNK_BYTES), b"")
+                        receiver.take(chunks, response.length)
+
+                self._repeat(get, url, "download", stop)
+            if stop():
+                raise TransferStopped
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 
-    def _repeat(
-        self, attempt: Callable[[], None], url: str, what: str, stop: Callable[[], bool]
-    ) -> None:
+    @contextlib.contextmanager
+    def _connection(self, url: str, stop: Stop) -> Iterator[http.client.HTTPConnection]:
+        parts = urlsplit(url)
+        connection: http.client.HTTPConnection
+        try:
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            raise InvalidInput("the URL for the transfer cannot be read") from None
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self._ca)
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=CONNECT_SECONDS, context=context, blocksize=CHUNK_BYTES
+            )
+        else:
+            connection = http.client.HTTPConnection(
+                host, port, timeout=CONNECT_SECONDS, blocksize=CHUNK_BYTES
+            )
+        with contextlib.closing(connection), contextlib.ExitStack() as watched:
+            connection.connect()
+            connection.sock.settimeout(self._read_seconds)
+            if isinstance(stop, Stopper):
+                watched.enter_context(stop.watching(connection.sock))
+            yield connection
+
+    def _repeat(self, attempt: Callable[[], T], url: str, what: str, stop: Stop) -> T:
         delay = self._first_delay
-        for left in reversed(range(self._tries)):
+        left = self._tries
+        while True:
+            left -= 1
             try:
-                with _mapped(url, what):
-                    attempt()
+                with _mapped(url, what, stop):
+                    return attempt()
+            except FileTrouble as trouble:
+                raise trouble.error from None
             except ObjectsUnavailable as error:
                 if not left or not error.details.get("again"):
                     raise
-            else:
-                return
             if stop():
                 raise TransferStopped
             time.sleep(delay)
             delay *= 2
-
-
-_shared: list[Transfers] = []
 
 
 def download(
@@ -182,90 +243,56 @@ def download(
     size_bytes: int,
     progress: Progress | None = None,
 ) -> None:
-    """`Transfers.download` over a pool that the process shares."""
-    _process_pool().download(url, path, sha256=sha256, size_bytes=size_bytes, progress=progress)
+    """`Transfers.download` with the usual limits."""
+    Transfers().download(url, path, sha256=sha256, size_bytes=size_bytes, progress=progress)
 
 
-def upload(url: str, path: Path, *, progress: Progress | None = None) -> None:
-    """`Transfers.upload` over a pool that the process shares."""
-    _process_pool().upload(url, path, progress=progress)
+def _send(
+    connection: http.client.HTTPConnection, url: str, body: Body, size: int
+) -> http.client.HTTPResponse:
+    # The length is always sent (some stores answer 411 without, and it is signed), and no header
+    # that was not signed (some answer 403): facts on S3, 13 and 14.
+    headers = {"Content-Length": str(size)}
+    try:
+        connection.request("PUT", _target(url), body=body, headers=headers)
+    except (BrokenPipeError, ConnectionResetError):
+        # The store has refused before it read everything: its answer may be there.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return connection.getresponse()
+        raise
+    return connection.getresponse()
 
 
-def _process_pool() -> Transfers:
-    if not _shared:
-        _shared.append(Transfers())
-    return _shared[0]
-
-
-def file_sha256(path: Path) -> str:
-    """Checksum of a file in hexadecimal form."""
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
-
-
-class _Body:
-    """What is sent: a file that reports its progress and can be stopped."""
-
-    def __init__(
-        self, source: IO[bytes], progress: Progress | None, stop: Callable[[], bool]
-    ) -> None:
-        self._source, self._progress, self._stop = source, progress, stop
-
-    def read(self, size: int = -1) -> bytes:
-        if self._stop():
-            raise TransferStopped
-        data = self._source.read(size)
-        if self._progress is not None:
-            self._progress(len(data))
-        return data
-
-
-def _receive(
-    response: urllib3.BaseHTTPResponse,
-    target: IO[bytes],
-    sha256: str,
-    size_bytes: int,
-    progress: Progress | None,
-    stop: Callable[[], bool],
-) -> None:
-    digest, size = hashlib.sha256(), 0
-    for chunk in response.stream(_CHUNK):
-        if stop():
-            raise TransferStopped
-        size += len(chunk)
-        if size > size_bytes:
-            break  # whatever else comes, it is not what was stored
-        digest.update(chunk)
-        target.write(chunk)
-        if progress is not None:
-            progress(len(chunk))
-    if size != size_bytes or digest.hexdigest() != sha256:
-        raise CorruptData(
-            f"the downloaded bytes are not those that were stored: {size} bytes with SHA-256 "
-            f"{digest.hexdigest()}, expected {size_bytes} with {sha256}: nothing was kept",
-            size=size, expected_size=size_bytes, expected_sha256=sha256,
-        )  # fmt: skip
+def _target(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
 
 @contextlib.contextmanager
-def _mapped(url: str, what: str) -> Iterator[None]:
-    """Errors of the HTTP library, as errors of ours."""
+def _mapped(url: str, what: str, stop: Stop) -> Iterator[None]:
+    """Errors of the HTTP library and of the network, as errors of ours."""
     try:
         yield
-    except LocationValueError as error:
-        raise InvalidInput(f"the URL for the {what} cannot be read") from error
-    except HTTPError as error:
-        # The library's text may hold the whole URL: only the kind of the error is shown.
-        kind = type(error).__name__
+    except ssl.SSLCertVerificationError as error:
         raise ObjectsUnavailable(
-            f"the {what} failed: no answer from the S3 store at {_host(url)} ({kind})", again=True
+            f"the certificate of the S3 store at {_host(url)} is not accepted: "
+            f"{error.verify_message}"
+        ) from None
+    except (http.client.HTTPException, OSError) as error:
+        if stop():
+            raise TransferStopped from None
+        # The library's text may hold the whole URL: only the kind of the error is shown.
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ObjectsUnavailable(
+            f"the {what} failed: no answer from the S3 store at {_host(url)} ({reason}): try again",
+            again=True,
         ) from None
 
 
-def _check(status: int, body: bytes, url: str, what: str) -> None:
-    if 200 <= status < 300:
+def _check(response: http.client.HTTPResponse, url: str, what: str) -> None:
+    if 200 <= response.status < 300:
         return
-    raise _refusal(status, _s3_code(body), _host(url), what)
+    raise _refusal(response.status, _s3_code(response.read(_MAX_ERROR_BYTES)), _host(url), what)
 
 
 def _refusal(status: int, code: str, host: str, what: str) -> MitosisError:
@@ -275,8 +302,8 @@ def _refusal(status: int, code: str, host: str, what: str) -> MitosisError:
     if status in {401, 403}:
         return NotAllowed(
             f"the S3 store at {host} refused the {what} ({said}): the URL has expired, or it was "
-            "signed for another address or by other keys: ask for a new one, and check "
-            "s3_public_url and the clock of the coordinator",
+            "signed for another address, for another size or by other keys: ask for a new one, "
+            "and check s3_public_url and the clock of the coordinator",
             status=status,
         )
     return ObjectsUnavailable(
@@ -287,11 +314,10 @@ def _refusal(status: int, code: str, host: str, what: str) -> MitosisError:
 
 def _s3_code(body: bytes) -> str:
     """The `<Code>` of an error document; the rest of it may repeat the signature."""
-    _, found, rest = body[:4096].partition(b"<Code>")
+    _, found, rest = body.partition(b"<Code>")
     code = rest.partition(b"</Code>")[0] if found else b""
     return code[:64].decode("ascii", "replace") if code.isalnum() else ""
 
 
 def _host(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.netloc.rpartition("@")[2] or "?"
+    return urlsplit(url).netloc.rpartition("@")[2] or "?"

@@ -145,7 +145,33 @@ CLIENT = (
     Command(
         "get artifact", "artifacts:get_artifact", "Download an artifact of a task",
         f"get artifact {_TASK} result",
-        also=("tasks artifacts download",),
+        also=("tasks artifacts download",), result="client.downloads:Downloaded",
+    ),
+    Command(
+        "get attachment", "attachments:get_attachment", "Download an attachment of a group",
+        "get attachment test_group attachment_key",
+        result="client.downloads:Downloaded",
+    ),
+    Command(
+        "get attachments", "attachments:get_attachments",
+        "Query a list of attachments subject to the filter",
+        "get attachments -g test_group -k data/",
+        result="contract.queries:AttachmentPage",
+    ),
+    Command(
+        "get attachment-meta", "attachments:get_attachment_meta",
+        "Get the metadata of an attachment", "get attachment-meta test_group attachment_key",
+        result="contract.queries:AttachmentView",
+    ),
+    Command(
+        "upload artifact", "artifacts:upload_artifact", "Upload an artifact to a task",
+        f"upload artifact {_TASK} result local.tar.gz",
+        result="contract.commands:UploadedArtifact",
+    ),
+    Command(
+        "upload attachment", "attachments:upload_attachment", "Upload an attachment to a group",
+        "upload attachment -g test_group local.tar.gz attachment_key",
+        also=("groups attachments upload",), result="contract.commands:UploadedAttachment",
     ),
     Command(
         "submit", "tasks:submit", "Submit a task",
@@ -220,6 +246,40 @@ CLIENT = (
         f"manage task {_TASK} change --terminal -- echo world",
         also=("tasks change",), usage="[OPTIONS] [-- COMMAND...]",
         result="contract.commands:Changed",
+    ),
+    Command(
+        "tasks artifacts upload", "artifacts:upload_file", "Upload an artifact to a task",
+        f"tasks artifacts upload local.tar.gz {_TASK} result",
+        result="contract.commands:UploadedArtifact",
+    ),
+    Command(
+        "tasks artifacts delete", "artifacts:delete_artifact", "Delete an artifact of a task",
+        f"tasks artifacts delete {_TASK} result",
+        also=("admin tasks artifacts delete",), result="contract.commands:Done",
+    ),
+    Command(
+        "groups attachments get", "attachments:attachment_meta",
+        "Get the metadata of an attachment",
+        "groups attachments get -g test_group attachment_key",
+        result="contract.queries:AttachmentView",
+    ),
+    Command(
+        "groups attachments download", "attachments:download_attachment",
+        "Download an attachment of a group",
+        "groups attachments download -g test_group attachment_key",
+        result="client.downloads:Downloaded",
+    ),
+    Command(
+        "groups attachments query", "attachments:query_attachments",
+        "Query a list of attachments subject to the filter",
+        "groups attachments query -g test_group -k attachment",
+        result="contract.queries:AttachmentPage",
+    ),
+    Command(
+        "groups attachments delete", "attachments:delete_attachment",
+        "Delete an attachment of a group",
+        "groups attachments delete -g test_group attachment_key",
+        also=("admin groups attachments delete",), result="contract.commands:Done",
     ),
     Command("quit", "interactive:leave", "Quit the client's interactive mode", "quit"),
 )  # fmt: skip

@@ -185,6 +185,7 @@ OptionalDuration = Annotated[
 ]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]
+Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 ConfigPath = Annotated[Path | None, Parameter(name="--config")]
 Coordinator = Annotated[str | None, Parameter(name=["--coordinator", "-c"], metavar="ADDRESS")]
 User = Annotated[str | None, Parameter(name=["--user", "-u"], metavar="USER")]

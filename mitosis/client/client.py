@@ -12,15 +12,18 @@ from types import TracebackType
 from typing import Self
 
 from mitosis.client.artifacts import Artifacts
+from mitosis.client.attachments import Attachments
 from mitosis.client.groups import Groups
 from mitosis.client.session import Session
 from mitosis.client.tasks import Tasks
+from mitosis.client.threads import Progress
 from mitosis.client.users import Users
 from mitosis.client.workers import Workers
 from mitosis.config.client import (
     ChangeTaskArgs,
     ClientConfig,
     CreateUserArgs,
+    GetAttachmentsArgs,
     GetTasksArgs,
     GetUsersArgs,
     GetWorkersArgs,
@@ -32,10 +35,14 @@ from mitosis.contract.commands import (
     Done,
     NewQuota,
     Submitted,
+    UploadedArtifact,
+    UploadedAttachment,
     WorkerChanged,
 )
 from mitosis.contract.login import SessionToken
 from mitosis.contract.queries import (
+    AttachmentPage,
+    AttachmentView,
     GroupView,
     SessionList,
     TaskPage,
@@ -76,7 +83,7 @@ class MitoClient:
 
     Attributes:
         session: Connection, log-in and raw requests.
-        users, groups, tasks, artifacts, workers: Commands and reads by noun.
+        users, groups, tasks, artifacts, attachments, workers: Commands and reads by noun.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
@@ -87,6 +94,7 @@ class MitoClient:
         self.groups = Groups(self.session)
         self.tasks = Tasks(self.session)
         self.artifacts = Artifacts(self.session)
+        self.attachments = Attachments(self.session)
         self.workers = Workers(self.session)
 
     async def __aenter__(self) -> Self:
@@ -223,9 +231,55 @@ class MitoClient:
         """See `Tasks.wait`."""
         return await self.tasks.wait(tasks, timeout)
 
-    async def get_artifact(self, task: str, kind: ArtifactKind, output: Path | None = None) -> Path:
+    async def get_artifact(
+        self,
+        task: str,
+        kind: ArtifactKind,
+        output: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
         """See `Artifacts.get`."""
-        return await self.artifacts.get(task, kind, output)
+        return await self.artifacts.get(task, kind, output, progress)
+
+    async def upload_artifact(
+        self, task: str, kind: ArtifactKind, path: Path, progress: Progress | None = None
+    ) -> UploadedArtifact:
+        """See `Artifacts.upload`."""
+        return await self.artifacts.upload(task, kind, path, progress)
+
+    async def delete_artifact(self, task: str, kind: ArtifactKind) -> Done:
+        """See `Artifacts.delete`."""
+        return await self.artifacts.delete(task, kind)
+
+    async def upload_attachment(
+        self, path: Path, key: str = "", group: str = "", progress: Progress | None = None
+    ) -> UploadedAttachment:
+        """See `Attachments.upload`."""
+        return await self.attachments.upload(path, key, group, progress)
+
+    async def get_attachment(
+        self, group: str, key: str, output: Path | None = None, progress: Progress | None = None
+    ) -> Path:
+        """See `Attachments.get`."""
+        return await self.attachments.get(group, key, output, progress)
+
+    async def get_attachment_meta(self, group: str, key: str) -> AttachmentView:
+        """See `Attachments.meta`."""
+        return await self.attachments.meta(group, key)
+
+    async def get_attachments(self, args: GetAttachmentsArgs | None = None) -> AttachmentPage:
+        """See `Attachments.list`."""
+        return await self.attachments.list(args)
+
+    def each_attachment(
+        self, args: GetAttachmentsArgs | None = None
+    ) -> AsyncIterator[AttachmentView]:
+        """See `Attachments.each`."""
+        return self.attachments.each(args)
+
+    async def delete_attachment(self, group: str, key: str) -> Done:
+        """See `Attachments.delete`."""
+        return await self.attachments.delete(group, key)
 
     async def get_worker(self, worker: str) -> WorkerView:
         """See `Workers.get`."""

@@ -1,129 +1,110 @@
-"""One download by a presigned URL: streamed beside its target, checked, then renamed."""
+"""Downloads by presigned URLs: to a file that appears under its name only when whole and right."""
 
-import asyncio
-import hashlib
-import os
-import secrets
-import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import Protocol
 
-from mitosis.errors import CorruptData, InvalidInput, NotFound, ObjectsUnavailable
+import msgspec
 
-if TYPE_CHECKING:
-    import http.client
+from mitosis.artifacts.transfer import Transfers
+from mitosis.client.threads import Meter, Progress, in_thread
+from mitosis.errors import InvalidInput, NotAllowed, NotFound, ObjectsUnavailable
 
-SILENCE_SECONDS = 30.0  # longest wait for the next bytes
-CHUNK_BYTES = 1024 * 1024
-MAX_ERROR_BYTES = 2_000
+LINKS = 3  # how many URLs are asked for: one may expire, or its object may be replaced meanwhile
 
 
-class _GivenUp(Exception):
-    """The one who wanted the file does not want it any more."""
+class Downloaded(msgspec.Struct):
+    """What came of a download: the file, or only the URL when that was wanted (a secret)."""
+
+    size_bytes: int
+    sha256: str
+    path: str | None = None
+    url: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Downloaded(path={self.path!r}, size_bytes={self.size_bytes})"
+
+
+class Link(Protocol):
+    """Where a file is, and what it must be."""
+
+    @property
+    def url(self) -> str:
+        """Presigned GET."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Checksum in hexadecimal form."""
+        ...
 
 
 def target_path(output: Path | None, filename: str) -> Path:
     """Return the file to write: in a folder under its usual name, else exactly `output`.
 
     Raises:
-        InvalidInput: The folder does not exist.
+        InvalidInput: The folder does not exist, or what is there is no file.
     """
     target = output if output is not None else Path()
     if target.is_dir():
         target /= filename
     if not target.parent.is_dir():
         raise InvalidInput(f"there is no folder {target.parent}: make it first", field="output")
+    if target.exists() and not target.is_file():
+        raise InvalidInput(f"{target} is no file that could be replaced", field="output")
     return target
 
 
-async def download(url: str, target: Path, *, size_bytes: int, sha256: str) -> None:
-    """Fetch a file. The target is replaced at once and only by the complete, right file.
+async def download(
+    transfers: Transfers,
+    find: Callable[[], Awaitable[Link]],
+    target: Path,
+    progress: Progress | None = None,
+) -> Downloaded:
+    """Fetch a file. The target is replaced at once, only by the right file.
+
+    Args:
+        transfers: How hard it is tried.
+        find: Asks for a link; asked again when one has expired or its object was replaced.
+        target: The file.
+        progress: Told bytes so far and bytes of all.
 
     Raises:
         ObjectsUnavailable: The store does not answer, refuses, or stops half-way; try again.
-        NotFound: The store has no such object.
         CorruptData: Size or checksum differ from what was stored.
         InvalidInput: The file cannot be written.
+        MitosisError: Whatever `find` raises.
     """
-    given_up = threading.Event()
-    try:
-        await asyncio.to_thread(_download, url, target, size_bytes, sha256, given_up)
-    finally:
-        given_up.set()
+    for left in reversed(range(LINKS)):
+        link = await find()
+        try:
+            await _fetch(transfers, link, target, progress)
+        except (NotAllowed, NotFound) as error:
+            if not left:
+                raise ObjectsUnavailable(error.message) from error
+        except OSError as error:
+            raise InvalidInput(
+                f"{target} cannot be written: {error.strerror or error}", field="output"
+            ) from error
+        else:
+            return Downloaded(link.size_bytes, link.sha256, str(target))
+    raise AssertionError("unreachable")
 
 
-def _download(
-    url: str, target: Path, size_bytes: int, sha256: str, given_up: threading.Event
-) -> None:
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
-    digest, received = hashlib.sha256(), 0
-    try:
-        with temporary.open("xb") as stream:
-            for chunk in _chunks(url):
-                if given_up.is_set():
-                    raise _GivenUp
-                digest.update(chunk)
-                received += len(chunk)
-                if received > size_bytes:
-                    break
-                stream.write(chunk)
-        if received < size_bytes:
-            raise ObjectsUnavailable(
-                f"the file store stopped after {received} of {size_bytes} bytes of {target.name}: "
-                "try again"
-            )
-        if received != size_bytes or digest.hexdigest() != sha256:
-            raise CorruptData(
-                f"what the store gave for {target.name} is not what was stored ({received} of "
-                f"{size_bytes} bytes): nothing was written",
-                size=received,
-                expected_size=size_bytes,
-            )
-        if given_up.is_set():
-            raise _GivenUp
-        os.replace(temporary, target)  # noqa: PTH105  one name for the whole swap
-    except _GivenUp:
-        return
-    except OSError as error:
-        raise InvalidInput(
-            f"{target} cannot be written: {error.strerror or error}", field="output"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _chunks(url: str) -> Iterator[bytes]:
-    import http.client
-
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    make = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = make(parts.hostname or "", parts.port, timeout=SILENCE_SECONDS)
-    place = f"{parts.scheme}://{parts.netloc}"
-    try:
-        connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path)
-        response = connection.getresponse()
-        _check_status(response, place)
-        while chunk := response.read(CHUNK_BYTES):
-            yield chunk
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ObjectsUnavailable(
-            f"the file store at {place} does not answer ({reason}): try again"
-        ) from error
-    finally:
-        connection.close()
-
-
-def _check_status(response: "http.client.HTTPResponse", place: str) -> None:
-    if response.status == 200:
-        return
-    text = response.read(MAX_ERROR_BYTES).decode(errors="replace")
-    if response.status == 404:
-        raise NotFound(f"the file store at {place} does not have the file any more")
-    code = text.partition("<Code>")[2].partition("</Code>")[0]
-    raise ObjectsUnavailable(
-        f"the file store at {place} refuses: HTTP {response.status} {code}".rstrip()
+async def _fetch(transfers: Transfers, link: Link, target: Path, progress: Progress | None) -> None:
+    meter = Meter(link.size_bytes, progress)
+    await in_thread(
+        lambda stop: transfers.download(
+            link.url,
+            target,
+            sha256=link.sha256,
+            size_bytes=link.size_bytes,
+            progress=meter,
+            stop=stop,
+        )
     )

@@ -211,6 +211,20 @@ class GetArtifactArgs(msgspec.Struct):
     output: Path | None = None
 
 
+class GetAttachmentsArgs(msgspec.Struct, kw_only=True):
+    """Filters, taken literally; each given one must hold. `group` empty: the user's own.
+
+    In the order of the bytes of the keys; `after`: only keys behind this one.
+    """
+
+    group: str = ""
+    prefix: str = ""
+    contains: str = ""
+    after: str = ""
+    limit: int = DEFAULT_PAGE
+    offset: int = 0
+
+
 class GetWorkersArgs(msgspec.Struct, kw_only=True):
     """Filters; each given one must hold. `group` empty: the user's own.
 

@@ -7,6 +7,7 @@
 | renew | Renew | Renewed |
 | report | Reports | Verdicts |
 | upload | UploadWanted | UploadGranted |
+| parts | PartsWanted | PartUrls |
 | leave | Leave | Done |
 
 Pushed: `Assignment` on `mito.work.<group>.<worker>`, `Control` on `mito.control.<worker>`.
@@ -120,15 +121,27 @@ class UploadWanted(msgspec.Struct):
     size_bytes: int
 
 
-class UploadGranted(msgspec.Struct):
-    """Presigned PUT, valid for a while. The URL is a secret."""
+class UploadGranted(msgspec.Struct, omit_defaults=True):
+    """Presigned PUT of exactly the declared size, valid for a while. The URL is a secret.
+
+    `url` empty: it is sent in `parts` of `part_bytes` each but the last; ask for their URLs.
+    """
 
     object_name: str
     url: str
     expires_in_seconds: float
+    parts: int = 0
+    part_bytes: int = 0
 
     def __repr__(self) -> str:
         return f"UploadGranted(object_name={self.object_name!r})"
+
+
+class PartsWanted(msgspec.Struct):
+    """Ask for URLs of the parts from number `first` (counted from 1) on."""
+
+    object_name: str
+    first: int
 
 
 class Leave(msgspec.Struct, omit_defaults=True):

@@ -1,6 +1,7 @@
 """The attachment: a file of a group under a key, replaced by storing again."""
 
 import re
+import unicodedata
 from typing import ClassVar
 
 from mitosis.domain.event import Command, Event
@@ -8,6 +9,7 @@ from mitosis.domain.limits import MAX_SIZE_BYTES, check_number, check_text
 from mitosis.errors import InvalidInput, NotFound
 
 MAX_KEY_BYTES = 1_023  # S3 object names, with the group before it
+_CONTROLS = frozenset({"Cc", "Zl", "Zp"})
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -98,11 +100,21 @@ def check_key(group: str, key: str) -> None:
     """Check the key of an attachment.
 
     Raises:
-        InvalidInput: Empty, or with an empty, `.` or `..` part. TooLarge: over 1023 bytes.
+        InvalidInput: Empty, with an empty, `.` or `..` part (so also a slash at an end), or with
+            characters that no line of a list could show. TooLarge: over 1023 bytes, with the name
+            of the group.
     """
-    check_text(f"{group}/{key}", "the key", MAX_KEY_BYTES)
+    check_text(f"{group}/{key}", "the key with its group", MAX_KEY_BYTES)
     if any(part in {"", ".", ".."} for part in key.split("/")):
-        raise InvalidInput(f"{key!r} cannot be a key: no empty, '.' or '..' parts", field="key")
+        raise InvalidInput(
+            f"{key!r} cannot be a key: it has an empty, '.' or '..' part, as in a//b, /a, a/ or "
+            "a/../b",
+            field="key",
+        )
+    if any(unicodedata.category(c) in _CONTROLS for c in key):
+        raise InvalidInput(
+            f"{key!r} cannot be a key: it has control characters or line ends", field="key"
+        )
 
 
 def check_sha256(text: str) -> None:

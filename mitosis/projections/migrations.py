@@ -38,6 +38,11 @@ def known_versions() -> Versions:
     return Versions(**newest)
 
 
+def numbers(schema: str) -> list[int]:
+    """Return the numbers of the files of a schema; there may be gaps."""
+    return [number for name, number, _ in _files() if name == schema]
+
+
 def _files() -> list[tuple[str, int, str]]:
     """Return (schema, number, text) of all files, in the order of their numbers."""
     found = []
@@ -139,14 +144,22 @@ async def _version(connection: Connection, schema: str) -> int:
     return (row and row[0]) or 0
 
 
+async def _applied(connection: Connection, schema: str) -> set[int]:
+    if not await _version(connection, schema):
+        return set()
+    query = sql.SQL("SELECT number FROM {}.schema_version").format(sql.Identifier(schema))
+    return {number for (number,) in await (await connection.execute(query)).fetchall()}
+
+
 async def _apply(connection: Connection, url: str) -> None:
     found, known = await stored_versions(connection), known_versions()
     if found.archive > known.archive or found.views > known.views:
         raise Misconfigured(
             f"the tables in {shown(url)} are of a newer version of Mitosis: use that version"
         )
+    applied = {schema: await _applied(connection, schema) for schema in _SCHEMAS.values()}
     for schema, number, text in _files():
-        if number <= getattr(found, schema):
+        if number in applied[schema]:
             continue
         name = sql.Identifier(schema)
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))

@@ -6,12 +6,15 @@ from typing import TypeVar
 import psycopg
 
 from mitosis.contract.queries import (
+    AttachmentPage,
     GetArtifact,
+    GetAttachment,
     GetGroup,
     GetTask,
     GetWorker,
     GroupList,
     GroupView,
+    ListAttachments,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -24,10 +27,10 @@ from mitosis.contract.queries import (
     WorkerPage,
     WorkerView,
 )
-from mitosis.projections import group_reads, task_reads, user_reads, worker_reads
+from mitosis.projections import attachment_reads, group_reads, task_reads, user_reads, worker_reads
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.postgres import Connection
-from mitosis.projections.rows import ArtifactRow
+from mitosis.projections.rows import ArtifactRow, AttachmentRow
 from mitosis.projections.viewer import Viewer, find_viewer
 
 T = TypeVar("T")
@@ -78,6 +81,18 @@ class Queries:
     async def get_artifact(self, user: str, wanted: GetArtifact) -> ArtifactRow:
         """Return what is known of an artifact, with the name of its object."""
         return await self._as(user, lambda c, viewer: task_reads.get_artifact(c, viewer, wanted))
+
+    async def get_attachment(self, user: str, wanted: GetAttachment) -> AttachmentRow:
+        """Return what is known of an attachment, with the name of its object."""
+        return await self._as(
+            user, lambda c, viewer: attachment_reads.get_attachment(c, viewer, wanted)
+        )
+
+    async def list_attachments(self, user: str, wanted: ListAttachments) -> AttachmentPage:
+        """Return a page of attachments of a group."""
+        return await self._as(
+            user, lambda c, viewer: attachment_reads.list_attachments(c, viewer, wanted)
+        )
 
     async def get_worker(self, user: str, wanted: GetWorker) -> WorkerView:
         """Return a worker by its UUID or the beginning of it."""

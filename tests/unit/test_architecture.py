@@ -38,7 +38,8 @@ HOMES = {
 # All that rules need. Nothing here can tell the time, draw a number, or touch a file.
 PURE = {
     "base64", "binascii", "collections", "dataclasses", "datetime", "enum", "functools", "hashlib",
-    "difflib", "heapq", "itertools", "math", "msgspec", "re", "types", "typing", "uuid",
+    "difflib", "heapq", "itertools", "math", "msgspec", "re", "types", "typing", "unicodedata",
+    "uuid",
 }  # fmt: skip
 # Rooms that get a Clock. (The supervisor of `mito up` stamps its own files.)
 CLOCKED = (

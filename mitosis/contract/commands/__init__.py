@@ -17,6 +17,14 @@
 | task.cancel | CancelTask | Cancelled |
 | task.label | ReplaceTaskLabels | Changed |
 | task.change | ChangeTask | Changed |
+| attachment.begin | BeginAttachment | UploadBegun |
+| attachment.complete | CompleteAttachment | UploadedAttachment |
+| attachment.delete | DeleteAttachment | Done |
+| artifact.begin | BeginArtifact | UploadBegun |
+| artifact.complete | CompleteArtifact | UploadedArtifact |
+| artifact.delete | DeleteArtifact | Done |
+| upload.parts | GetParts | PartUrls |
+| upload.abort | AbortUpload | Done |
 | worker.register | RegisterWorker | Registered |
 | worker.drain | DrainWorker | WorkerChanged |
 | worker.update_tags | ReplaceWorkerTags | WorkerChanged |
@@ -30,6 +38,20 @@
 | platform.shutdown | Shutdown | Done |
 """
 
+from mitosis.contract.commands.files import (
+    AbortUpload,
+    BeginArtifact,
+    BeginAttachment,
+    CompleteArtifact,
+    CompleteAttachment,
+    DeleteArtifact,
+    DeleteAttachment,
+    GetParts,
+    PartUrls,
+    UploadBegun,
+    UploadedArtifact,
+    UploadedAttachment,
+)
 from mitosis.contract.commands.groups import (
     ChangeGroupState,
     ChangeMembers,
@@ -80,6 +102,9 @@ from mitosis.contract.commands.workers import (
 )
 
 __all__ = [
+    "AbortUpload",
+    "BeginArtifact",
+    "BeginAttachment",
     "CancelTask",
     "Cancelled",
     "ChangeAdmin",
@@ -92,12 +117,18 @@ __all__ = [
     "ChangeUserState",
     "ChangeWorkerSlots",
     "Changed",
+    "CompleteArtifact",
+    "CompleteAttachment",
     "CreateGroup",
     "CreateUser",
+    "DeleteArtifact",
+    "DeleteAttachment",
     "Done",
     "DrainWorker",
+    "GetParts",
     "GrantWorkerRoles",
     "NewQuota",
+    "PartUrls",
     "PauseWorker",
     "RegisterWorker",
     "Registered",
@@ -114,6 +145,9 @@ __all__ = [
     "SubmitTask",
     "Submitted",
     "SubmittedMany",
+    "UploadBegun",
+    "UploadedArtifact",
+    "UploadedAttachment",
     "WatchWanted",
     "WorkerChanged",
 ]

@@ -8,6 +8,9 @@
 | task.get | GetTask | TaskView |
 | task.list | ListTasks | TaskPage |
 | artifact.get | GetArtifact | ArtifactLink |
+| attachment.get | GetAttachment | AttachmentLink |
+| attachment.meta | GetAttachment | AttachmentView |
+| attachment.list | ListAttachments | AttachmentPage |
 | worker.get | GetWorker | WorkerView |
 | worker.list | ListWorkers | WorkerPage |
 | group.get | GetGroup | GroupView |
@@ -17,6 +20,13 @@ A task can be named by its UUID, by a unique prefix of at least 6 characters, by
 newest of the user's own), or as `GROUP#12`.
 """
 
+from mitosis.contract.queries.files import (
+    AttachmentLink,
+    AttachmentPage,
+    AttachmentView,
+    GetAttachment,
+    ListAttachments,
+)
 from mitosis.contract.queries.groups import (
     GetGroup,
     GroupList,
@@ -54,12 +64,17 @@ __all__ = [
     "DEFAULT_PAGE",
     "ArtifactLink",
     "ArtifactView",
+    "AttachmentLink",
+    "AttachmentPage",
+    "AttachmentView",
     "GetArtifact",
+    "GetAttachment",
     "GetGroup",
     "GetTask",
     "GetWorker",
     "GroupList",
     "GroupView",
+    "ListAttachments",
     "ListSessions",
     "ListTasks",
     "ListUsers",

@@ -1,14 +1,17 @@
 """What every handler of the coordinator works with, and the way from a request to its reply."""
 
 import asyncio
+import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import msgspec
 
 from mitosis.contract import subjects, wire
+from mitosis.domain import attachment
+from mitosis.domain.attachment import Attachment
 from mitosis.domain.event import Event
 from mitosis.domain.task import Task, evolve
 from mitosis.domain.user import User
@@ -210,6 +213,40 @@ class Core(msgspec.Struct):
         self.world.tasks[uuid] = state
         self.world.heads[tail] = head
         return state
+
+    @contextlib.asynccontextmanager
+    async def kept_task(self, uuid: str) -> AsyncIterator[Task]:
+        """Return a task, and keep it in memory while inside, also when it has ended.
+
+        Raises:
+            NotFound: There is no such task.
+        """
+        known = self.world.tasks.get(uuid)
+        group = known.group if known else await self.find_group(uuid)
+        if group is None:
+            raise NotFound(f"there is no task {uuid}", task=uuid)
+        with self.journal.holding(subjects.task_tail(group, uuid)):
+            yield self.world.tasks.get(uuid) or await self.stored_task(group, uuid)
+
+    @contextlib.asynccontextmanager
+    async def kept_attachment(self, group: str, key: str) -> AsyncIterator[Attachment | None]:
+        """Return an attachment, and keep it in memory while inside, also when it was deleted."""
+        tail = subjects.attachment_tail(group, key)
+        with self.journal.holding(tail):
+            state = self.world.state(tail)
+            if state is None and self.world.was_deleted(tail):
+                found = await self.read_aggregate(tail)
+                if self.world.state(tail) is None and found is not None:
+                    self._take_back(tail, *found)
+            yield self.world.state(tail)
+
+    def _take_back(self, tail: str, events: list[Event], head: Head) -> None:
+        state: Attachment | None = None
+        for event in events:
+            state = attachment.evolve(state, event)
+        if state is not None:
+            self.world.attachments[tail.partition(".")[2]] = state
+            self.world.heads[tail] = head
 
 
 async def _logged(work: Coroutine[Any, Any, None]) -> None:

@@ -9,8 +9,9 @@ read anew: an answer never stands on something that does not exist.
 """
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -133,6 +134,7 @@ class Journal:
         self._stored_up_to = writer.next_position - 1
         self._pending: dict[str, int] = {}
         self._open: Unit | None = None
+        self._held: dict[str, int] = {}
         self._failure: MitosisError | None = None
         self.before_close: Callable[[Unit], None] = lambda _: None
 
@@ -203,8 +205,23 @@ class Journal:
 
     def release(self, tail: str) -> None:
         """Let an aggregate out of memory if it has ended and nothing of it is on its way."""
-        if tail not in self._pending:
+        if tail not in self._pending and tail not in self._held:
             self.world.forget(tail)
+
+    @contextlib.contextmanager
+    def holding(self, tail: str) -> Iterator[None]:
+        """Keep an aggregate in memory while inside, also when it has ended.
+
+        What is read from the store while nobody holds it may be out of date when the answer comes.
+        """
+        self._held[tail] = self._held.get(tail, 0) + 1
+        try:
+            yield
+        finally:
+            self._held[tail] -= 1
+            if not self._held[tail]:
+                del self._held[tail]
+                self.release(tail)
 
     async def flush(self) -> None:
         """Wait until everything that was decided is stored.

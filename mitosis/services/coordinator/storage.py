@@ -7,7 +7,7 @@ from mitosis.errors import NotFound
 from mitosis.services.coordinator.core import Core
 
 
-class NamedObjects:
+class NamedArtifacts:
     """Looks tasks up in memory or in the store, those of the given objects only."""
 
     def __init__(self, core: Core) -> None:
@@ -22,10 +22,21 @@ class NamedObjects:
 
     async def _named_by(self, task: str) -> set[str]:
         try:
-            state = await self._core.task(task)
+            async with self._core.kept_task(task) as state:
+                return {artifact.object_name for artifact in state.artifacts}
         except NotFound:
             return set()
-        try:
-            return {artifact.object_name for artifact in state.artifacts}
-        finally:
-            self._core.release(state.group, task)
+
+
+class NamedAttachments:
+    """Those of all attachments, which are in memory while they are not deleted."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def __call__(self, objects: Sequence[str]) -> Collection[str]:
+        """Return those objects that must stay: named by an event, or promised to somebody."""
+        wanted = set(objects)
+        files = self._core.world.attachments.values()
+        named = {file.object_name for file in files if file.object_name}
+        return (self._core.uploads.names() | named) & wanted

@@ -14,7 +14,7 @@ from datetime import timedelta
 import msgspec
 
 from mitosis.artifacts.s3 import S3Store
-from mitosis.artifacts.sweeper import sweep_for_ever
+from mitosis.artifacts.sweeper import sweep_bucket
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.contract import subjects, wire, work
 from mitosis.errors import Fenced, MitosisError, StoreUnavailable
@@ -35,6 +35,7 @@ from mitosis.services.coordinator.closing import close_deleted
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.handlers.files import FileHandlers
 from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.presence import PresenceHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
@@ -44,7 +45,7 @@ from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
-from mitosis.services.coordinator.storage import NamedObjects
+from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachments
 from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.uploads import Uploads
@@ -167,7 +168,8 @@ class Term:
         session_seconds = parts.config.access_token_expires_in.total_seconds()
         workers = WorkerHandlers(core, self._worker_token, lease_seconds, session_seconds)
         reports = ReportHandlers(core, parts.objects.artifacts)
-        for handlers in (tasks, users, groups, workers):
+        files = FileHandlers(core, parts.objects.artifacts, parts.objects.attachments)
+        for handlers in (tasks, users, groups, workers, files):
             for verb, body, handler in handlers.verbs():
                 self._commands.add(verb, body, guarded(core, handler))
         for verb, body, handler in reports.verbs():
@@ -238,14 +240,14 @@ class Term:
             self.core.watches.end_overdue()
 
     async def _sweep(self) -> None:
+        """Sweep both buckets, one after the other."""
         objects, core = self._parts.objects, self.core
-        await sweep_for_ever(
-            objects.artifacts,
-            NamedObjects(core),
-            core.clock.now,
-            timedelta(seconds=objects.url_seconds),
-            SWEEP_EVERY,
-        )
+        life = timedelta(seconds=objects.url_seconds)
+        buckets = ((objects.artifacts, NamedArtifacts), (objects.attachments, NamedAttachments))
+        while not self.ended.done():
+            for bucket, named in buckets:
+                await sweep_bucket(bucket, named(core), core.clock.now, life)
+            await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
     def _loop_ended(self, loop: asyncio.Task[None]) -> None:
         """A term without its leases must not go on."""

@@ -2,9 +2,11 @@
 
 Nothing here is authoritative: it is a fold of the stream, and the same fold is used at start (from
 history) and at run time (from what was just decided). Ended tasks are not kept; their UUIDs are
-remembered in 8 bytes each, so that a repeated submit is noticed.
+remembered in 8 bytes each, so that a repeated submit is noticed; so are the keys of deleted
+attachments, since a file that is stored under one again continues its history.
 """
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -34,6 +36,7 @@ class World:
         self.groups: dict[str, group.Group] = {}
         self.workers: dict[str, worker.Worker] = {}
         self.tasks: dict[str, Task] = {}
+        self.attachments: dict[str, attachment.Attachment] = {}
         self.platform = platform.Platform()
         self.heads: dict[str, Head] = {}
         self.orders: dict[str, int] = {}
@@ -43,6 +46,7 @@ class World:
         self.attempts: dict[str, set[str]] = {}
         self.owned_groups: dict[str, int] = {}
         self.ended: set[int] = set()
+        self.deleted: set[int] = set()
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -58,6 +62,8 @@ class World:
                 return self.groups.get(name)
             case "worker":
                 return self.workers.get(name)
+            case "attachment":
+                return self.attachments.get(name)
             case "platform":
                 return self.platform
             case _:
@@ -75,6 +81,10 @@ class World:
         """Whether a task of this UUID has ended (a rare false yes is settled by the store)."""
         return short_id(task_uuid) in self.ended
 
+    def was_deleted(self, attachment_tail: str) -> bool:
+        """Whether an attachment was deleted once (a rare false yes is settled by the store)."""
+        return short_hash(attachment_tail) in self.deleted
+
     def waiting(self, name: str) -> Waiting:
         """Return a ready task as dispatch sees it."""
         state = self.tasks[name]
@@ -89,7 +99,8 @@ class World:
         kind, _, name = tail.partition(".")
         match kind:
             case "task":
-                self._apply_task(name.rpartition(".")[2], event, position)
+                group_name, _, uuid = name.rpartition(".")
+                self._apply_task(group_name, uuid, event, position)
             case "worker":
                 self._apply_worker(name, event)
             case "user":
@@ -97,7 +108,7 @@ class World:
             case "group":
                 self._apply_group(name, event)
             case "attachment":
-                self._apply_attachment(name.partition(".")[0], event)
+                self._apply_attachment(tail, name, event)
             case "platform":
                 self.platform = platform.evolve(self.platform, event)
             case _:
@@ -109,27 +120,29 @@ class World:
         if kind == "task":
             uuid = name.rpartition(".")[2]
             state = self.tasks.get(uuid)
-            if state is not None and state.state.terminal:
-                del self.tasks[uuid]
+            if state is None or state.state.terminal:
+                self.tasks.pop(uuid, None)
                 self.orders.pop(uuid, None)
+                self.heads.pop(tail, None)
+        elif kind == "attachment":
+            file = self.attachments.get(name)
+            if file is None or not file.object_name:
+                self.attachments.pop(name, None)
                 self.heads.pop(tail, None)
         elif kind == "worker" and name not in self.workers:
             self.heads.pop(tail, None)
 
-    def _apply_task(self, name: str, event: Event, position: int) -> None:
+    def _apply_task(self, group_name: str, name: str, event: Event, position: int) -> None:
         old = self.tasks.get(name)
+        if old is None and self.has_ended(name) and not isinstance(event, task.TaskSubmitted):
+            self._charge(group_name, event)  # of one that is not in memory, only this counts
+            return
         new = task.evolve(old, event)
         self.tasks[name] = new
-        match event:
-            case task.TaskSubmitted():
-                self.orders[name] = position
-                self.numbers[new.group] = max(self.numbers.get(new.group, 0), new.number)
-            case task.ArtifactStored(_, _, _, size, _, freed):
-                self._use(new.group, size - freed)
-            case task.ArtifactDeleted(_, _, freed):
-                self._use(new.group, -freed)
-            case _:
-                pass
+        if isinstance(event, task.TaskSubmitted):
+            self.orders[name] = position
+            self.numbers[new.group] = max(self.numbers.get(new.group, 0), new.number)
+        self._charge(new.group, event)
         if old is not None and old.state is TaskState.RUNNING and old.worker != new.worker:
             self.attempts.get(old.worker, set()).discard(name)
         if new.state is TaskState.RUNNING and new.worker:
@@ -160,11 +173,20 @@ class World:
             case _:
                 pass
 
-    def _apply_attachment(self, group_name: str, event: Event) -> None:
+    def _apply_attachment(self, tail: str, name: str, event: Event) -> None:
+        self.attachments[name] = attachment.evolve(self.attachments.get(name), event)
+        if isinstance(event, attachment.AttachmentDeleted):
+            self.deleted.add(short_hash(tail))
+        self._charge(name.partition(".")[0], event)
+
+    def _charge(self, group_name: str, event: Event) -> None:
+        """Count what an event changes in what a group stores."""
         match event:
+            case task.ArtifactStored(_, _, _, size, _, freed):
+                self._use(group_name, size - freed)
             case attachment.AttachmentStored(_, _, _, size, _, freed):
                 self._use(group_name, size - freed)
-            case attachment.AttachmentDeleted(_, freed):
+            case task.ArtifactDeleted(_, _, freed) | attachment.AttachmentDeleted(_, freed):
                 self._use(group_name, -freed)
             case _:
                 pass
@@ -176,6 +198,11 @@ class World:
 def short_id(task_uuid: str) -> int:
     """Return 60 bits of a UUID as a number: enough to notice a repeat, small in memory."""
     return int(task_uuid.replace("-", "")[:15], 16)
+
+
+def short_hash(tail: str) -> int:
+    """Return 60 bits for any text, as `short_id` does for a UUID."""
+    return int.from_bytes(hashlib.blake2b(tail.encode(), digest_size=8).digest()) >> 4
 
 
 def decide(tail: str, state: Any, command: Any) -> list[Event]:

@@ -3,16 +3,20 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from mitosis.contract.queries import (
     ArtifactLink,
+    AttachmentLink,
+    AttachmentView,
     GetArtifact,
+    GetAttachment,
     GetGroup,
     GetTask,
     GetWorker,
+    ListAttachments,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -23,6 +27,7 @@ from mitosis.contract.queries import (
 from mitosis.contract.wire import Nothing, Reply
 from mitosis.errors import Unavailable
 from mitosis.nats.rpc import Caller, Endpoints
+from mitosis.projections.attachment_reads import view_of
 from mitosis.projections.progress import Progress
 from mitosis.projections.queries import Queries
 from mitosis.services.projector.head import Head
@@ -32,8 +37,16 @@ log = logging.getLogger(__name__)
 
 B = TypeVar("B", bound=msgspec.Struct)
 
-PresignGet = Callable[[str, str], Awaitable[str] | str]
+PresignGet = Callable[[str, str], str]
 """(object name, file name for the one who downloads) -> URL that is valid for a while."""
+
+
+class Links(NamedTuple):
+    """Makers of download links for the two buckets."""
+
+    artifact: PresignGet
+    attachment: PresignGet
+
 
 FRESHNESS_SECONDS = 2.0
 
@@ -50,13 +63,13 @@ class QueryHandlers:
         queries: Queries,
         progress: Progress,
         head: Head,
-        presign_get: PresignGet,
+        links: Links,
         presence: PresenceOfWorkers,
     ) -> None:
         self._queries = queries
         self._progress = progress
         self._head = head
-        self._presign_get = presign_get
+        self._links = links
         self._presence = presence
 
     def register(self, endpoints: Endpoints) -> None:
@@ -70,6 +83,9 @@ class QueryHandlers:
         endpoints.add("artifact.get", GetArtifact, self._fresh(self._artifact))
         endpoints.add("worker.get", GetWorker, self._fresh(self._worker))
         endpoints.add("worker.list", ListWorkers, self._fresh(self._workers))
+        endpoints.add("attachment.get", GetAttachment, self._fresh(self._attachment))
+        endpoints.add("attachment.meta", GetAttachment, self._fresh(self._attachment_meta))
+        endpoints.add("attachment.list", ListAttachments, self._fresh(queries.list_attachments))
         endpoints.add("group.get", GetGroup, self._fresh(queries.get_group))
         endpoints.add("group.list", Nothing, self._fresh(lambda u, _: queries.list_groups(u)))
 
@@ -106,7 +122,13 @@ class QueryHandlers:
 
     async def _artifact(self, user: str, wanted: GetArtifact) -> ArtifactLink:
         row = await self._queries.get_artifact(user, wanted)
-        url = self._presign_get(row.object_name, row.kind.filename)
-        if not isinstance(url, str):
-            url = await url
+        url = self._links.artifact(row.object_name, row.kind.filename)
         return ArtifactLink(row.task, row.kind, row.size_bytes, row.sha256, url)
+
+    async def _attachment(self, user: str, wanted: GetAttachment) -> AttachmentLink:
+        row = await self._queries.get_attachment(user, wanted)
+        url = self._links.attachment(row.object_name, row.key.rpartition("/")[2])
+        return AttachmentLink(row.group_name, row.key, row.size_bytes, row.sha256, url)
+
+    async def _attachment_meta(self, user: str, wanted: GetAttachment) -> AttachmentView:
+        return view_of(await self._queries.get_attachment(user, wanted))

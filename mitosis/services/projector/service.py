@@ -16,7 +16,7 @@ from mitosis.projections.queries import Queries
 from mitosis.projections.runner import Runner
 from mitosis.projections.store import ViewStore
 from mitosis.services.projector.decoding import decode
-from mitosis.services.projector.handlers import PresignGet, QueryHandlers
+from mitosis.services.projector.handlers import Links, QueryHandlers
 from mitosis.services.projector.head import Head
 from mitosis.services.projector.presence import PresenceOfWorkers
 from mitosis.services.projector.source import StreamSource
@@ -44,12 +44,12 @@ class ProjectorService:
         self,
         connection: Connection,
         db_url: str,
-        presign_get: PresignGet,
+        links: Links,
         *,
         stream: str = EVENTS_STREAM,
         pool_size: int = 4,
     ) -> None:
-        """Args: open connection of a service, database, maker of download links."""
+        """Args: open connection of a service, database, makers of download links."""
         source = StreamSource(connection, stream)
         self._db_url = db_url
         self.runner = Runner(db_url, source, decode, stream=stream)
@@ -59,7 +59,7 @@ class ProjectorService:
             Queries(self._pool),
             self.runner.progress,
             Head(source.last_position),
-            presign_get,
+            links,
             PresenceOfWorkers(connection),
         ).register(self._endpoints)
         self._discovery = Discovery(

@@ -82,7 +82,7 @@ class Deliveries:
         self._outbox = outbox
         self._limit = limit_seconds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deliver")
-        self._transfers = Transfers(connections=threads)
+        self._transfers = Transfers()
         self._running: dict[Attempt, asyncio.Task[None]] = {}
 
     def begin(self, attempt: Attempt, result: RunResult) -> None:
@@ -105,7 +105,6 @@ class Deliveries:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.to_thread(self._pool.shutdown)
-        self._transfers.close()
 
     async def _deliver(self, delivery: "_Delivery", result: RunResult) -> None:
         try:

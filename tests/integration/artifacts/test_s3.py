@@ -13,9 +13,10 @@ import pytest
 import urllib3
 
 from mitosis.artifacts.names import artifact_object
+from mitosis.artifacts.pieces import TransferStopped
 from mitosis.artifacts.s3 import S3Settings, S3Store
 from mitosis.artifacts.sweeper import MARGIN, sweep
-from mitosis.artifacts.transfer import Transfers, TransferStopped
+from mitosis.artifacts.transfer import Transfers
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import CorruptData, Misconfigured, NotAllowed, NotFound, ObjectsUnavailable
 
@@ -23,10 +24,8 @@ Changed = Callable[..., S3Settings]
 
 
 @pytest.fixture
-def transfers() -> Iterator[Transfers]:
-    made = Transfers(tries=3, first_delay_seconds=0.01)
-    yield made
-    made.close()
+def transfers() -> Transfers:
+    return Transfers(tries=3, first_delay_seconds=0.01)
 
 
 @pytest.fixture

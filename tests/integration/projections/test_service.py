@@ -27,6 +27,7 @@ from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import call
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
+from mitosis.services.projector.handlers import Links
 from mitosis.services.projector.service import ProjectorService
 from mitosis.testing.history import History
 from mitosis.testing.views import expected_rows, stored_rows
@@ -38,7 +39,7 @@ def presign(object_name: str, filename: str) -> str:
 
 @pytest.fixture
 async def service(connection: Connection, database: str) -> AsyncIterator[ProjectorService]:
-    started = ProjectorService(connection, database, presign)
+    started = ProjectorService(connection, database, Links(presign, presign))
     await started.start()
     yield started
     await started.stop()
@@ -134,10 +135,10 @@ async def test_every_answer_is_typed_and_every_error_has_its_code(
 async def test_a_standby_answers_too(
     connection: Connection, other_connection: Connection, database: str, writer: Writer
 ) -> None:
-    first = ProjectorService(connection, database, presign)
+    first = ProjectorService(connection, database, Links(presign, presign))
     await first.start()
     assert await first.runner.wait_for(2, 10)
-    second = ProjectorService(other_connection, database, presign)
+    second = ProjectorService(other_connection, database, Links(presign, presign))
     await second.start()
     for _ in range(20):  # the queue group spreads them over both
         uuid = writer.history.submit("alice", "alice")
@@ -172,7 +173,7 @@ async def test_answers_are_marked_stale_when_the_projection_cannot_follow(
 async def test_without_postgres_reads_fail_in_time_and_come_back(
     connection: Connection, writer: Writer, own_postgres: EmbeddedPostgres
 ) -> None:
-    service = ProjectorService(connection, own_postgres.url, presign)
+    service = ProjectorService(connection, own_postgres.url, Links(presign, presign))
     await service.start()
     await ask(connection, "user.whoami", Nothing(), WhoAmI)
     await own_postgres.stop(fast=True)
@@ -222,14 +223,14 @@ async def test_nats_may_restart_and_nothing_is_lost(
 async def test_a_stream_that_was_emptied_is_refused(
     connection: Connection, database: str, writer: Writer
 ) -> None:
-    service = ProjectorService(connection, database, presign)
+    service = ProjectorService(connection, database, Links(presign, presign))
     await service.start()
     assert await service.runner.wait_for(len(writer.history.commits), 10)
     await service.stop()
     await jetstream_request(connection.raw, "$JS.API.STREAM.DELETE.MITO_EVENTS")
 
     await ensure_stream(connection.raw)
-    again = ProjectorService(connection, database, presign)
+    again = ProjectorService(connection, database, Links(presign, presign))
     await again.start()
     with pytest.raises(CorruptData, match="archive"):
         await asyncio.wait_for(again.wait(), 10)
@@ -238,7 +239,7 @@ async def test_a_stream_that_was_emptied_is_refused(
 
 async def test_postgres_down_at_the_start_is_said(connection: Connection) -> None:
     url = "postgres://mitosis:secret-word@127.0.0.1:1/mitosis"
-    service = ProjectorService(connection, url, presign)
+    service = ProjectorService(connection, url, Links(presign, presign))
     with pytest.raises(ViewUnavailable, match=r"mitosis@127\.0\.0\.1:1") as caught:
         await service.start()
     assert "secret-word" not in str(caught.value)

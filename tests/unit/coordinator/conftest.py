@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mitosis.artifacts.multipart import part_length
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Exit, ExitKind, Usage
@@ -19,6 +20,7 @@ from mitosis.events.writer import Append
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.dispatcher import Dispatcher
+from mitosis.services.coordinator.handlers.files import FileHandlers
 from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
@@ -104,20 +106,37 @@ class Store:
 
 
 class Objects:
-    """The store of artifacts: sizes by name."""
+    """A bucket: sizes by name, and the multipart uploads that were begun."""
 
     def __init__(self) -> None:
         self.sizes: dict[str, int] = {}
         self.deleted: list[str] = []
+        self.open: dict[str, str] = {}
 
     async def size_of(self, object_name: str) -> int | None:
         return self.sizes.get(object_name)
 
-    def presign_put(self, object_name: str) -> str:
-        return f"put:{object_name}"
+    def presign_put(self, object_name: str, size_bytes: int | None = None) -> str:
+        return f"put:{object_name}:{size_bytes}"
+
+    def presign_part(self, object_name: str, store_id: str, number: int, size_bytes: int) -> str:
+        return f"part:{object_name}:{store_id}:{number}:{part_length(size_bytes, number)}"
+
+    async def begin_parts(self, object_name: str) -> str:
+        self.open[object_name] = f"store-id-{len(self.open)}"
+        return self.open[object_name]
+
+    async def join_parts(self, object_name: str, store_id: str, size_bytes: int) -> None:
+        assert self.open.pop(object_name) == store_id
+        self.sizes[object_name] = size_bytes
+
+    async def drop_parts(self, object_name: str, store_id: str) -> None:
+        assert self.open.pop(object_name) == store_id
 
     async def delete(self, object_names: Any) -> None:
-        self.deleted += object_names
+        for name in object_names:
+            self.deleted.append(name)
+            self.sizes.pop(name, None)
 
 
 class FastPasswords:
@@ -145,6 +164,7 @@ class Coordinator:
 
     def __init__(self) -> None:
         self.clock, self.ids, self.store, self.objects = Clock(), Ids(), Store(), Objects()
+        self.attachments = Objects()
         self.world = World()
         self.alive = True  # the loop that looks at the clock runs
         self.sent: list[tuple[str, bytes]] = []
@@ -174,6 +194,7 @@ class Coordinator:
         self.reports = ReportHandlers(self.core, self.objects)
         self.users = UserHandlers(self.core, FastPasswords(), FastCheck(self.core))  # type: ignore[arg-type]
         self.groups = GroupHandlers(self.core)
+        self.files = FileHandlers(self.core, self.objects, self.attachments)
         self.workers = WorkerHandlers(self.core, lambda name, _: f"token of {name}", 600.0)
 
     async def _read(self, tail: str) -> Any:

@@ -4,7 +4,7 @@ from mitosis.contract import commands, work
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
 from mitosis.errors import Fenced, StoreUnavailable
-from mitosis.services.coordinator.storage import NamedObjects
+from mitosis.services.coordinator.storage import NamedArtifacts
 
 
 async def test_a_submit_to_an_idle_worker_is_one_commit_and_pushed_only_when_stored(coordinator):
@@ -311,10 +311,10 @@ async def test_the_sweeper_keeps_what_an_event_names_or_an_upload_was_promised(c
     assert task not in coordinator.world.tasks
     strange = "00000000-0000-4000-8000-000000000000/1/u/result.tar.gz"
     late = f"{task}/1/late/result.tar.gz"
-    kept = await NamedObjects(coordinator.core)([*names, strange, late])
+    kept = await NamedArtifacts(coordinator.core)([*names, strange, late])
     assert set(kept) == set(names)
     coordinator.clock.seconds += 3_601
-    kept = await NamedObjects(coordinator.core)([*names, strange, late])
+    kept = await NamedArtifacts(coordinator.core)([*names, strange, late])
     assert set(kept) == {names[0]}
     assert task not in coordinator.world.tasks
 

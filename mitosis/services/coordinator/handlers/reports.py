@@ -1,11 +1,11 @@
 """What workers tell and ask: renewals, reports, uploads, goodbyes. The hot path."""
 
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
-from mitosis.artifacts.names import artifact_object
+from mitosis.artifacts.names import artifact_object, upload_of
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.execution import Step
@@ -15,6 +15,7 @@ from mitosis.domain.worker import Worker, WorkerPhase
 from mitosis.errors import (
     AuthenticationFailed,
     InvalidInput,
+    NotFound,
     Rejection,
     StaleAttempt,
 )
@@ -30,31 +31,24 @@ from mitosis.services.coordinator.report_checks import (
     check_report,
     check_wanted,
 )
-from mitosis.services.coordinator.uploads import GRANT_SECONDS, check_quota
+from mitosis.services.coordinator.uploads import (
+    GRANT_SECONDS,
+    Grant,
+    Places,
+    check_quota,
+    check_size,
+    open_place,
+    part_urls,
+    stored_size,
+)
 
 log = logging.getLogger(__name__)
-
-
-class Objects(Protocol):
-    """What is asked of the store of artifacts."""
-
-    async def size_of(self, object_name: str) -> int | None:
-        """Return the real size, or None when there is no such object."""
-        ...
-
-    def presign_put(self, object_name: str) -> str:
-        """Return a URL that an object may be uploaded to for a while."""
-        ...
-
-    async def delete(self, object_names: Iterable[str]) -> None:
-        """Remove objects."""
-        ...
 
 
 class ReportHandlers:
     """Handlers of `mito.worker.<worker>.*`."""
 
-    def __init__(self, core: Core, artifacts: Objects) -> None:
+    def __init__(self, core: Core, artifacts: Places) -> None:
         self._core = core
         self._artifacts = artifacts
 
@@ -64,6 +58,7 @@ class ReportHandlers:
             ("renew", work.Renew, self.renew),
             ("report", work.Reports, self.report),
             ("upload", work.UploadWanted, self.upload),
+            ("parts", work.PartsWanted, self.parts),
             ("leave", work.Leave, self.leave),
         ]
 
@@ -104,26 +99,48 @@ class ReportHandlers:
                 worker_left(core, unit, caller.owner, reason)
         core.answer(unit, caller, commands.Done())
 
-    def upload(self, caller: Caller, body: work.UploadWanted) -> None:
+    async def upload(self, caller: Caller, body: work.UploadWanted) -> None:
         """`upload`: a place for an output, reserved against the group's quota."""
         core = self._core
         check_wanted(body)
         state = self._live(caller.owner, body.task, body.attempt)
         group = core.world.groups[state.group]
         old = state.artifact(body.kind)
+        upload = core.ids.uuid()
         grant = core.uploads.grant(
-            artifact_object(body.task, body.attempt, core.ids.uuid(), body.kind),
-            group=state.group,
-            task=body.task,
-            attempt=body.attempt,
-            kind=body.kind,
-            size_bytes=body.size_bytes,
+            Grant(
+                upload=upload,
+                object_name=artifact_object(body.task, body.attempt, upload, body.kind),
+                owner=f"worker:{caller.owner}",
+                group=state.group,
+                size_bytes=body.size_bytes,
+                task=body.task,
+                attempt=body.attempt,
+                kind=body.kind,
+            ),
             used_bytes=core.world.used_bytes.get(state.group, 0) - (old.size_bytes if old else 0),
             quota_bytes=group.storage_quota_bytes,
         )
-        url = self._artifacts.presign_put(grant.object_name)
+        try:
+            place = await open_place(core.uploads, self._artifacts, grant)
+            unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
+        except BaseException:
+            core.uploads.take(upload)
+            raise
+        granted = work.UploadGranted(
+            grant.object_name, place.url, GRANT_SECONDS, place.parts, place.part_bytes
+        )
+        core.answer(unit, caller, granted)
+
+    def parts(self, caller: Caller, body: work.PartsWanted) -> None:
+        """`parts`: URLs of the next parts of a large output."""
+        core = self._core
+        grant = self._granted(caller.owner, body.object_name)
+        if grant is None:
+            raise NotFound(f"there is no open upload of {body.object_name[:200]}: begin again")
+        urls = part_urls(core.uploads, self._artifacts, grant, body.first)
         unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
-        core.answer(unit, caller, work.UploadGranted(grant.object_name, url, GRANT_SECONDS))
+        core.answer(unit, caller, commands.PartUrls(body.first, urls))
 
     # --- report -------------------------------------------------------------------------------
 
@@ -141,8 +158,18 @@ class ReportHandlers:
             if self._judge(caller.owner, report) is None:
                 for artifact in report.artifacts:
                     name = artifact.object_name
-                    sizes[name] = await self._artifacts.size_of(name)
+                    sizes[name] = await self._real_size(caller.owner, name)
         self._report(caller, body, sizes)
+
+    async def _real_size(self, worker: str, object_name: str) -> int | None:
+        grant = self._granted(worker, object_name)
+        if grant is None:  # of an earlier term
+            return await self._artifacts.size_of(object_name)
+        try:
+            return await stored_size(self._core.uploads, self._artifacts, grant)
+        except InvalidInput as error:
+            log.warning("the parts of %s of worker %s: %s", object_name, worker, error)
+            return None
 
     def _report(self, caller: Caller, body: work.Reports, sizes: dict[str, int | None]) -> None:
         core, name = self._core, caller.owner
@@ -223,16 +250,16 @@ class ReportHandlers:
         state = core.world.tasks[report.task]
         if any(known.object_name == artifact.object_name for known in state.artifacts):
             return
-        grant = core.uploads.take(artifact.object_name)
+        grant = self._granted(name, artifact.object_name)
+        if grant is not None:
+            core.uploads.take(grant.upload)
         try:
-            if size is None:
-                raise InvalidInput("the uploaded object is not in the store")
-            if grant is not None and size > grant.size_bytes:
-                raise InvalidInput(f"the object has {size} bytes, {grant.size_bytes} were declared")
+            size = check_size(size, grant.size_bytes if grant else artifact.size_bytes)
             quota = core.world.groups[state.group].storage_quota_bytes
             old = state.artifact(artifact.kind)
             used = core.world.used_bytes.get(state.group, 0) - (old.size_bytes if old else 0)
-            check_quota(state.group, size, used + core.uploads.reserved_bytes(state.group), quota)
+            reserved = 0 if grant else core.uploads.reserved_bytes(state.group)
+            check_quota(state.group, size, used + reserved, quota)
         except Rejection as error:
             text = f"{artifact.kind.value}: not stored: {error}"
             unit.run(tail, task.WarnTask(name, report.attempt, text))
@@ -240,6 +267,11 @@ class ReportHandlers:
             return
         stored = Artifact(artifact.kind, artifact.object_name, size, artifact.sha256)
         unit.run(tail, task.StoreArtifact(name, report.attempt, stored))
+
+    def _granted(self, worker: str, object_name: str) -> Grant | None:
+        """The open upload of this very object; the id alone could be that of somebody else's."""
+        grant = self._core.uploads.find(upload_of(object_name), f"worker:{worker}")
+        return grant if grant is not None and grant.object_name == object_name else None
 
     def _discard(self, object_name: str) -> None:
         self._core.in_background(self._artifacts.delete([object_name]))
