@@ -29,7 +29,7 @@ test-all *args:
 
 # The table of docs/parity.md: pass, fail or missing per row (--sabotage: break the code row by row)
 parity *args:
-    {{ if args =~ "^--sabotage" { bin / "python -m tests.sabotage.run " + trim_start_match(args, "--sabotage") } else { bin / "python -m pytest -q -m parity --parity-strict tests " + args } }}
+    {{ if args =~ "^--sabotage" { bin / "python -m mitosis.testing.sabotage " + trim_start_match(args, "--sabotage") } else { bin / "python -m pytest -q -m parity --parity-strict tests " + args } }}
 
 # Lint, format and import directions
 lint:

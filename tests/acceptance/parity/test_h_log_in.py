@@ -14,7 +14,7 @@ import pytest
 
 from mitosis import SyncMitoClient
 from mitosis.config.client import CreateUserArgs
-from mitosis.services.auth.tokens import load_keys
+from mitosis.services.auth.key_files import load_keys
 
 from ..conftest import MITO, Done, Platform, side_by_side
 
