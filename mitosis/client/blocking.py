@@ -121,6 +121,8 @@ class SyncMitoClient:
     update_task_labels = _blocking(MitoClient.update_task_labels)
     change_task = _blocking(MitoClient.change_task)
     watch = _iterating(MitoClient.watch)
+    watch_states = _iterating(MitoClient.watch_states)
+    get_execution_state = _blocking(MitoClient.get_execution_state)
     wait_for_tasks = _blocking(MitoClient.wait_for_tasks)
     get_artifact = _blocking(MitoClient.get_artifact)
     upload_artifact = _blocking(MitoClient.upload_artifact)

@@ -15,6 +15,7 @@ from mitosis.client.artifacts import Artifacts
 from mitosis.client.attachments import Attachments
 from mitosis.client.groups import Groups
 from mitosis.client.session import Session
+from mitosis.client.states import ReachedState
 from mitosis.client.tasks import Tasks
 from mitosis.client.threads import Progress
 from mitosis.client.users import Users
@@ -52,6 +53,7 @@ from mitosis.contract.queries import (
     WorkerPage,
     WorkerView,
 )
+from mitosis.domain.execution import ExecutionState
 from mitosis.domain.group import GroupPhase
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind
@@ -224,6 +226,14 @@ class MitoClient:
     def watch(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[TaskView]:
         """See `Tasks.watch`."""
         return self.tasks.watch(tasks)
+
+    def watch_states(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[ReachedState]:
+        """See `Tasks.states`."""
+        return self.tasks.states(tasks)
+
+    async def get_execution_state(self, task: str) -> ExecutionState | None:
+        """See `Tasks.execution_state`."""
+        return await self.tasks.execution_state(task)
 
     async def wait_for_tasks(
         self, tasks: Iterable[str | Submitted], timeout: timedelta | None = None

@@ -8,6 +8,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from mitosis.client.session import Session
+from mitosis.client.states import ReachedState, follow_states
 from mitosis.client.submits import batches, to_change, to_request
 from mitosis.client.watching import follow, resolve
 from mitosis.config.client import NO_WATCH, ChangeTaskArgs, GetTasksArgs, SubmitTaskArgs
@@ -23,7 +24,7 @@ from mitosis.contract.commands import (
 )
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
 from mitosis.contract.wire import error_body, raise_error
-from mitosis.domain.execution import parse_execution_state
+from mitosis.domain.execution import ExecutionState, parse_execution_state
 from mitosis.domain.limits import check_tags
 from mitosis.domain.names import is_uuid
 from mitosis.errors import Unavailable
@@ -191,6 +192,28 @@ class Tasks:
         """
         async for view in follow(self._session, await resolve(self._session, tasks)):
             yield view
+
+    async def states(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[ReachedState]:
+        """Yield the execution states of tasks, such as `ExecSpawned`, as they are reached.
+
+        Those that the latest attempt has reached before come first. It ends with the last task:
+        `TaskCommitted` is the last state of each. No state of an attempt is missed, and each comes
+        once, in the order of its task.
+
+        Raises:
+            NotFound: No such task, or none that the asker may see.
+        """
+        async for reached in follow_states(self._session, await resolve(self._session, tasks)):
+            yield reached
+
+    async def execution_state(self, task: str) -> ExecutionState | None:
+        """Return the execution state that a task has reached last; None before the first.
+
+        Raises:
+            NotFound: No such task, or none that the asker may see. InvalidInput: Ambiguous.
+        """
+        steps = (await self.get(task)).steps
+        return steps[-1].state if steps else None
 
     async def wait(
         self, tasks: Iterable[str | Submitted], timeout: timedelta | None = None

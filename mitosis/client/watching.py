@@ -62,7 +62,7 @@ async def follow(session: Session, tasks: dict[str, str]) -> AsyncIterator[TaskV
             stack.push_async_callback(subscription.unsubscribe)
         session.on_reconnect.add(watched.look_at_all)
         stack.callback(session.on_reconnect.discard, watched.look_at_all)
-        await _settle(connection)
+        await settle(connection)
         watched.look_at_all()
         while watched.groups:
             for view in await _look(session, watched):
@@ -123,7 +123,7 @@ class _Watched:
             self.look_at_all()
 
 
-async def _settle(connection: Connection) -> None:
+async def settle(connection: Connection) -> None:
     """Wait until the server knows the subscriptions; after a loss, the reconnect does it."""
     try:
         await connection.flush()
@@ -136,12 +136,17 @@ async def _look(session: Session, watched: _Watched) -> list[TaskView]:
     for group, uuids in watched.take().items():
         for start in range(0, len(uuids), PAGE):
             part = uuids[start : start + PAGE]
-            views = await _views(session, group, part)
+            views = await views_of(session, group, part)
             changed += [view for view in views if watched.is_new(view)]
     return changed
 
 
-async def _views(session: Session, group: str, uuids: list[str]) -> list[TaskView]:
+async def views_of(session: Session, group: str, uuids: list[str]) -> list[TaskView]:
+    """Return tasks of one group, at most `PAGE`, as they are now.
+
+    Raises:
+        NotFound: One that is not there, or that the asker may not see.
+    """
     body = ListTasks(group=group, uuids=tuple(uuids), limit=len(uuids))
     page = await session.query("task", "list", body, TaskPage)
     missing = set(uuids) - {view.uuid for view in page.tasks}

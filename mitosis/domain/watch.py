@@ -49,6 +49,9 @@ _PROGRESS = frozenset({
 NEVER_SATISFIED = frozenset({State.WORKER_EXITED})
 """Says something about a worker; as in the original, no watch is satisfied by it or for it."""
 
+WAITING = frozenset({State.WATCH, State.WATCH_FINISHED})
+"""What a task has reached before its first attempt."""
+
 
 class Watch(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a task waits for. `timeout_seconds` 0: for as long as it takes."""

@@ -26,12 +26,10 @@ from mitosis.domain.task import (
     TaskWarned,
     steps_of,
 )
+from mitosis.domain.watch import WAITING
 from mitosis.projections.commit import Commit
 from mitosis.projections.rows import ArtifactRow, Tables, TaskRow, TaskSpecRow
 from mitosis.projections.sequence import out_of_order
-
-# Steps of a task that no attempt has yet.
-WAITING = frozenset({ExecutionState.WATCH, ExecutionState.WATCH_FINISHED})
 
 
 def fold(tables: Tables, commit: Commit, event: Event) -> None:

@@ -266,6 +266,7 @@ class Core:
         if attempt.dropped:
             return
         draft = attempt.draft()
+        draft.steps.append((State.FETCH_RESOURCE_FINISHED, attempt.assigned_at))  # it has no inputs
         draft.steps.append((State.EXEC_PENDING, attempt.assigned_at))
         draft.steps.append((State.EXEC_SPAWNED, started_at))
         draft.started = True

@@ -29,6 +29,7 @@ async def test_a_worker_registers_runs_reports_and_leaves(coordinator: Any, work
     task = coordinator.assign("sh", "-c", "echo out; echo err >&2; exit 3")
     told = await coordinator.over(task)
     assert [step.state for step in told.steps] == [
+        State.FETCH_RESOURCE_FINISHED,
         State.EXEC_PENDING,
         State.EXEC_SPAWNED,
         State.EXEC_FINISHED,
@@ -85,6 +86,7 @@ async def test_outputs_reach_the_store_and_come_back_as_they_were(
     )
     told = await coordinator.over(coordinator.assign("sh", "-c", script, terminal=True))
     assert [step.state for step in told.steps] == [
+        State.FETCH_RESOURCE_FINISHED,
         State.EXEC_PENDING,
         State.EXEC_SPAWNED,
         State.EXEC_FINISHED,

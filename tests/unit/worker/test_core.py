@@ -159,6 +159,7 @@ def test_a_start_is_reported_with_its_steps_and_their_ages(bench: Bench) -> None
     assert (report.task, report.group, report.attempt) == ("t1", "lab", 1)
     assert report.started
     assert [(s.state, s.age_seconds) for s in report.steps] == [
+        (State.FETCH_RESOURCE_FINISHED, 4.0),
         (State.EXEC_PENDING, 4.0),
         (State.EXEC_SPAWNED, 2.5),
     ]
