@@ -1,12 +1,15 @@
-"""Services that tests of several sections share."""
+"""Services and people that tests of several sections share."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from mitosis import SyncMitoClient
 from mitosis.testing.servers import PostgresServer, S3Server
 
+from ..conftest import Platform
 from .coordinators import Lab, lab, serve_by_file, serve_by_options
+from .machines import Owner
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,13 @@ def by_options(postgres_server: PostgresServer, s3_server: S3Server) -> Iterator
     with lab(postgres_server, s3_server) as made:
         serve_by_options(made)
         yield made
+
+
+@pytest.fixture(scope="module")
+def owner(
+    platform: Platform, admin: SyncMitoClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Owner]:
+    """A user of all tests of one file."""
+    made = Owner(platform, admin, tmp_path_factory.mktemp("owner"))
+    yield made
+    made.client.close()

@@ -17,7 +17,7 @@ from mitosis.config.client import CreateUserArgs
 from mitosis.contract.queries import WorkerView
 from mitosis.testing.waiting import eventually
 
-from ..conftest import Home, Platform, Running
+from ..conftest import Done, Home, Platform, Running
 
 T = TypeVar("T")
 
@@ -82,6 +82,18 @@ class Account:
     def worker(self, uuid: str) -> WorkerView:
         """The worker as this user sees it."""
         return self.client.get_worker(uuid)
+
+
+class Owner(Account):
+    """A user with the executable; no worker serves their group, so their tasks wait."""
+
+    def __init__(self, platform: Platform, admin: SyncMitoClient, folder: Path) -> None:
+        super().__init__(platform, admin, folder)
+        self._platform = platform
+
+    def mito(self, *arguments: str | Path) -> Done:
+        """Run `mito client` as this user."""
+        return self._platform.client("--credential-path", self.credentials, *arguments)
 
 
 @contextmanager
