@@ -110,11 +110,11 @@ CLIENT = (
     Command(
         "create user", "users:create_user", "Create a new user",
         "create user -u test_user_name -p test_user_password",
-        secret=True,
+        result="cli.output.results:UserRights", secret=True,
     ),
     Command(
         "create group", "groups:create_group", "Create a new group", "create group test_group",
-        also=("groups create",),
+        also=("groups create",), result="cli.output.results:NamedGroup",
     ),
     Command(
         "get task", "tasks:get_task", "Get the info of a task", f"get task {_TASK}",
@@ -140,7 +140,7 @@ CLIENT = (
     ),
     Command(
         "get groups", "groups:get_groups", "Get all groups the user has access to", "get groups",
-        also=("users groups",),
+        also=("users groups",), result="contract.queries:GroupList",
     ),
     Command(
         "get artifact", "artifacts:get_artifact", "Download an artifact of a task",
@@ -231,6 +231,100 @@ CLIENT = (
         "manage task cancel", "tasks:cancel_task", "Cancel a task",
         f"manage task {_TASK} cancel",
         also=("tasks cancel",), usage="[OPTIONS]", result="contract.commands:Cancelled",
+    ),
+    Command(
+        "manage group update", "groups:update_members", "Give users a role in a group",
+        "manage group test_group update alice:write bob:admin",
+        also=("groups update-user",), usage="[USER:ROLE]...",
+        result="cli.output.results:SetRoles",
+    ),
+    Command(
+        "manage group remove", "groups:remove_members", "Take users out of a group",
+        "manage group test_group remove alice",
+        also=("groups remove-user",), usage="[USER]...",
+        result="cli.output.results:RemovedMembers",
+    ),
+    Command(
+        "shutdown", "accounts:shutdown", "Shut down the coordinator", "shutdown",
+        also=("admin shutdown",), result="contract.commands:Done", secret=True,
+    ),
+    Command(
+        "users change-password", "users:change_password", "Change your own password",
+        "users change-password",
+        result="cli.output.results:NamedUser", secret=True,
+    ),
+    Command(
+        "users sessions", "users:get_sessions", "List your own open sessions", "users sessions",
+        result="contract.queries:SessionList",
+    ),
+    Command(
+        "users revoke-sessions", "users:revoke_sessions", "End sessions of your own",
+        "users revoke-sessions --others", result="contract.commands:Done",
+    ),
+    Command(
+        "admin users create", "accounts:create", "Create a new user",
+        "admin users create alice", result="cli.output.results:UserRights", secret=True,
+    ),
+    Command(
+        "admin users list", "accounts:list_users", "List users", "admin users list --state locked",
+        result="contract.queries:UserPage",
+    ),
+    Command(
+        "admin users delete", "accounts:delete_user", "Delete a user for ever",
+        "admin users delete alice", result="cli.output.results:UserState",
+    ),
+    Command(
+        "admin users lock", "accounts:lock_user", "Lock a user out", "admin users lock alice",
+        result="cli.output.results:UserState",
+    ),
+    Command(
+        "admin users unlock", "accounts:unlock_user", "Let a locked user log in again",
+        "admin users unlock alice", result="cli.output.results:UserState",
+    ),
+    Command(
+        "admin users promote", "accounts:promote_user", "Make a user a platform administrator",
+        "admin users promote alice", result="cli.output.results:UserRights",
+    ),
+    Command(
+        "admin users demote", "accounts:demote_user", "Make an administrator a usual user",
+        "admin users demote alice", result="cli.output.results:UserRights",
+    ),
+    Command(
+        "admin users change-password", "accounts:reset_password", "Give a user a new password",
+        "admin users change-password alice", result="cli.output.results:NamedUser", secret=True,
+    ),
+    Command(
+        "admin users group-quota", "accounts:set_group_quota",
+        "Change how many groups a user may have", "admin users group-quota alice +2",
+        result="cli.output.results:UserQuota",
+    ),
+    Command(
+        "admin users sessions", "accounts:get_sessions", "List the open sessions of a user",
+        "admin users sessions alice", result="contract.queries:SessionList",
+    ),
+    Command(
+        "admin users revoke-sessions", "accounts:revoke_sessions", "End sessions of a user",
+        "admin users revoke-sessions alice", result="contract.commands:Done",
+    ),
+    Command(
+        "admin groups storage-quota", "groups:set_storage_quota",
+        "Change how many bytes a group may store", "admin groups storage-quota test_group +5GB",
+        result="cli.output.results:StorageQuota",
+    ),
+    Command(
+        "admin groups lock", "groups:lock_group", "Lock a group", "admin groups lock test_group",
+        result="cli.output.results:GroupState",
+    ),
+    Command(
+        "admin groups unlock", "groups:unlock_group", "Let a locked group be used again",
+        "admin groups unlock test_group", result="cli.output.results:GroupState",
+    ),
+    Command(
+        "admin groups delete", "groups:delete_group", "Delete a group for ever",
+        "admin groups delete test_group", result="cli.output.results:GroupState",
+    ),
+    Command("logout", "users:logout", "End this session", "logout",
+        result="cli.output.results:NamedUser",
     ),
     Command(
         "login", "login:login", "Log in as a user", "login alice",

@@ -87,8 +87,12 @@ def ask_user(usual: str = "") -> str:
     return user
 
 
-def ask_password(user: str) -> str:
+def ask_password(user: str, what: str = "Password") -> str:
     """Ask the person at the terminal for a password, which is not shown.
+
+    Args:
+        user: Whose.
+        what: Which one, such as `New password`.
 
     Raises:
         InvalidInput: Nothing was typed, or nobody is there.
@@ -98,9 +102,21 @@ def ask_password(user: str) -> str:
             f"no password of {user} is given and nobody can be asked: set MITO_PASSWORD, or use "
             "--password-file"
         )
-    password = ask_secret(f"Password of {user}: ")
+    password = ask_secret(f"{what} of {user}: ")
     if not password:
         raise InvalidInput("no password was given")
+    return password
+
+
+def ask_new_password(user: str) -> str:
+    """Ask twice for a password that is to be set.
+
+    Raises:
+        InvalidInput: Nothing was typed, or two different ones, or nobody is there.
+    """
+    password = ask_password(user, "New password")
+    if ask_password(user, "Again the new password") != password:
+        raise InvalidInput("the two passwords differ: nothing was changed")
     return password
 
 

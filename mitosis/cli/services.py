@@ -57,6 +57,7 @@ def coordinator(
     access_token_private_path: Path | None = None,
     access_token_public_path: Path | None = None,
     access_token_expires_in: OptionalDuration = None,
+    shutdown_secret_path: Path | None = None,
     heartbeat_timeout: OptionalDuration = None,
     max_projection_lag: OptionalDuration = None,
     projector: bool | None = None,
@@ -100,6 +101,7 @@ def coordinator(
         access_token_private_path: The path to the private key, default to `private.pem`.
         access_token_public_path: The path to the public key, default to `public.pem`.
         access_token_expires_in: The access token expiration time, default to 7 days.
+        shutdown_secret_path: The file that gets the secret for `mito client shutdown SECRET`.
         heartbeat_timeout: The heartbeat timeout, default to 600 seconds.
         max_projection_lag: How far the read models may be behind while /ready says yes, default
             to 30 seconds.

@@ -143,6 +143,7 @@ class SyncMitoClient:
     update_worker_slots = _blocking(MitoClient.update_worker_slots)
     pause_worker = _blocking(MitoClient.pause_worker)
     resume_worker = _blocking(MitoClient.resume_worker)
+    shutdown = _blocking(MitoClient.shutdown)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop.is_closed():

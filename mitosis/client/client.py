@@ -14,6 +14,7 @@ from typing import Self
 from mitosis.client.artifacts import Artifacts
 from mitosis.client.attachments import Attachments
 from mitosis.client.groups import Groups
+from mitosis.client.platform import PlatformCommands
 from mitosis.client.session import Session
 from mitosis.client.states import ReachedState
 from mitosis.client.tasks import Tasks
@@ -85,7 +86,7 @@ class MitoClient:
 
     Attributes:
         session: Connection, log-in and raw requests.
-        users, groups, tasks, artifacts, attachments, workers: Commands and reads by noun.
+        users, groups, tasks, artifacts, attachments, workers, platform: Commands and reads by noun.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
@@ -98,6 +99,7 @@ class MitoClient:
         self.artifacts = Artifacts(self.session)
         self.attachments = Attachments(self.session)
         self.workers = Workers(self.session)
+        self.platform = PlatformCommands(self.session)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -332,3 +334,7 @@ class MitoClient:
     async def resume_worker(self, worker: str) -> WorkerChanged:
         """See `Workers.resume`."""
         return await self.workers.resume(worker)
+
+    async def shutdown(self, secret: str | None = None) -> Done:
+        """See `PlatformCommands.shutdown`."""
+        return await self.platform.shutdown(secret)

@@ -40,6 +40,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
             changes of the password have no effect: see `--reset-admin-password`.
         access_token_private_path, access_token_public_path: The Ed25519 key pair.
         access_token_expires_in: Life of a session.
+        shutdown_secret_path: File that gets the secret for `mito client shutdown SECRET`, made anew
+            at each start; unset: one in the cache folder.
         heartbeat_timeout: The lease of an attempt: how long a worker may run without contact.
         max_projection_lag: `/ready` says no when the read models are further behind than this.
         projector: Run the projector as a child process.
@@ -99,6 +101,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     access_token_private_path: Path = Path("private.pem")
     access_token_public_path: Path = Path("public.pem")
     access_token_expires_in: timedelta = timedelta(days=7)
+    shutdown_secret_path: Path | None = None
     heartbeat_timeout: timedelta = timedelta(seconds=600)
     max_projection_lag: timedelta = timedelta(seconds=30)
     projector: bool = True

@@ -44,12 +44,15 @@ def _no(text: str) -> Role:
     raise InvalidInput(f"{text!r} is no role: {known}", value=text)
 
 
-def parse_grants(items: Iterable[str], default: Role | None = Role.WRITE) -> dict[str, Role]:
+def parse_grants(
+    items: Iterable[str], default: Role | None = Role.WRITE, what: str = "group"
+) -> dict[str, Role]:
     """Read `name` and `name:role` items into a map.
 
     Args:
         items: One grant each, such as `lab` or `lab:admin`.
         default: Role of an item without one; None makes the role mandatory.
+        what: What the names name, `group` or `user`.
 
     Raises:
         InvalidInput: A malformed item, an unknown role, or a name given twice.
@@ -59,7 +62,7 @@ def parse_grants(items: Iterable[str], default: Role | None = Role.WRITE) -> dic
         name, colon, role = item.partition(":")
         if not colon and default is None:
             raise InvalidInput(f"{item!r} needs a role: write {item}:read, :write or :admin")
-        check_name(name, "group")
+        check_name(name, what)
         if name in grants:
             raise InvalidInput(f"{name!r} is given twice", value=item)
         grants[name] = parse_role(role) if colon else default  # type: ignore[assignment]

@@ -38,6 +38,7 @@ from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
 from mitosis.services.coordinator.leadership import wait_for_office
 from mitosis.services.coordinator.metrics import Source, registry
 from mitosis.services.coordinator.readiness import Readiness
+from mitosis.services.coordinator.shutdown import ShutdownSecret, default_secret_path
 from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.term import Parts, Term
 
@@ -96,6 +97,7 @@ class Coordinator:
         login = ServiceLogin(config.nats_user, config.nats_password)
         system_login = ServiceLogin(config.nats_system_user, config.nats_system_password)
         self._stop_on_signals()
+        secret = ShutdownSecret(config.shutdown_secret_path or default_secret_path(config.bind))
         async with AsyncExitStack() as stack:
             listener = stack.enter_context(closing(listen(config.bind)))
             passwords = stack.enter_context(closing(Passwords()))
@@ -131,7 +133,11 @@ class Coordinator:
                 reset_admin_password=self._reset_admin_password,
                 tally=self._tally,
                 name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
+                secret=secret,
+                stop=self._stopping.set,
             )
+            secret.write()
+            stack.callback(secret.remove)
             await self._serve(parts, system, listener)
 
     async def _warn(self, system: Connection) -> None:

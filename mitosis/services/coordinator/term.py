@@ -37,6 +37,7 @@ from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.handlers.files import FileHandlers
 from mitosis.services.coordinator.handlers.groups import GroupHandlers
+from mitosis.services.coordinator.handlers.platform import PlatformHandlers
 from mitosis.services.coordinator.handlers.presence import PresenceHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
@@ -44,6 +45,7 @@ from mitosis.services.coordinator.handlers.users import UserHandlers
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.shutdown import ShutdownSecret
 from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachments
 from mitosis.services.coordinator.takeover import take_over
@@ -71,6 +73,8 @@ class Parts(msgspec.Struct):
     clock: Clock
     ids: Ids
     name: str
+    secret: ShutdownSecret
+    stop: Callable[[], None]
     archived: history.Mark = history.Mark()
     reset_admin_password: bool = False
     tally: Tally = msgspec.field(default_factory=Tally)
@@ -164,12 +168,13 @@ class Term:
         tasks = TaskHandlers(core)
         users = UserHandlers(core, parts.passwords, self.password_check)
         groups = GroupHandlers(core)
+        platform = PlatformHandlers(core, parts.secret, parts.stop)
         lease_seconds = parts.config.heartbeat_timeout.total_seconds()
         session_seconds = parts.config.access_token_expires_in.total_seconds()
         workers = WorkerHandlers(core, self._worker_token, lease_seconds, session_seconds)
         reports = ReportHandlers(core, parts.objects.artifacts)
         files = FileHandlers(core, parts.objects.artifacts, parts.objects.attachments)
-        for handlers in (tasks, users, groups, workers, files):
+        for handlers in (tasks, users, groups, workers, files, platform):
             for verb, body, handler in handlers.verbs():
                 self._commands.add(verb, body, guarded(core, handler))
         for verb, body, handler in reports.verbs():

@@ -46,6 +46,7 @@ class Credentials:
         self.private_key_path = folder / "private.pem"
         self.public_key_path = folder / "public.pem"
         self.admin_password_path = folder / "admin_password"
+        self.shutdown_secret_path = folder / "shutdown_secret"  # the coordinator's to write
         stored = _stored(folder / "services.json")
         self.service = StaticUser(name=SERVICE_USER, password=stored.nats_password)
         self.system = StaticUser(name=SYSTEM_USER, password=stored.nats_system_password)

@@ -31,6 +31,7 @@ class Keeper:
         name: For the log.
         start: Starts it and returns it when it runs.
         back_off: The pauses.
+        on_done: Called instead of a restart when it ends with status 0; None: it is restarted.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Keeper:
         name: str,
         start: Callable[[], Awaitable[ChildProcess]],
         back_off: BackOff | None = None,
+        on_done: Callable[[], None] | None = None,
     ) -> None:
         self.name = name
         self.failures = 0
@@ -46,6 +48,7 @@ class Keeper:
         """True while what it keeps runs and has finished its start."""
         self._start = start
         self._back_off = back_off or BackOff()
+        self._on_done = on_done
         self._task: asyncio.Task[None] | None = None
 
     def keep(self, process: ChildProcess) -> None:
@@ -65,6 +68,10 @@ class Keeper:
             started_at = time.monotonic()
             status = await process.wait()
             self.is_up = False
+            if status == 0 and self._on_done is not None:
+                _LOG.info("%s has ended as it was told to", self.name)
+                self._on_done()
+                return
             ran_seconds = time.monotonic() - started_at
             long_enough = ran_seconds >= self._back_off.forgotten_after_seconds
             self.failures = 1 if long_enough else self.failures + 1

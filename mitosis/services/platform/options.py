@@ -19,6 +19,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     """How long it may take to end after SIGTERM."""
     after: "ReadyCheck | None" = None
     """It is not started before this says yes."""
+    ends_platform: bool = False
+    """When it ends with status 0, it was told to, and the platform is to end with it."""
 
 
 class RunningPlatform(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""A platform in the foreground: runs until a signal says stop."""
+"""A platform in the foreground: runs until a signal or the shutdown command says stop."""
 
 import asyncio
 import contextlib
@@ -15,6 +15,8 @@ _INTERRUPTED = 130
 
 def run_platform(options: PlatformSettings) -> int:
     """Runs a platform in the main thread until SIGINT, SIGTERM or SIGHUP; a second one is faster.
+
+    A shutdown of the coordinator, which then ends with status 0, ends the platform as well.
 
     Returns:
         0 when it served and was stopped, 130 when it was stopped before it served.
@@ -55,6 +57,7 @@ async def serve_platform(options: PlatformSettings) -> int:
 async def _run_until(stopped: asyncio.Event, platform: Platform) -> int:
     starting = asyncio.create_task(platform.start(), name="start the platform")
     stop = asyncio.create_task(stopped.wait(), name="wait for a signal")
+    ended = asyncio.create_task(platform.ended.wait(), name="wait for the end of the coordinator")
     try:
         await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
@@ -63,8 +66,11 @@ async def _run_until(stopped: asyncio.Event, platform: Platform) -> int:
                 await starting
             return _INTERRUPTED
         starting.result()
-        await stop
+        await asyncio.wait({stop, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.done():
+            _LOG.info("the coordinator was shut down: stopping the platform")
     finally:
         stop.cancel()
+        ended.cancel()
     await platform.stop()
     return 0

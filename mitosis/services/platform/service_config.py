@@ -50,6 +50,7 @@ def coordinator_config(addresses: Addresses, credentials: Credentials) -> dict[s
         "admin_password": credentials.admin_password,
         "access_token_private_path": str(credentials.private_key_path),
         "access_token_public_path": str(credentials.public_key_path),
+        "shutdown_secret_path": str(credentials.shutdown_secret_path),
     }
 
 

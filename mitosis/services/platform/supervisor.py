@@ -62,6 +62,8 @@ class Platform:
         self._keepers: list[Keeper] = []
         self._duties: list[asyncio.Task[None]] = []
         self._hurry = asyncio.Event()
+        self.ended = asyncio.Event()
+        """Set when a child has ended that ends the platform; `stop` is still to be called."""
         self.running: RunningPlatform | None = None
         """Addresses and credentials, once the servers run."""
 
@@ -165,7 +167,11 @@ class Platform:
             coordinator_config(addresses, credentials),
         )
         children = [
-            Child(name="coordinator", command=(*program, "coordinator", "--config", str(path)))
+            Child(
+                name="coordinator",
+                command=(*program, "coordinator", "--config", str(path)),
+                ends_platform=True,
+            )
         ]
         tags = self._options.worker_tags
         for number in range(1, self._options.workers + 1):
@@ -197,7 +203,8 @@ class Platform:
             current[:] = [process]
             return process
 
-        keeper = Keeper(child.name, start, BackOff())
+        on_done = self.ended.set if child.ends_platform else None
+        keeper = Keeper(child.name, start, BackOff(), on_done)
         self._children.append((child, current))
         self._keepers.append(keeper)
         keeper.keep(await start())
