@@ -14,6 +14,7 @@ from mitosis.cli.main import root_app
 from mitosis.config.client import NO_WATCH, WatchArgs
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Outcome
+from mitosis.domain.user import UserPhase
 
 Here = Callable[..., Any]  # see conftest.py
 UUID = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
@@ -158,6 +159,29 @@ EXAMPLES = [
     (f"client manage task cancel {UUID}", ("cancel_task", (UUID,), {})),
     (f"client manage worker {UUID} cancel -f", ("cancel_worker", (UUID,), {"force": True})),
     ("client auth u p", ("auth", ("u", "p"), {})),
+    (
+        "client manage group lab update bob:read carol:ADMIN",
+        ("update_members", ("lab", "bob:read", "carol:ADMIN"), {}),
+    ),
+    ("client groups update-user lab bob:read", ("update_members", ("lab", "bob:read"), {})),
+    ("client manage group lab remove bob carol", ("remove_members", ("lab", "bob", "carol"), {})),
+    ("client groups remove-user lab bob", ("remove_members", ("lab", "bob"), {})),
+    ("client shutdown", ("shutdown", (), {})),
+    ("client shutdown -secret", ("shutdown", ("-secret",), {})),
+    ("client admin shutdown secret", ("shutdown", ("secret",), {})),
+    ("client users change-password a -b", ("change_password", ("a", "-b"), {})),
+    ("client admin users create u -p --admin", ("create", ("u", "-p"), {"admin": True})),
+    ("client admin users group-quota u -3", ("set_group_quota", ("u", "-3"), {})),
+    ("client admin groups storage-quota g -5GB", ("set_storage_quota", ("g", "-5GB"), {})),
+    ("client admin groups storage-quota g =20GiB", ("set_storage_quota", ("g", "=20GiB"), {})),
+    (
+        "client admin users list al -s locked,deleted --admins",
+        (
+            "list_users",
+            ("al",),
+            {"state": (UserPhase.LOCKED, UserPhase.DELETED), "admins": True},
+        ),
+    ),
     ("client -u me -p pw get task last", ("get_task", ("last",), {})),
     (
         "worker --config w.toml --groups group1,group2:write,group3:read,group4:admin -t a b",
@@ -259,6 +283,7 @@ WRONG = [
     ("client get task a b", "Unused"),
     ("worker -g a:wat", "'wat' is no role"),
     ("worker -g a,a", "given twice"),
+    ("client admin users list -s loked", "locked"),
 ]
 
 
