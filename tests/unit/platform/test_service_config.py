@@ -58,7 +58,7 @@ def test_the_coordinator_gets_every_key_that_it_needs(tmp_path: Path) -> None:
         "bind", "db_url", "s3_url", "s3_access_key", "s3_secret_key",
         "nats_url", "nats_user", "nats_password", "nats_system_user", "nats_system_password",
         "admin_user", "admin_password",
-        "access_token_private_path", "access_token_public_path",
+        "access_token_private_path", "access_token_public_path", "shutdown_secret_path",
     }  # fmt: skip
 
 
