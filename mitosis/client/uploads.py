@@ -6,15 +6,14 @@ anew) is begun again from the start.
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from mitosis.artifacts.pieces import Digest
-from mitosis.artifacts.transfer import Transfers
+from mitosis.artifacts.sending import send
 from mitosis.client.session import Session
 from mitosis.client.threads import Meter, Progress, in_thread, transfers
 from mitosis.contract.commands import AbortUpload, Done, GetParts, PartUrls, UploadBegun
@@ -93,7 +92,11 @@ async def upload(
     for left in reversed(range(BEGINNINGS)):
         begun = await begin(file.size_bytes)
         try:
-            digest = await _send(session, sender, begun, file, Meter(file.size_bytes, progress))
+            digest = await send(
+                sender, begun, file.path, file.size_bytes,
+                partial(_part_urls, session, begun.upload), in_thread,
+                Meter(file.size_bytes, progress),
+            )  # fmt: skip
             file.check_unchanged()
             return await complete(begun, digest.hexdigest())
         except (NotFound, NotAllowed) as error:
@@ -113,49 +116,8 @@ async def upload(
     raise AssertionError("unreachable")
 
 
-async def _send(
-    session: Session, sender: Transfers, begun: UploadBegun, file: LocalFile, meter: Meter
-) -> Digest:
-    if not begun.parts:
-        return await in_thread(
-            lambda stop: sender.upload(
-                begun.url, file.path, length=file.size_bytes, progress=meter, stop=stop
-            )
-        )
-    digest: Digest = hashlib.sha256()
-    urls: dict[int, str] = {}
-    for number in range(1, begun.parts + 1):
-        if number not in urls:
-            urls = await _part_urls(session, begun.upload, number)
-        try:
-            digest = await _send_part(sender, begun, file, number, urls[number], digest, meter)
-        except NotAllowed:  # expired: the parts before it took long
-            urls = await _part_urls(session, begun.upload, number)
-            digest = await _send_part(sender, begun, file, number, urls[number], digest, meter)
-    return digest
-
-
-async def _send_part(
-    sender: Transfers,
-    begun: UploadBegun,
-    file: LocalFile,
-    number: int,
-    url: str,
-    digest: Digest,
-    meter: Meter,
-) -> Digest:
-    offset = (number - 1) * begun.part_bytes
-    length = min(begun.part_bytes, file.size_bytes - offset)
-    return await in_thread(
-        lambda stop: sender.upload(
-            url, file.path, offset=offset, length=length, digest=digest, progress=meter, stop=stop
-        )
-    )
-
-
-async def _part_urls(session: Session, upload: str, first: int) -> dict[int, str]:
-    found = await session.command("upload", "parts", GetParts(upload, first), PartUrls)
-    return dict(enumerate(found.urls, found.first))
+async def _part_urls(session: Session, upload: str, first: int) -> list[str]:
+    return (await session.command("upload", "parts", GetParts(upload, first), PartUrls)).urls
 
 
 async def _abort(session: Session, begun: UploadBegun) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from mitosis.artifacts.names import task_of
+from mitosis.artifacts.names import belongs_to_attempt, task_of
+from mitosis.domain.task import TaskState
 from mitosis.errors import NotFound
 from mitosis.services.coordinator.core import Core
 
@@ -14,16 +15,26 @@ class NamedArtifacts:
         self._core = core
 
     async def __call__(self, objects: Sequence[str]) -> Collection[str]:
-        """Return those objects that must stay: named by an event, or promised to somebody."""
+        """Return those objects that must stay.
+
+        They are named by an event, promised to somebody, or of the live attempt of a task: its
+        worker may have been unable to report them yet.
+        """
         kept = self._core.uploads.names()
-        for task in {task_of(name) for name in objects}:
-            kept |= await self._named_by(task)
+        by_task: dict[str, list[str]] = {}
+        for name in objects:
+            by_task.setdefault(task_of(name), []).append(name)
+        for task, names in by_task.items():
+            kept |= await self._kept_of(task, names)
         return kept
 
-    async def _named_by(self, task: str) -> set[str]:
+    async def _kept_of(self, task: str, names: list[str]) -> set[str]:
         try:
             async with self._core.kept_task(task) as state:
-                return {artifact.object_name for artifact in state.artifacts}
+                kept = {artifact.object_name for artifact in state.artifacts}
+                if state.state is TaskState.RUNNING:
+                    kept |= {n for n in names if belongs_to_attempt(n, task, state.attempt)}
+                return kept
         except NotFound:
             return set()
 

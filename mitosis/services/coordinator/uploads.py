@@ -5,8 +5,8 @@ begin again. Its bytes, if any came, are then named by nobody and swept.
 """
 
 import heapq
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Coroutine, Iterable
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -45,6 +45,15 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     kind: ArtifactKind | None = None
     key: str = ""
 
+    @property
+    def output(self) -> "Output":
+        """What of a worker's attempt it is."""
+        return self.task, self.attempt, self.kind
+
+
+Output = tuple[str, int, ArtifactKind | None]
+"""Task, attempt and kind."""
+
 
 class Uploads:
     """Open grants by upload id, with what they reserve. Bounded in number and in time."""
@@ -57,6 +66,7 @@ class Uploads:
         self._reserved: dict[str, int] = {}
         self._held: dict[str, int] = {}
         self._store_ids: dict[str, str] = {}
+        self._outputs: dict[Output, str] = {}
 
     def reserved_bytes(self, group: str) -> int:
         """Return what open grants take of a group's quota."""
@@ -85,6 +95,8 @@ class Uploads:
                 limit=MAX_GRANTS_OF_ONE,
             )
         self._grants[grant.upload] = grant
+        if grant.attempt:
+            self._outputs[grant.output] = grant.upload
         self._count(grant, +1)
         self._expires[grant.upload] = self._clock.monotonic() + GRANT_SECONDS
         heapq.heappush(self._queue, (self._expires[grant.upload], grant.upload))
@@ -95,6 +107,12 @@ class Uploads:
         self._expire()
         grant = self._grants.get(upload)
         return grant if grant is not None and grant.owner == owner else None
+
+    def of_output(self, task: str, attempt: int, kind: ArtifactKind) -> Grant | None:
+        """Return the open grant of a worker's output: it has one place at a time."""
+        self._expire()
+        upload = self._outputs.get((task, attempt, kind))
+        return self._grants.get(upload) if upload else None
 
     def prolong(self, upload: str) -> None:
         """Let a grant last for another while, since its upload goes on."""
@@ -126,6 +144,8 @@ class Uploads:
             self._count(grant, -1)
             del self._expires[upload]
             self._store_ids.pop(upload, None)
+            if self._outputs.get(grant.output) == upload:
+                del self._outputs[grant.output]
         return grant
 
     def _count(self, grant: Grant, by: int) -> None:
@@ -231,6 +251,19 @@ async def stored_size(uploads: Uploads, places: Places, grant: Grant) -> int | N
     if store_id:
         await places.join_parts(grant.object_name, store_id, grant.size_bytes)
     return await places.size_of(grant.object_name)
+
+
+def give_up(uploads: Uploads, places: Places, grant: Grant) -> Coroutine[Any, Any, None]:
+    """Close a grant at once; return the work that removes what was sent, which no event names."""
+    store_id = uploads.store_id(grant.upload)
+    uploads.take(grant.upload)
+
+    async def remove() -> None:
+        if store_id:
+            await places.drop_parts(grant.object_name, store_id)
+        await places.delete([grant.object_name])
+
+    return remove()
 
 
 def check_size(size: int | None, declared: int) -> int:

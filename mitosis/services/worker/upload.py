@@ -15,15 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import msgspec
+
 from mitosis.artifacts.pack import Packed, pack_directory, pack_std_log
+from mitosis.artifacts.sending import send
 from mitosis.artifacts.transfer import Transfers
-from mitosis.contract.work import StoredArtifact, UploadGranted, UploadWanted
+from mitosis.contract.commands import PartUrls
+from mitosis.contract.work import PartsWanted, StoredArtifact, UploadGranted, UploadWanted
 from mitosis.domain.durations import format_size
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import (
     LimitReached,
     MitosisError,
     NotAllowed,
+    NotFound,
     ObjectsUnavailable,
     StaleAttempt,
     Unavailable,
@@ -137,21 +142,38 @@ class Deliveries:
         """The coordinator says that the attempt is not ours any more."""
         self._core.drop(attempt.key)
 
-    async def grant(self, wanted: UploadWanted, command_id: str) -> UploadGranted:
+    async def grant(self, wanted: UploadWanted) -> UploadGranted:
         """Ask for a place; keeps asking while nobody answers."""
-        pause = 0.0
+        return await self._asked("upload", wanted, UploadGranted)
+
+    async def send(self, granted: UploadGranted, packed: Packed, stop: Callable[[], bool]) -> None:
+        """Send an archive to its place."""
+
+        async def urls(first: int) -> list[str]:
+            wanted = PartsWanted(granted.object_name, first)
+            return (await self._asked("parts", wanted, PartUrls)).urls
+
+        await send(
+            self._transfers,
+            granted,
+            packed.path,
+            packed.size_bytes,
+            urls,
+            lambda piece: self.in_thread(lambda: piece(stop)),
+        )
+
+    async def _asked(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
+        pause, command_id = 0.0, str(uuid.uuid4())
         while True:
             try:
-                return await self._link.ask("upload", wanted, UploadGranted, command_id=command_id)
+                return await self._link.ask(verb, body, result, command_id=command_id)
             except Unavailable as error:
+                if isinstance(error, ObjectsUnavailable):
+                    command_id = str(uuid.uuid4())  # that was an answer: ask anew
                 if not pause:
                     log.warning("no place for an upload yet: %s", error)
             pause = longer(pause)
             await asyncio.sleep(pause)
-
-    def put(self, url: str, path: Path, stop: Callable[[], bool]) -> None:
-        """Send an archive. Blocking."""
-        self._transfers.upload(url, path, stop=stop)
 
     async def judged(self, attempt: Attempt, artifact: StoredArtifact) -> str:
         """Report one stored output; its verdict."""
@@ -259,15 +281,15 @@ class _Delivery:
         wanted = UploadWanted(of.task, of.group, of.attempt, kind, packed.size_bytes)
         pause, refused = 0.0, 0
         while True:
-            granted = await self._all.grant(wanted, str(uuid.uuid4()))
+            granted = await self._all.grant(wanted)
             async with self._limited():
                 try:
-                    await self._all.in_thread(
-                        partial(self._all.put, granted.url, packed.path, self._stopped.is_set)
-                    )
+                    await self._all.send(granted, packed, self._stopped.is_set)
                     return granted
-                except NotAllowed:
-                    refused += 1  # an expired URL, after a long wait for the store
+                except (NotAllowed, NotFound):
+                    # A URL has expired after a long wait for the store, or the coordinator was
+                    # started anew and knows nothing of this upload.
+                    refused += 1
                     if refused == _MAX_REFUSED_URLS:
                         raise
                 except ObjectsUnavailable as error:

@@ -206,6 +206,53 @@ async def test_an_upload_over_the_quota_is_refused_and_one_that_is_larger_than_d
     assert coordinator.world.used_bytes.get("alice", 0) == 0
 
 
+async def test_a_large_output_is_sent_in_parts_to_one_place_at_a_time(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    size, granted = 100 << 20, []
+    for _ in range(2):  # the first place could not be used
+        wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, size)
+        reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+        coordinator.store.let_through()
+        granted.append(coordinator.answer(reply, work.UploadGranted).result)
+    for background in list(coordinator.core.background):
+        await background
+    assert coordinator.core.uploads.reserved_bytes("alice") == size
+    assert list(coordinator.objects.open) == [granted[1].object_name]
+    assert (granted[1].url, granted[1].parts, granted[1].part_bytes) == ("", 2, 64 << 20)
+    for place, code in zip(granted, ("not_found", ""), strict=True):
+        wanted = work.PartsWanted(place.object_name, 2)
+        reply = await coordinator.ask(worker, coordinator.reports.parts, wanted)
+        coordinator.store.let_through()
+        answer = coordinator.answer(reply, commands.PartUrls)
+        assert (answer.error.code if answer.error else "") == code
+    assert answer.result.urls == [f"part:{place.object_name}:store-id-1:2:{36 << 20}"]
+    stored = work.StoredArtifact(ArtifactKind.RESULT, place.object_name, size, "0" * 64)
+    report = work.TaskReport(task, "alice", 1, artifacts=[stored])
+    assert await coordinator.report(worker, report) == [""]
+    assert coordinator.objects.open == {}
+    assert coordinator.world.used_bytes["alice"] == size
+    assert coordinator.core.uploads.reserved_bytes("alice") == 0
+
+
+async def test_a_worker_cannot_close_the_upload_of_somebody_else(coordinator):
+    mine, other = await coordinator.register(slots=1), await coordinator.register(slots=1)
+    tasks = [await coordinator.submit(), await coordinator.submit()]
+    places = {}
+    for task in tasks:
+        holder = coordinator.world.tasks[task].worker
+        wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 10)
+        reply = await coordinator.ask(holder, coordinator.reports.upload, wanted)
+        coordinator.store.let_through()
+        places[holder] = (task, coordinator.answer(reply, work.UploadGranted).result.object_name)
+    task, (_, foreign) = places[mine][0], places[other]
+    named = f"{task}/1/{foreign.split('/')[2]}/result.tar.gz"
+    stored = work.StoredArtifact(ArtifactKind.RESULT, named, 10, "0" * 64)
+    await coordinator.report(mine, work.TaskReport(task, "alice", 1, artifacts=[stored]))
+    assert foreign in coordinator.core.uploads.names()
+    assert coordinator.core.uploads.reserved_bytes("alice") == 20
+
+
 async def test_a_renewal_pushes_again_what_the_worker_does_not_hold_and_names_what_is_foreign(
     coordinator,
 ):
@@ -306,6 +353,8 @@ async def test_the_sweeper_keeps_what_an_event_names_or_an_upload_was_promised(c
         names.append(coordinator.answer(reply, work.UploadGranted).result.object_name)
     coordinator.objects.sizes[names[0]] = 10
     stored = work.StoredArtifact(ArtifactKind.RESULT, names[0], 10, "0" * 64)
+    unreported = f"{task}/1/unreported/result.tar.gz"
+    assert set(await NamedArtifacts(coordinator.core)([unreported])) == {names[1], unreported}
     await coordinator.report(worker, work.TaskReport(task, "alice", 1, artifacts=[stored]))
     await coordinator.report(worker, coordinator.ended(task))
     assert task not in coordinator.world.tasks

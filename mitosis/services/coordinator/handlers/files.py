@@ -29,6 +29,7 @@ from mitosis.services.coordinator.uploads import (
     Places,
     check_quota,
     check_size,
+    give_up,
     open_place,
     part_urls,
     stored_size,
@@ -293,10 +294,5 @@ class FileHandlers:
         return self._artifacts if grant.task else self._attachments
 
     def _give_up(self, grant: Grant) -> None:
-        """Close a grant and remove what was sent; the object is not named by any event."""
-        core, places = self._core, self._places(grant)
-        store_id = core.uploads.store_id(grant.upload)
-        core.uploads.take(grant.upload)
-        if store_id:
-            core.in_background(places.drop_parts(grant.object_name, store_id))
-        core.in_background(places.delete([grant.object_name]))
+        core = self._core
+        core.in_background(give_up(core.uploads, self._places(grant), grant))

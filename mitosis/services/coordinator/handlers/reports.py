@@ -106,6 +106,9 @@ class ReportHandlers:
         state = self._live(caller.owner, body.task, body.attempt)
         group = core.world.groups[state.group]
         old = state.artifact(body.kind)
+        former = core.uploads.of_output(body.task, body.attempt, body.kind)
+        if former is not None:
+            self._close(former)
         upload = core.ids.uuid()
         grant = core.uploads.grant(
             Grant(
@@ -267,6 +270,17 @@ class ReportHandlers:
             return
         stored = Artifact(artifact.kind, artifact.object_name, size, artifact.sha256)
         unit.run(tail, task.StoreArtifact(name, report.attempt, stored))
+
+    def _close(self, former: Grant) -> None:
+        """Free what a place reserved to which an output could not be sent.
+
+        Its object, if there is one, is left to the sweeper: a report may still name it.
+        """
+        core = self._core
+        store_id = core.uploads.store_id(former.upload)
+        core.uploads.take(former.upload)
+        if store_id:
+            core.in_background(self._artifacts.drop_parts(former.object_name, store_id))
 
     def _granted(self, worker: str, object_name: str) -> Grant | None:
         """The open upload of this very object; the id alone could be that of somebody else's."""
