@@ -21,6 +21,7 @@ from mitosis.processes.launch import Guard, start_guardian, sweep_adopted
 from mitosis.processes.run import Run
 from mitosis.processes.runs import Abilities, Exited, RunSpec
 from mitosis.processes.slot import OnEnded, OnStarted, Reservation, Slot, SlotState
+from mitosis.processes.strays import end_strays
 from mitosis.processes.user import TaskUser
 
 _log = logging.getLogger(__name__)
@@ -104,7 +105,8 @@ class Engine:
 
         Raises:
             WorkerFault: they do not come up within 30 s; or there can be no PID namespace, or
-                tasks of another user cannot reach their folders.
+                tasks of another user cannot reach their folders, or what an earlier worker ran
+                in this root is alive and cannot be killed.
             OSError: the root folder cannot be made, or no process can be had.
         """
         self._loop = asyncio.get_running_loop()
@@ -114,13 +116,11 @@ class Engine:
             self._root.chmod(0o711)
         self._abilities = self._loop.create_future()
         self._launch_guardian()
-        for number in range(self._count):
-            slot = Slot(number, self, self._loop)
-            self._slots.append(slot)
-            self._fork_runner(slot, self._count)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 self._check_isolation(await self._abilities)
+                await self._end_strays()
+                self._make_slots()
                 await self._ready.wait()
                 await self._try_user()
         except TimeoutError as problem:
@@ -130,6 +130,21 @@ class Engine:
             await self.close(0.0)
             raise
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
+
+    def _make_slots(self) -> None:
+        for number in range(self._count):
+            slot = Slot(number, self, self._loop)
+            self._slots.append(slot)
+            self._fork_runner(slot, self._count)
+
+    async def _end_strays(self) -> None:
+        """After the guardian's control groups did what they can, so it seldom finds anything."""
+        alive = await asyncio.to_thread(end_strays, self._root)
+        if alive:
+            raise WorkerFault(
+                f"processes that an earlier worker ran in {self._root} are alive and cannot be "
+                f"killed: {', '.join(map(str, alive[:10]))}"
+            )
 
     def _check_isolation(self, found: Abilities) -> None:
         if self._isolate and not found.isolated:

@@ -288,9 +288,9 @@ class Abilities(Struct, frozen=True):
         if self.isolated:
             death = "at once, by the kernel (PID namespace)"
         elif self.cgroup_kill:
-            death = "when the worker starts again (control group); at once with a PID namespace"
+            death = "before a worker starts again in its folder (control group)"
         else:
-            death = "not, unless the service manager does it"
+            death = "before a worker starts again in its folder, unless it hides"
         if self.no_namespace:
             death += f"; no PID namespace here: {self.no_namespace}"
         return [

@@ -71,9 +71,9 @@ def find(token: str, worker_pid: int, *, first: bool) -> Groups:
     groups = Groups()
     if not token:
         return groups
-    own, mounts = _own_groups(), _mounts()
+    own, found_mounts = own_groups(), mounts()
     name = _PREFIX + token.encode()
-    home = _place(mounts.get(""), own.get(""))
+    home = place(found_mounts.get(""), own.get(""))
     if home is not None:
         base = home + b"/" + name
         if (not first or _clear(base, worker_pid)) and _make(base) and _enter_helpers(base):
@@ -85,7 +85,7 @@ def find(token: str, worker_pid: int, *, first: bool) -> Groups:
                 for found in _limits_in_v2(home, base, worker_pid):
                     groups.controllers[found] = Controller(base, 2)
     for controller in _LIMITING:
-        home = _place(mounts.get(controller), own.get(controller))
+        home = place(found_mounts.get(controller), own.get(controller))
         if home is None or controller in groups.controllers:
             continue
         base = home + b"/" + name
@@ -96,20 +96,20 @@ def find(token: str, worker_pid: int, *, first: bool) -> Groups:
     return groups
 
 
-def _own_groups() -> dict[str, bytes]:
+def own_groups(text: bytes | None = None) -> dict[str, bytes]:
     """Path of this process in each hierarchy; version 2 under the empty name."""
     found: dict[str, bytes] = {}
-    for line in read(b"/proc/self/cgroup").splitlines():
+    for line in (read(b"/proc/self/cgroup") if text is None else text).splitlines():
         _, names, path = line.split(b":", 2)
         for name in names.split(b","):
             found[name.decode()] = path
     return found
 
 
-def _mounts() -> dict[str, tuple[bytes, bytes]]:
+def mounts(text: bytes | None = None) -> dict[str, tuple[bytes, bytes]]:
     """Root and mount point of each hierarchy."""
     found: dict[str, tuple[bytes, bytes]] = {}
-    for line in read(b"/proc/self/mountinfo").splitlines():
+    for line in (read(b"/proc/self/mountinfo") if text is None else text).splitlines():
         before, _, after = line.partition(b" - ")
         kind, _, options = after.split(b" ", 2)
         root, point = before.split(b" ")[3:5]
@@ -121,7 +121,7 @@ def _mounts() -> dict[str, tuple[bytes, bytes]]:
     return found
 
 
-def _place(mount: tuple[bytes, bytes] | None, own: bytes | None) -> bytes | None:
+def place(mount: tuple[bytes, bytes] | None, own: bytes | None) -> bytes | None:
     """Folder of a group of this process, where it can be seen."""
     if mount is None or own is None:
         return None

@@ -177,9 +177,9 @@ async def test_a_machine_without_processes_is_a_fault_of_the_worker(
 @pytest.fixture
 def limited_runner(bench: Bench) -> Iterator[Callable[[int], None]]:
     """Bound the processes of the runner by its control group, which also binds root."""
-    from mitosis.processes.guard.cgroups import _mounts, _own_groups, _place
+    from mitosis.processes.guard.cgroups import mounts, own_groups, place
 
-    home = _place(_mounts().get("pids"), _own_groups().get("pids"))
+    home = place(mounts().get("pids"), own_groups().get("pids"))
     if home is None or not os.access(home, os.W_OK):
         pytest.skip("no control group of processes here")
     group = Path(os.fsdecode(home)) / f"test-{os.getpid()}"

@@ -18,7 +18,6 @@ import msgspec
 import pytest
 
 from mitosis.processes.engine import Engine
-from mitosis.processes.runs import Abilities
 
 from .conftest import marked, wait_until
 
@@ -211,25 +210,28 @@ def test_in_a_namespace_nothing_survives_whoever_is_killed_in_one_moment(
         wait_until(worker.helpers_dead, 5)
 
 
-def test_what_survives_everybody_is_killed_when_the_worker_starts_again(
-    start: Callable[..., Worker], tmp_path: Path
+@pytest.mark.parametrize("control_groups", [True, False])
+def test_what_survives_everybody_is_killed_before_a_worker_starts_again_in_its_folder(
+    start: Callable[..., Worker], tmp_path: Path, control_groups: bool
 ) -> None:
-    worker = start()
+    worker = start(control_groups=control_groups)
     worker.kill(worker.process.pid, worker.guardian, *worker.runners)
     wait_until(worker.helpers_dead, 5)
-    if not asyncio.run(_abilities(tmp_path / "probe")).cgroup_kill:
-        pytest.skip("no control groups here that can be killed")
     assert len(marked(worker.mark)) == 10, "without a namespace nobody is left to kill them"
-    asyncio.run(_abilities(tmp_path / "root"))
+    visitor = subprocess.Popen(["sleep", "20"], env={"PWD": f"{tmp_path}/root/slot-0-0/work"})
+    asyncio.run(_start_and_close(tmp_path / "elsewhere", control_groups=control_groups))
+    assert len(marked(worker.mark)) == 10, "another worker's folder is its own matter"
+    asyncio.run(_start_and_close(tmp_path / "root", control_groups=control_groups))
     assert worker.all_dead()
+    assert visitor.poll() is None
+    visitor.kill()
+    visitor.wait()
 
 
-async def _abilities(root: Path) -> Abilities:
-    engine = Engine(1, root)
+async def _start_and_close(root: Path, *, control_groups: bool) -> None:
+    engine = Engine(1, root, control_groups=control_groups)
     await engine.start()
-    found = engine.abilities
     await engine.close(0.0)
-    return found
 
 
 def test_a_lock_says_when_everything_is_dead(start: Callable[..., Worker]) -> None:

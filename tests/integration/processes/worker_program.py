@@ -55,7 +55,13 @@ async def main(wanted: dict[str, Any]) -> None:
     env = {"PATH": os.environ["PATH"], "MARK": wanted["mark"]}
     argv = wanted.get("argv") or [sys.executable, "-S", "-E", "-c", wanted["python"]]
     env |= wanted.get("env", {})
-    spec = RunSpec(argv=argv, env=env, timeout_seconds=wanted.get("timeout"), grace_seconds=0.2)
+    spec = RunSpec(
+        argv=argv,
+        env=env,
+        timeout_seconds=wanted.get("timeout"),
+        grace_seconds=0.2,
+        directory_env={"result": "RESULT_DIR"},
+    )
     runs = [engine.start_task(spec) for _ in range(wanted["slots"])]
     for run in runs:
         while wanted.get("python") and b"ready" not in await run.tail("stdout", 100):
