@@ -21,7 +21,7 @@ from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import EndCause, Exit, ExitKind
 from mitosis.processes.runs import Cause, RunResult
 from mitosis.services.worker.drafts import Draft, Key
-from mitosis.services.worker.run import Ending, Fault, ending, has_outputs
+from mitosis.services.worker.run import Ending, Fault, ending, has_outputs, run_warnings
 
 log = logging.getLogger(__name__)
 
@@ -307,6 +307,7 @@ class Core:
         state = State.EXEC_TIMEOUT if timed_out else State.EXEC_FINISHED
         draft.steps.append((state, result.ended_at))
         draft.exit = end
+        draft.warnings += run_warnings(result)
         if not has_outputs(result, terminal=attempt.assignment.spec.terminal):
             self._release(attempt)
             self._finish(attempt, draft)

@@ -8,6 +8,7 @@ import msgspec
 
 from mitosis.contract.work import Assignment
 from mitosis.domain.task import MAX_TAIL_BYTES, EndCause, Exit, ExitKind, Usage
+from mitosis.processes.environment import TEMPORARY
 from mitosis.processes.runs import (
     Exited,
     Lost,
@@ -19,9 +20,6 @@ from mitosis.processes.runs import (
     StreamResult,
 )
 
-#: What a program gets of the worker's own environment: where and who, never MITO_* or secrets.
-KEPT_VARIABLES = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR")
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TERMINAL_CAP_BYTES = 1 << 30  # of each stream; what comes besides is counted and named
 GRACE_SECONDS = 10.0  # upstream §4.6: between SIGTERM and SIGKILL
 
@@ -30,6 +28,7 @@ _DIRECTORIES: Mapping[Part, str] = {
     "exec": "MITO_EXEC_DIR",
     "resource": "MITO_RESOURCE_DIR",
 }
+_DIRECTORIES_AND_TEMPORARY: Mapping[Part, str] = {**_DIRECTORIES, TEMPORARY[0]: TEMPORARY[1]}
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -47,22 +46,6 @@ class HandedBack(msgspec.Struct, frozen=True):
 Ending = Exit | Fault | HandedBack
 
 
-def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What every program gets of the worker's environment.
-
-    PYTHONUNBUFFERED is set, so that what a Python program printed before a timeout or a crash is
-    there to be read; a task may set it to the empty string.
-    """
-    base = {
-        name: value
-        for name, value in environ.items()
-        if name in KEPT_VARIABLES or name.startswith("LC_")
-    }
-    base.setdefault("PATH", DEFAULT_PATH)
-    base["PYTHONUNBUFFERED"] = "1"
-    return base
-
-
 def run_spec(assignment: Assignment, base: Mapping[str, str]) -> RunSpec:
     """What the engine runs; a task cannot replace the variables that say where its folders are."""
     spec = assignment.spec
@@ -71,6 +54,8 @@ def run_spec(assignment: Assignment, base: Mapping[str, str]) -> RunSpec:
         "MITO_GROUP": assignment.group,
         "MITO_ATTEMPT": str(assignment.attempt),
     }
+    # A task that brings its own TMPDIR keeps it; the folders of the platform are always its own.
+    directories = _DIRECTORIES if TEMPORARY[1] in spec.env else _DIRECTORIES_AND_TEMPORARY
     return RunSpec(
         argv=list(spec.argv),
         env={**base, **spec.env, **own},
@@ -79,7 +64,7 @@ def run_spec(assignment: Assignment, base: Mapping[str, str]) -> RunSpec:
         output="file" if spec.terminal else "tail",
         tail_bytes=MAX_TAIL_BYTES,
         cap_bytes=TERMINAL_CAP_BYTES if spec.terminal else None,
-        directory_env=_DIRECTORIES,
+        directory_env=directories,
     )
 
 
@@ -114,7 +99,7 @@ def holds_something(folder: Path | str) -> bool:
 
 def stream_warnings(result: RunResult) -> list[str]:
     """What was not kept of the terminal output."""
-    found = []
+    found: list[str] = []
     for name, stream in (("stdout.log", result.stdout), ("stderr.log", result.stderr)):
         if stream.write_errno:
             found.append(
@@ -122,14 +107,26 @@ def stream_warnings(result: RunResult) -> list[str]:
             )
         elif stream.dropped_bytes:
             found.append(
-                f"std-log: {name} ends at {stream.kept_bytes} bytes, "
-                f"{stream.dropped_bytes} more were dropped"
+                f"std-log: {name} keeps the head and the end, {stream.kept_bytes} bytes; "
+                f"{stream.dropped_bytes} between them are left out"
             )
     return found
 
 
+def run_warnings(result: RunResult) -> list[str]:
+    """What a user should know of a run besides its outcome."""
+    found = [str(process) for process in result.survivors]
+    if result.mounts:
+        points = ", ".join(str(point.relative_to(result.folder)) for point in result.mounts)
+        done = "unmounted" if result.mounts_gone else "left as they are, with the task's folder"
+        found.append(f"file systems that the task left mounted were {done}: {points}")
+    if "machine_memory" in result.limits_hit:
+        found.append("the kernel killed a process for want of memory while the task ran")
+    return found
+
+
 def _not_started(failure: SpawnFailed) -> Ending:
-    if failure.stage in {"folder", "output"}:
+    if failure.is_worker_fault:
         return Fault(f"the worker could not set the task up ({failure.stage}): {failure.text}")
     if failure.stage == "lease":
         return Fault("the lease of the worker was over before the program started")

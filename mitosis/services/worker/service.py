@@ -24,7 +24,9 @@ from mitosis.errors import (
     WorkerFault,
 )
 from mitosis.nats.connection import Connection
+from mitosis.processes.environment import clean_environment
 from mitosis.processes.guard.linux import machine_clock
+from mitosis.processes.user import own_user
 from mitosis.services.worker import epitaph
 from mitosis.services.worker.assignments import Inbox
 from mitosis.services.worker.drain import Departure
@@ -37,7 +39,6 @@ from mitosis.services.worker.registration import (
     register,
     registration,
 )
-from mitosis.services.worker.run import base_environment
 from mitosis.services.worker.slots import SlotEngine
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class _Worker:
     ) -> None:
         self._config, self._folder, self._machine = config, folder, machine
         self._engine, self._departure, self._announce = engine, departure, announce
-        self._base = base_environment(os.environ)
+        self._base = clean_environment(os.environ, own_user())
         self._lifetime: asyncio.TimerHandle | None = None
 
     async def run(self, access: UserAccess) -> int:

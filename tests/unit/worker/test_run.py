@@ -1,38 +1,20 @@
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from mitosis.contract.work import Assignment
-from mitosis.domain.task import TaskSpec
-from mitosis.processes.runs import Exited, RunResult, StreamResult
+from mitosis.domain.task import Exit, ExitKind, TaskSpec
+from mitosis.processes.runs import Exited, RunResult, SpawnFailed, StreamResult, Survivor
 from mitosis.services.worker.run import (
-    base_environment,
+    Fault,
+    ending,
     has_outputs,
     holds_something,
     run_spec,
+    run_warnings,
     stream_warnings,
 )
-
-SECRETS = {
-    "MITO_PASSWORD": "secret",
-    "MITO_USER": "alice",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-    "PATH": "/opt/bin:/bin",
-    "HOME": "/home/w",
-    "LC_ALL": "C.UTF-8",
-    "PYTHONPATH": "/worker/code",
-}
-
-
-def test_programs_get_none_of_the_workers_secrets() -> None:
-    assert base_environment(SECRETS) == {
-        "PATH": "/opt/bin:/bin",
-        "HOME": "/home/w",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def test_there_is_always_a_path() -> None:
-    assert "/usr/bin" in base_environment({})["PATH"]
 
 
 def assignment(**spec: object) -> Assignment:
@@ -54,7 +36,11 @@ def test_a_task_sets_its_variables_but_not_those_that_name_its_folders() -> None
         "result": "MITO_RESULT_DIR",
         "exec": "MITO_EXEC_DIR",
         "resource": "MITO_RESOURCE_DIR",
+        "tmp": "TMPDIR",
     }
+    own = run_spec(assignment(env={"TMPDIR": "/scratch"}), {})
+    assert own.env["TMPDIR"] == "/scratch"
+    assert "tmp" not in own.directory_env
 
 
 def test_argv_and_timeout_are_the_task_s_own() -> None:
@@ -70,9 +56,10 @@ def test_only_a_terminal_task_writes_its_output_to_files() -> None:
     assert terminal.cap_bytes == 1 << 30
 
 
-def result(folder: Path, **streams: StreamResult) -> RunResult:
+def result(folder: Path, **fields: Any) -> RunResult:
     return RunResult(
-        outcome=Exited(0), cause="own", started_at=0, ended_at=0, folder=folder, **streams
+        **{"outcome": Exited(0), "cause": "own", "started_at": 0, "ended_at": 0, "folder": folder}
+        | fields
     )
 
 
@@ -91,7 +78,38 @@ def test_what_was_not_kept_of_the_output_is_named(tmp_path: Path) -> None:
         stderr=StreamResult(write_errno=28),
     )
     assert stream_warnings(lost) == [
-        "std-log: stdout.log ends at 10 bytes, 5 more were dropped",
+        "std-log: stdout.log keeps the head and the end, 10 bytes; 5 between them are left out",
         "std-log: stderr.log ends early: No space left on device on the worker",
     ]
     assert stream_warnings(result(tmp_path)) == []
+
+
+@pytest.mark.parametrize("stage", ["folder", "output", "machine", "limits", "user"])
+def test_a_worker_that_cannot_start_anything_is_not_the_task_s_fault(
+    tmp_path: Path, stage: Any
+) -> None:
+    failed = result(tmp_path, outcome=SpawnFailed(stage, 11, "no process left"))
+    assert ending(failed) == Fault(
+        f"the worker could not set the task up ({stage}): no process left"
+    )
+
+
+def test_a_program_that_cannot_start_is_the_task_s_own_matter(tmp_path: Path) -> None:
+    failed = result(tmp_path, outcome=SpawnFailed("exec", 2, "x: no such file"))
+    assert ending(failed) == Exit(ExitKind.NOT_STARTED, 2, reason="x: no such file")
+
+
+def test_what_else_is_to_be_known_of_a_run_is_said(tmp_path: Path) -> None:
+    odd = result(
+        tmp_path,
+        tree_clean=False,
+        survivors=(Survivor(77, 0, "tcpdump"),),
+        mounts=(tmp_path / "work/b", tmp_path / "work/t"),
+        limits_hit=("machine_memory",),
+    )
+    assert run_warnings(odd) == [
+        "process 77 (tcpdump) belongs to root and could not be stopped",
+        "file systems that the task left mounted were unmounted: work/b, work/t",
+        "the kernel killed a process for want of memory while the task ran",
+    ]
+    assert run_warnings(result(tmp_path)) == []
