@@ -110,6 +110,57 @@ def test_each_way_to_end_is_told_apart_and_hurts_nobody_else(admin: SyncMitoClie
     assert fine.outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parity("R-17")
+def test_a_program_that_cannot_start_is_explained_to_its_user(
+    admin: SyncMitoClient, tmp_path: Path
+) -> None:
+    """The plain number of the kernel misleads: it says "no such file" of a file that is there."""
+    script = tmp_path / "windows.sh"
+    script.write_bytes(b"#!/bin/bash\r\necho x\r\n")
+    script.chmod(0o755)
+    texts = {
+        (str(script),): r"interpreter '/bin/bash\r' not found (Windows line ends?)",
+        ("iperf3 -c 10.0.0.1",): "the name has blanks: give each argument apart, or use sh -c",
+        ("cd", "x"): "use sh -c",
+        ("FOO=1", "true"): "give it with -e FOO=...",
+        ("./run.sh",): "relative to the task's own folder",
+    }
+    tasks = ended(admin, *(SubmitTaskArgs(command=argv) for argv in texts))
+    for task, text in zip(tasks, texts.values(), strict=True):
+        assert (task.outcome, task.attempt) == (Outcome.ERROR, 1)
+        assert text in task.reason
+
+
+@pytest.mark.parity("R-10")
+def test_a_task_has_a_home_a_language_and_a_private_folder_for_temporary_files(
+    admin: SyncMitoClient, tmp_path: Path
+) -> None:
+    script = 'x=é; echo "${#x}" "$HOME" "$USER" "$LOGNAME" "$TMPDIR" > $MITO_RESULT_DIR/out; '
+    script += "test -d $HOME && : > $TMPDIR/mine && ls $TMPDIR >> $MITO_RESULT_DIR/out"
+    tasks = ended(admin, *(SubmitTaskArgs(command=("bash", "-c", script)) for _ in range(2)))
+    for task in tasks:
+        assert task.outcome is Outcome.SUCCEEDED, task
+        (tmp_path / task.uuid).mkdir()
+        lines = (result_of(admin, task, tmp_path / task.uuid) / "out").read_text().splitlines()
+        characters, *_, temporary = lines[0].split(" ")
+        assert characters == "1", "é is one character in the language that was set"
+        assert "" not in lines[0].split(" ")
+        assert temporary not in {"/tmp", os.environ.get("TMPDIR")}
+        assert lines[1:] == ["mine"], "nobody else's files, and none of a task before"
+
+
+@pytest.mark.parity("R-07")
+def test_what_a_task_left_mounted_is_never_emptied(admin: SyncMitoClient, tmp_path: Path) -> None:
+    (tmp_path / "keep").write_text("precious")
+    script = 'mkdir b t && mount --bind "$DATA" b && mount -t tmpfs none t || exit 77'
+    (task, _) = ended(admin, in_shell(script, envs={"DATA": str(tmp_path)}), in_shell("true"))
+    if task.exit is not None and task.exit.number == 77:
+        pytest.skip("mounting is not allowed here")
+    assert task.outcome is Outcome.SUCCEEDED
+    assert any("left mounted were unmounted: work/b, work/t" in text for text in task.warnings)
+    assert (tmp_path / "keep").read_text() == "precious"
+
+
 async def test_a_task_over_its_time_dies_with_all_that_it_started(
     admin: SyncMitoClient, platform: Platform, tmp_path: Path
 ) -> None:
