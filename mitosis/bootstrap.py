@@ -33,6 +33,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HTTP_SECONDS = 2.0
+SHARED_LOG_DAYS = 3  # as the original
 DEFAULT_HTTP_PORT = 5000
 DEFAULT_NATS_PORT = 4222
 PROJECTOR_CHILD = (
@@ -180,31 +181,36 @@ def _objects(config: CoordinatorConfig) -> "S3Store":
 def run_worker(config: WorkerConfig) -> int:
     """Run tasks until a signal, a drain or the end of the lifetime; return the exit status."""
     from mitosis.client.session import Session
-    from mitosis.config.client import ClientConfig
     from mitosis.processes.launch import become_subreaper
     from mitosis.services.worker.service import run_worker as work
 
     configure_log(parse_log_filter(config.log_level))
     become_subreaper()
-    user = Session(
-        ClientConfig(
-            coordinator_addr=config.coordinator_addr,
-            credential_path=config.credential_path,
-            user=config.user,
-            password=config.password,
-            nats_ca=config.nats_ca,
-        )
-    )
+    user = Session(config.as_client())
 
     def announce(uuid: str) -> None:
         sys.stdout.write(f"{uuid}\n")
         sys.stdout.flush()
         if not announced:
-            _log_to_file(config, f"worker/{uuid}.log", dated=False)
+            _worker_log(config, uuid)
         announced.append(uuid)
 
     announced: list[str] = []
     return run(work(config, user, announce=announce, adopts_orphans=True))
+
+
+def _worker_log(config: WorkerConfig, uuid: str) -> None:
+    if not config.shared_log:
+        _log_to_file(config, f"worker/{uuid}.log", dated=False)
+        return
+    from mitosis.config.locations import cache_dir
+
+    levels = parse_log_filter(config.file_log_level or config.log_level)
+    default = cache_dir() / "worker" / "workers.log"
+    log_to_file(
+        config.log_path, default, levels, dated=True, kept=SHARED_LOG_DAYS,
+        prefix=f"[worker:{uuid}] ",
+    )  # fmt: skip
 
 
 def _configure_log(config: CoordinatorConfig, default: str) -> None:

@@ -34,10 +34,13 @@ class LevelFilter(logging.Filter):
 
 
 class DailyFileHandler(logging.FileHandler):
-    """Writes to `<path>.<date>` (UTC), a new file each day; two weeks are kept."""
+    """Writes to `<path>.<date>` (UTC), a new file each day; the last ones are kept.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Several processes may write to the same file: each line is one write at its end.
+    """
+
+    def __init__(self, path: Path, kept: int = KEPT_DAYS) -> None:
+        self._path, self._kept = path, kept
         self._date = ""
         super().__init__(self._dated(self._today()), encoding="utf-8", delay=True)
 
@@ -62,7 +65,7 @@ class DailyFileHandler(logging.FileHandler):
     def _drop_old(self) -> None:
         begin = f"{self._path.name}.20"
         kept = sorted(p for p in self._path.parent.iterdir() if p.name.startswith(begin))
-        for old in kept[:-KEPT_DAYS]:
+        for old in kept[: -self._kept]:
             old.unlink(missing_ok=True)
 
 
@@ -74,14 +77,24 @@ def configure_log(levels: Levels) -> None:
     logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
-def log_to_file(exact: Path | None, default: Path, levels: Levels, *, dated: bool) -> None:
+def log_to_file(
+    exact: Path | None,
+    default: Path,
+    levels: Levels,
+    *,
+    dated: bool,
+    kept: int = KEPT_DAYS,
+    prefix: str = "",
+) -> None:
     """Write log lines to a file as well.
 
     Args:
         exact: A file that only grows; None: the default one.
-        default: A file that is begun anew each day; two weeks are kept.
+        default: A file that is begun anew each day.
         levels: What is written.
         dated: The default file has the day in its name; else former ones get it.
+        kept: How many days of the default file are kept.
+        prefix: What each line begins with.
 
     Raises:
         Misconfigured: The file cannot be written.
@@ -93,10 +106,10 @@ def log_to_file(exact: Path | None, default: Path, levels: Levels, *, dated: boo
         if exact is not None:
             handler = logging.FileHandler(exact, encoding="utf-8")
         elif dated:
-            handler = DailyFileHandler(default)
+            handler = DailyFileHandler(default, kept)
         else:
             handler = TimedRotatingFileHandler(
-                default, when="midnight", backupCount=KEPT_DAYS, encoding="utf-8", utc=True
+                default, when="midnight", backupCount=kept, encoding="utf-8", utc=True
             )
     except OSError as error:
         raise Misconfigured(
@@ -104,12 +117,12 @@ def log_to_file(exact: Path | None, default: Path, levels: Levels, *, dated: boo
             "--log-path"
         ) from error
     root = logging.getLogger()
-    root.addHandler(_prepared(handler, levels))
+    root.addHandler(_prepared(handler, levels, prefix))
     root.setLevel(min(root.level, _lowest(levels)))
 
 
-def _prepared(handler: logging.Handler, levels: Levels) -> logging.Handler:
-    formatter = logging.Formatter(FORMAT)
+def _prepared(handler: logging.Handler, levels: Levels, prefix: str = "") -> logging.Handler:
+    formatter = logging.Formatter(prefix.replace("%", "%%") + FORMAT)
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     handler.addFilter(LevelFilter(levels))

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 from mitosis.cli.apps import FIRST_OTHER, STEP, epilogue, grow, make_app
 from mitosis.cli.commands import CLIENT
 from mitosis.cli.invocation import ClientFlags
-from mitosis.cli.parameters import Coordinator, OptionalDuration, Password, User
+from mitosis.cli.parameters import Coordinator, OptionalDuration, Password, PasswordFile, User
 
 
 def client_app() -> App:
@@ -27,7 +27,7 @@ def client_flags(
     credential_path: Path | None = None,
     user: User = None,
     password: Password = None,
-    password_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
+    password_file: PasswordFile = None,
     timeout: OptionalDuration = None,
     interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
 ) -> ClientFlags:

@@ -4,8 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
-from mitosis.cli.output.screen import complain
+from mitosis.cli.invocation import ClientFlags, current
+from mitosis.cli.login import connect_asking, given_password
+from mitosis.cli.output.screen import can_ask, complain
 from mitosis.cli.parameters import (
     ConfigPath,
     Coordinator,
@@ -13,11 +16,13 @@ from mitosis.cli.parameters import (
     Labels,
     OptionalDuration,
     Password,
+    PasswordFile,
     Tags,
     User,
 )
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import load
+from mitosis.config.secret_file import without_weaker_password
 from mitosis.config.worker import WorkerConfig
 from mitosis.domain.roles import parse_grants
 
@@ -164,6 +169,9 @@ def worker(
     credential_path: Path | None = None,
     user: User = None,
     password: Password = None,
+    password_file: PasswordFile = None,
+    retain: Annotated[bool | None, SWITCH] = None,
+    skip_redis: Annotated[bool | None, SWITCH] = None,
     groups: Grants = (),
     tags: Tags = (),
     labels: Labels = (),
@@ -174,6 +182,7 @@ def worker(
     log_level: str | None = None,
     file_log_level: str | None = None,
     file_log: Annotated[bool | None, SWITCH] = None,
+    shared_log: Annotated[bool | None, SWITCH] = None,
     lifetime: OptionalDuration = None,
 ) -> int:
     """Run a mitosis worker.
@@ -186,6 +195,9 @@ def worker(
         credential_path: The path of the user credential file.
         user: The username of the user.
         password: The password of the user; better given by MITO_PASSWORD.
+        password_file: A file whose first line is the password; `-`: standard input.
+        retain: Nothing more than without it: a log-in never ends other sessions.
+        skip_redis: Accepted and not used: live states travel on NATS.
         groups: The groups allowed to submit tasks to this worker, as NAME or NAME:ROLE.
         tags: The tags of this worker.
         labels: The labels of this worker, used for querying workers.
@@ -197,14 +209,35 @@ def worker(
         log_level: What is logged, default to info: a level, or info,mitosis.nats=debug.
         file_log_level: What is logged to the file, default to log_level.
         file_log: Enable logging to file.
-        lifetime: The lifetime of the worker to alive (e.g., 7d, 1year).
+        shared_log: One default log file for all workers of this user on this machine.
+        lifetime: The lifetime of the worker to alive (e.g., 7d, 1year); then it finishes its tasks.
     """
     flags = _given(locals())
     flags |= {"groups": parse_grants(groups)} if groups else {}
-    settings = load(WorkerConfig, config=config, flags=flags).config
+    flags["password"] = given_password(ClientFlags(password=password, password_file=password_file))
+    settings = without_weaker_password(load(WorkerConfig, config=config, flags=flags))
     from mitosis.bootstrap import run_worker
 
-    return run_worker(settings)
+    return run_worker(_logged_in(settings))
+
+
+def _logged_in(settings: WorkerConfig) -> WorkerConfig:
+    """Ask whoever sits at the terminal for name and password, if nobody is logged in."""
+    if settings.password or settings.password_file or not can_ask() or current.get().json:
+        return settings
+    import asyncio
+
+    from mitosis.client.client import MitoClient
+
+    async def ask() -> str:
+        client = MitoClient(settings.as_client())
+        try:
+            await connect_asking(client)
+            return client.session.user
+        finally:
+            await client.close()
+
+    return replace(settings, user=asyncio.run(ask()))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

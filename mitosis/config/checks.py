@@ -1,9 +1,12 @@
 """Rules for single settings, used by more than one section."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 from mitosis.config.log_filter import parse_log_filter
+from mitosis.domain.durations import format_duration
+from mitosis.domain.limits import check_tags
 from mitosis.errors import InvalidInput
 
 MAX_PORT = 65_535
@@ -62,6 +65,26 @@ def range_check(low: int, high: int) -> Callable[[int], None]:
     def check(value: int) -> None:
         if not low <= value <= high:
             raise InvalidInput(f"expected a whole number from {low} to {high}")
+
+    return check
+
+
+def duration_check(low_seconds: float, high_seconds: float) -> Callable[[timedelta | None], None]:
+    """Return a check of an optional duration, both bounds included."""
+
+    def check(value: timedelta | None) -> None:
+        if value is not None and not low_seconds <= value.total_seconds() <= high_seconds:
+            low, high = format_duration(low_seconds), format_duration(high_seconds)
+            raise InvalidInput(f"expected a duration from {low} to {high}")
+
+    return check
+
+
+def check_words(what: str) -> Callable[[tuple[str, ...]], None]:
+    """Return a check of tags or labels."""
+
+    def check(value: tuple[str, ...]) -> None:
+        check_tags(value, what)
 
     return check
 

@@ -5,10 +5,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mitosis.config.checks import check_log_level, range_check, url_check
-from mitosis.config.client import DEFAULT_COORDINATOR
+from mitosis.config.checks import (
+    check_log_level,
+    check_words,
+    duration_check,
+    range_check,
+    url_check,
+)
+from mitosis.config.client import DEFAULT_COORDINATOR, ClientConfig
 from mitosis.config.section import Section
-from mitosis.domain.limits import MAX_SLOTS
+from mitosis.domain.limits import MAX_SLOTS, MAX_TIMEOUT_SECONDS
 from mitosis.domain.roles import Role
 
 
@@ -19,8 +25,16 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         coordinator_addr: `http://` (asked for the NATS address) or `nats://`.
         polling_interval: How often it asks whether it missed something; work is pushed.
         heartbeat_interval: Longest time between two renewals of its lease.
-        lifetime: It leaves after this; unset: when its session ends.
-        groups: Role that each group gets on this worker; empty: the user's own group.
+        lifetime: After this it takes nothing new, finishes what it runs, and leaves; unset: the
+            coordinator's `access_token_expires_in`.
+        credential_path: File of stored sessions; unset: `credentials` in the settings folder.
+        user: Who registers it; unset: the first one of the credential file.
+        password: Used to log in when there is no valid session.
+        password_file: File whose first line is the password; `password` counts more.
+        retain: Nothing more than without it: a log-in never ends other sessions.
+        skip_redis: Accepted and not used: live states travel on NATS.
+        groups: Role that each group gets on this worker, Write unless said; the user's own group
+            always has Admin. Needs Write in each of them.
         tags: What it can do; it runs only tasks that have them all.
         slots: How many tasks it runs at once.
         work_dir: Folder of the tasks' private folders; unset: one in the data folder.
@@ -29,6 +43,10 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         nats_ca: Certificate of the authority that signed the NATS server's.
         s3_ca: Certificate of the authority that signed the S3 store's.
         insecure: Do not check certificates: for a trial only.
+        file_log: Write a log file as well.
+        shared_log: One default log file for all workers of the user on this machine, begun anew
+            each day, in the place of one for each worker.
+        log_path: Exact log file; unset with `file_log`: a default one in the cache folder.
         log_level: What is logged to standard error: a level, or `info,mitosis.nats=debug`.
         file_log_level: The same for the log file; unset: as `log_level`.
     """
@@ -38,6 +56,11 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     URLS: ClassVar[frozenset[str]] = frozenset({"coordinator_addr"})
     CHECKS: ClassVar[dict[str, Callable[[Any], None]]] = {
         "coordinator_addr": url_check("http", "https", "nats", "tls", "ws", "wss"),
+        "polling_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
+        "heartbeat_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
+        "lifetime": duration_check(0.001, MAX_TIMEOUT_SECONDS),
+        "tags": check_words("tags"),
+        "labels": check_words("labels"),
         "slots": range_check(1, MAX_SLOTS),
         "log_level": check_log_level,
         "file_log_level": check_log_level,
@@ -50,6 +73,9 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     credential_path: Path | None = None
     user: str | None = None
     password: str | None = None
+    password_file: Path | None = None
+    retain: bool = False
+    skip_redis: bool = False
     groups: dict[str, Role] = {}
     tags: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
@@ -60,6 +86,18 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     s3_ca: Path | None = None
     insecure: bool = False
     file_log: bool = False
+    shared_log: bool = False
     log_path: Path | None = None
     log_level: str = "info"
     file_log_level: str | None = None
+
+    def as_client(self) -> ClientConfig:
+        """Return the settings of the user who registers it."""
+        return ClientConfig(
+            coordinator_addr=self.coordinator_addr,
+            credential_path=self.credential_path,
+            user=self.user,
+            password=self.password,
+            password_file=self.password_file,
+            nats_ca=self.nats_ca,
+        )

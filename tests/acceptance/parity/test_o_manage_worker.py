@@ -156,19 +156,24 @@ def test_roles_that_cannot_be_are_refused_whole_and_named(bench: Bench) -> None:
     assert bench.alice.worker(bench.uuid).roles == before
 
 
-@pytest.mark.parity("S-219", "D-059")
-def test_a_stranger_sees_nothing_of_a_worker_and_one_with_less_than_admin_changes_nothing(
-    bench: Bench, admin: SyncMitoClient
-) -> None:
-    stranger = bench.bob.client
+def test_a_role_is_granted_only_to_groups_in_which_one_has_write(bench: Bench) -> None:
+    foreign = bench.bob.name
+    for role in Role:
+        with pytest.raises(NotAllowed, match=foreign):
+            bench.alice.client.update_worker_roles(bench.uuid, {foreign: role})
     with pytest.raises(NotFound):
-        stranger.get_worker(bench.uuid)
-    with pytest.raises(NotFound):
-        stranger.cancel_worker(bench.uuid)
-    # bob's own group gets Read, then Admin on the worker, by one who has Write in it.
-    own = bench.bob.name
-    with pytest.raises(NotAllowed):
-        bench.alice.client.update_worker_roles(bench.uuid, {own: Role.READ})
+        bench.bob.client.update_worker_roles(bench.uuid, {foreign: Role.WRITE})
+    assert foreign not in bench.alice.worker(bench.uuid).roles
+
+
+@pytest.mark.parity("S-202")
+def test_a_worker_is_among_what_can_be_managed_with_all_its_verbs(bench: Bench) -> None:
+    done = bench.mito("manage", "--help")
+    assert done.status == 0
+    assert {"worker", "task"} <= {line.split(":")[0].strip() for line in done.text.splitlines()}
+    verbs = bench.mito("manage", "worker", "--help").text
+    for verb in ("cancel", "update-tags", "update-roles", "remove-roles", "help"):
+        assert f" {verb}" in verbs
 
 
 def test_a_worker_that_is_paused_takes_nothing_until_it_is_resumed(bench: Bench) -> None:

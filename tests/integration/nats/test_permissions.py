@@ -49,7 +49,7 @@ async def test_a_user_may_command_and_ask_as_itself_only(platform):
         "mito.worker.x.report", "mito.work.lab.x", "mito.control.x", "mito.live.task.lab.x",
         "mito.events.task.lab.x", "mito.output.lab.x.y", "$JS.API.INFO",
         "$JS.API.STREAM.DELETE.MITO_EVENTS", "$JS.API.DIRECT.GET.MITO_EVENTS", "$SRV.PING",
-        "$SYS.REQ.USER.AUTH", "_INBOX.service.x.1",
+        "$SYS.REQ.USER.AUTH", "_INBOX.service.x.1", "mito.svc.worker.presence",
     ):  # fmt: skip
         assert not await may_publish(alice, subject), subject
 
@@ -85,6 +85,7 @@ async def test_an_administrator_sees_all_tasks_and_services_but_no_accounts(plat
     assert not await may_publish(root, "mito.cmd.alice.task.submit")
 
 
+@pytest.mark.parity("D-060")
 async def test_a_worker_may_use_its_own_subjects_only(platform):
     worker = await platform.connect(platform.token_of_worker(WORKER), f"mito-worker-{WORKER}")
     for subject in (f"mito.worker.{WORKER}.report", f"mito.output.lab.task.{WORKER}"):
@@ -94,6 +95,7 @@ async def test_a_worker_may_use_its_own_subjects_only(platform):
     for subject in (
         "mito.worker.other.report", "mito.output.lab.task.other", "mito.cmd.alice.task.submit",
         f"mito.work.lab.{WORKER}", "mito.events.task.lab.x", "$JS.API.INFO", "mito.login.hello",
+        "mito.query.alice.task.get", "mito.query.alice.artifact.get", "mito.svc.worker.presence",
     ):  # fmt: skip
         assert not await may_publish(worker, subject), subject
     for subject in (
