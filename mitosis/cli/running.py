@@ -45,18 +45,19 @@ def client_config() -> ClientConfig:
     )
 
 
-def with_client(action: Action[T], *, log_in: bool = True) -> T:
+def with_client(action: Action[T], *, log_in: bool = True, config: ClientConfig | None = None) -> T:
     """Connect, run the action, disconnect; in the interactive mode the connection stays.
 
     Args:
         action: Gets the client. Run once more after a log-in, when its session is not accepted.
         log_in: Connect as the user first, and ask for name and password if that is needed and
             somebody is there to be asked.
+        config: Settings in the place of those of this command line.
 
     Raises:
         MitosisError: Of the client.
     """
-    config = client_config()
+    config = config or client_config()
     with open_client(config) as run:
         if not log_in:
             return run(action)

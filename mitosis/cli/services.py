@@ -1,13 +1,13 @@
 """`mito coordinator`, `mito projector`, `mito worker`: settings in, service started."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from msgspec.structs import replace
 
 from mitosis.cli.invocation import ClientFlags, current
-from mitosis.cli.login import connect_asking, given_password
+from mitosis.cli.login import given_password
 from mitosis.cli.output.screen import can_ask, complain
 from mitosis.cli.parameters import (
     ConfigPath,
@@ -20,11 +20,15 @@ from mitosis.cli.parameters import (
     Tags,
     User,
 )
+from mitosis.cli.running import with_client
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import load
 from mitosis.config.secret_file import without_weaker_password
 from mitosis.config.worker import WorkerConfig
 from mitosis.domain.roles import parse_grants
+
+if TYPE_CHECKING:
+    from mitosis.client.client import MitoClient
 
 SWITCH = Parameter(negative=())
 
@@ -225,19 +229,15 @@ def _logged_in(settings: WorkerConfig) -> WorkerConfig:
     """Ask whoever sits at the terminal for name and password, if nobody is logged in."""
     if settings.password or settings.password_file or not can_ask() or current.get().json:
         return settings
-    import asyncio
+    from mitosis.config.log_filter import parse_log_filter
+    from mitosis.log import configure_log
 
-    from mitosis.client.client import MitoClient
+    configure_log(parse_log_filter(settings.log_level))
 
-    async def ask() -> str:
-        client = MitoClient(settings.as_client())
-        try:
-            await connect_asking(client)
-            return client.session.user
-        finally:
-            await client.close()
+    async def user(client: "MitoClient") -> str:
+        return client.session.user
 
-    return replace(settings, user=asyncio.run(ask()))
+    return replace(settings, user=with_client(user, config=settings.as_client()))
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
