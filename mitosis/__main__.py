@@ -14,9 +14,22 @@ def main() -> int:
 
         sys.stdout.write(f"mito {__version__}\n")
         return 0
+    if sys.argv[1:2] == ["--complete"] and len(sys.argv) == 3:  # asked at every TAB: be quick
+        return complete(sys.argv[2])
     from mitosis.cli.main import main as run
 
     return run()
+
+
+def complete(shell: str) -> int:
+    """Answer the script of a shell, or bring up to date what such answers are made from."""
+    if shell == "refresh":
+        from mitosis.cli.completion.background import refresh
+
+        return refresh()
+    from mitosis.cli.completion.shells import answer_shell
+
+    return answer_shell(shell)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`mito client`: its options, and its place in the whole."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
@@ -54,3 +54,11 @@ def client_flags(
         timeout=timeout,
         interactive=interactive,
     )
+
+
+def read_flags(options: list[str]) -> ClientFlags:
+    """Read the options between `mito client` and its command."""
+    app = make_app("client", "Run a mitosis client")
+    app.default(client_flags)
+    flags: Any = app(options, result_action="return_value", exit_on_error=False, print_error=False)
+    return flags if isinstance(flags, ClientFlags) else ClientFlags()

@@ -4,11 +4,14 @@ The options of the client stand before its command, `--json` stands anywhere, na
 verbs below `manage`, and `help` stands before what it is about.
 """
 
-from cyclopts import App
+from typing import TYPE_CHECKING
 
 from mitosis.cli.commands import CLIENT, GROUPS, NAMED
-from mitosis.cli.invocation import UsageError
+from mitosis.cli.usage import UsageError
 from mitosis.domain.nearest import one_of
+
+if TYPE_CHECKING:
+    from cyclopts import App
 
 # Options before the command that take no value; every other one takes one.
 BARE = frozenset({"-h", "--help", "-V", "--version", "-i", "--interactive"})
@@ -66,7 +69,7 @@ def help_last(tokens: list[str]) -> list[str]:
     return tokens
 
 
-def check_known(app: App, tokens: list[str]) -> bool:
+def check_known(app: "App", tokens: list[str]) -> bool:
     """Return whether there is something to run; False: the tokens name a group of commands only.
 
     Raises:

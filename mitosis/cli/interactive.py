@@ -6,13 +6,15 @@ the rest.
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from mitosis.cli.completion.shells import answer_words, read_line
 from mitosis.cli.exit_codes import DONE, USAGE
 from mitosis.cli.history import History
 from mitosis.cli.lines import (
@@ -42,11 +44,12 @@ def leave() -> None:
     """Quit the client's interactive mode; outside of it there is nothing to leave."""
 
 
-def interact(run: Run) -> int:
+def interact(run: Run, options: Sequence[str] = ()) -> int:
     """Read and run lines until CTRL-D, `exit` or `quit`. CTRL-C clears the line.
 
     Args:
         run: Runs the words of one line, reports its errors, and returns its exit status.
+        options: Of the client, for what is completed from the platform.
 
     Returns:
         At a terminal 0: the lines have reported their own errors. Else the status of the last
@@ -54,7 +57,7 @@ def interact(run: Run) -> int:
     """
     history = History(cache_dir() / "client-history", complain)
     if sys.stdin.isatty() and sys.stderr.isatty():
-        return _converse(run, history)
+        return _converse(run, history, options)
     return _follow_script(run)
 
 
@@ -81,13 +84,13 @@ def _commands_of_stdin() -> Iterator[str]:
     yield from split_commands(text)
 
 
-def _converse(run: Run, history: History) -> int:
+def _converse(run: Run, history: History, options: Sequence[str]) -> int:
     from prompt_toolkit.application import create_app_session
     from prompt_toolkit.output import create_output
 
     # Results alone go to standard output.
     with _ended_in_order(), create_app_session(output=create_output(sys.stderr)):
-        session = _session(history)
+        session = _session(history, options)
         while True:
             try:
                 text = session.prompt()
@@ -147,10 +150,13 @@ def _forget_typed_ahead() -> None:
     termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
 
 
-def _session(history: History) -> "PromptSession[str]":
+def _session(history: History, options: Sequence[str]) -> "PromptSession[str]":
     os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")  # the place of the cursor is not asked for
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+    from prompt_toolkit.document import Document
     from prompt_toolkit.history import InMemoryHistory
+    from prompt_toolkit.shortcuts import CompleteStyle
 
     class Recall(InMemoryHistory):
         """Lines for the arrow keys; none with a password."""
@@ -159,11 +165,26 @@ def _session(history: History) -> "PromptSession[str]":
             if not any(map(_is_secret, split_commands(string))):
                 super().append_string(string)
 
+    class Words(Completer):
+        """The same candidates as in a shell."""
+
+        def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
+            words, word, raw, _quoted = read_line(document.text_before_cursor)
+            for found in answer_words(["client", *options, *words], word).candidates:
+                yield Completion(
+                    f"{shlex.quote(found.text)} ",
+                    -len(raw),
+                    found.text,
+                    display_meta=found.help,
+                )
+
     return PromptSession(
         [("ansicyan", PROMPT)],  # of an uncoloured prompt the last blank would not be drawn
         history=Recall(history.load()),
         enable_suspend=True,
         complete_while_typing=False,
+        completer=Words(),
+        complete_style=CompleteStyle.READLINE_LIKE,
     )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from mitosis.cli.usage import UsageError
 
-class UsageError(ValueError):
-    """The command line itself is wrong; nothing was tried."""
+__all__ = ["ClientFlags", "Invocation", "UsageError", "current"]
 
 
 class ClientFlags(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ interruption, a reader that has gone.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from cyclopts import App, CycloptsError
 
@@ -15,18 +14,24 @@ from mitosis.cli.apps import epilogue, grow, make_app
 from mitosis.cli.commands import PLATFORM
 from mitosis.cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, exit_status
 from mitosis.cli.grammar import ABOUT, check_known, help_last, split_options, take_json, verb_first
-from mitosis.cli.invocation import ClientFlags, Invocation, UsageError, current
+from mitosis.cli.invocation import ClientFlags, Invocation, current
 from mitosis.cli.output.screen import (
     abandon_stdout,
     complain,
     flush,
+    note,
     open_missing_streams,
     page,
+    show,
     write,
 )
 from mitosis.cli.output.values import error_json, of_error
+from mitosis.cli.usage import UsageError
 from mitosis.errors import MitosisError
 
+COMPLETION_NOTE = (
+    "Completion: mito --install-completion [bash|zsh|fish]; --show-completion prints it."
+)
 PIPE_CLOSED = 141  # 128 + SIGPIPE, as the shell would say
 
 
@@ -58,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def root_app() -> App:
     """Return `mito` with all its commands, none of them imported yet."""
     app = make_app("mito", "Run campaigns of commands over many machines")
-    app.help_epilogue = epilogue("mito up")
+    app.help_epilogue = f"{epilogue('mito up')}\n\n{COMPLETION_NOTE}"
     app.command(client.client_app())
     grow(app, PLATFORM, "mito")
     return app
@@ -86,15 +91,17 @@ def guarded(tokens: list[str]) -> int:
 
 def dispatch(tokens: list[str]) -> int:
     """Parse and run; return the exit status of the command."""
+    if tokens[:1] in (["--install-completion"], ["--show-completion"]):
+        return _completion(tokens)
     app = root_app()
     tokens = help_last(tokens)
     if ABOUT.intersection(tokens[: tokens.index("--")] if "--" in tokens else tokens):
         app.console = page()
     if tokens[:1] == ["client"]:
         options, command = split_options(tokens[1:])
-        if not command:
+        if not command or ABOUT.intersection(options):
             return _client_alone(app, options)
-        current.set(Invocation(json=current.get().json, client=_flags(options)))
+        current.set(Invocation(json=current.get().json, client=client.read_flags(options)))
         tokens = ["client", *verb_first(command)]
     if not check_known(app, tokens):
         return _missing_command(app, tokens)
@@ -123,14 +130,24 @@ def _client_alone(app: App, options: list[str]) -> int:
         return guarded(["client", *kept, *line])
 
     with kept_connection():
-        return interact(run)
+        return interact(run, kept)
 
 
-def _flags(options: list[str]) -> ClientFlags:
-    app = make_app("client", "Run a mitosis client")
-    app.default(client.client_flags)
-    flags: Any = app(options, result_action="return_value", exit_on_error=False, print_error=False)
-    return flags if isinstance(flags, ClientFlags) else ClientFlags()
+def _completion(tokens: list[str]) -> int:
+    from mitosis.cli.completion.install import install, shell_named
+    from mitosis.cli.completion.shells import SCRIPTS
+
+    option, *names = tokens
+    if len(names) > 1:
+        raise UsageError(f"{option} takes the name of one shell, not {len(names)}")
+    shell = shell_named(names[0] if names else None)
+    if option == "--show-completion":
+        show({"shell": shell, "script": SCRIPTS[shell]}, SCRIPTS[shell].splitlines)
+        return DONE
+    done = install(shell)
+    show(done, lambda: [f"Completion for {shell} is in {done.script}, loaded by {done.loaded_by}"])
+    note("It works in shells that are started from now on.")
+    return DONE
 
 
 def _missing_command(app: App, tokens: list[str]) -> int:
