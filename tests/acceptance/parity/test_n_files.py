@@ -288,6 +288,31 @@ def test_the_renamed_grammar_moves_attachments_too(
         keeper.client.get_attachment_meta(keeper.name, "renamed/local.tar.gz")
 
 
+def test_pages_neither_repeat_nor_leave_out_a_file_while_others_come_and_go(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    (tmp_path / "f").write_bytes(b"1")
+    for key in ("flow/a", "flow/c", "flow/e"):
+        keeper.client.upload_attachment(tmp_path / "f", key)
+    wanted = GetAttachmentsArgs(prefix="flow/", limit=2)
+    page = keeper.client.get_attachments(wanted)
+    assert [view.key for view in page.attachments] == ["flow/a", "flow/c"]
+    keeper.client.delete_attachment(keeper.name, "flow/a")
+    keeper.client.upload_attachment(tmp_path / "f", "flow/b")
+    wanted = GetAttachmentsArgs(prefix="flow/", limit=2, after=page.next or "")
+    page = keeper.client.get_attachments(wanted)
+    assert ([view.key for view in page.attachments], page.next) == (["flow/e"], None)
+    everything = keeper.client.each_attachment(GetAttachmentsArgs(prefix="flow/", limit=1))
+    assert [view.key for view in everything] == ["flow/b", "flow/c", "flow/e"]
+
+
+@pytest.mark.parity("D-081")
+def test_a_file_can_be_deleted_as_soon_as_it_is_there(keeper: Keeper, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"1")
+    keeper.client.upload_attachment(tmp_path / "f", "young")
+    assert keeper.client.delete_attachment(keeper.name, "young").changed
+
+
 # --- quota -------------------------------------------------------------------------------------
 
 
@@ -352,6 +377,7 @@ class Outputs(NamedTuple):
     full: str
     bare: str
     empty: str
+    odd: str
 
 
 @pytest.fixture(scope="module")
@@ -365,8 +391,12 @@ def outputs(admin: SyncMitoClient) -> Outputs:
         in_shell(full, terminal=True),
         in_shell("echo a"),
         in_shell('mkdir -p "$MITO_RESULT_DIR/a/b"'),
+        in_shell(
+            'cd "$MITO_RESULT_DIR" && mkdir logs_2026-01-02T03:04:05 && '
+            "echo 1 | tee logs_2026-01-02T03:04:05/a.qlog > C:x; echo 2 > 'back\\slash'"
+        ),
     )
-    assert [view.outcome for view in done] == [Outcome.SUCCEEDED] * 3
+    assert [view.outcome for view in done] == [Outcome.SUCCEEDED] * 4
     return Outputs(admin, *(view.uuid for view in done))
 
 
@@ -412,6 +442,16 @@ def test_a_folder_of_empty_folders_is_kept_as_such_and_no_failure(
         assert [(m.name, m.isdir()) for m in tar.getmembers()] == [
             ("result", True), ("result/a", True), ("result/a/b", True),
         ]  # fmt: skip
+
+
+@pytest.mark.parity("R-16")
+def test_outputs_keep_names_with_colons_and_backslashes(outputs: Outputs, tmp_path: Path) -> None:
+    path = outputs.client.get_artifact(outputs.odd, ArtifactKind.RESULT, tmp_path / "x:y.tar.gz")
+    assert members(path) == {
+        "result/logs_2026-01-02T03:04:05/a.qlog": b"1\n",
+        "result/C:x": b"1\n",
+        "result/back\\slash": b"2\n",
+    }
 
 
 @pytest.mark.parity("S-177")

@@ -55,6 +55,7 @@ def used(coordinator: Any) -> int:
     return value
 
 
+@pytest.mark.parity("D-078")
 async def test_an_upload_reserves_when_it_begins_and_is_charged_when_it_is_complete(coordinator):
     begun = await begin(coordinator, 10)
     assert begun.url == f"put:alice/{begun.upload}:10"
@@ -68,6 +69,7 @@ async def test_an_upload_reserves_when_it_begins_and_is_charged_when_it_is_compl
     assert (used(coordinator), coordinator.core.uploads.reserved_bytes("alice")) == (10, 0)
 
 
+@pytest.mark.parity("D-079", "D-080")
 async def test_overwriting_counts_the_real_size_and_removes_the_old_object_after_the_event(
     coordinator,
 ):
@@ -98,6 +100,7 @@ async def test_what_is_not_as_it_was_declared_is_refused_and_removed_without_a_t
     assert len(coordinator.store.stored) == before
 
 
+@pytest.mark.parity("D-075", "D-076")
 @pytest.mark.parametrize("size", [-1, 2**63, 2**200, 6 << 40])
 async def test_a_size_that_cannot_be_is_refused(coordinator, size):
     assert await begin(coordinator, size) in {"invalid", "limit_reached"}
