@@ -44,6 +44,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
             at each start; unset: one in the cache folder.
         heartbeat_timeout: The lease of an attempt: how long a worker may run without contact.
         max_projection_lag: `/ready` says no when the read models are further behind than this.
+        snapshot_every: Commits after which the memory is stored again, so that a start need not
+            read all history.
         projector: Run the projector as a child process.
         redis_url: Accepted and not used: live states travel on NATS.
         redis_worker_password, redis_client_password: Accepted and not used.
@@ -70,6 +72,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         "nats_url": _nats_url,
         "nats_public_url": _nats_url,
         "replicas": range_check(1, 5),
+        "snapshot_every": range_check(1, 10_000_000),
         "log_level": check_log_level,
         "file_log_level": check_log_level,
     }
@@ -104,6 +107,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     shutdown_secret_path: Path | None = None
     heartbeat_timeout: timedelta = timedelta(seconds=600)
     max_projection_lag: timedelta = timedelta(seconds=30)
+    snapshot_every: int = 20_000
     projector: bool = True
     redis_url: str | None = None
     redis_worker_password: str | None = None

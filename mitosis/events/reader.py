@@ -74,6 +74,14 @@ class EventReader:
             raise _lost(self._stream, last)
         return last, digest(found.subject, found.payload)
 
+    async def message(self, position: int) -> StoredMessage | None:
+        """Return the message at a position, or None.
+
+        Raises:
+            StoreUnavailable: The stream cannot be read now.
+        """
+        return await get_message(self._nc, self._stream, position)
+
     async def last_message(self, subject: str) -> StoredMessage | None:
         """Return the last message on a subject, wildcards allowed, or None."""
         return await last_message(self._nc, self._stream, subject)

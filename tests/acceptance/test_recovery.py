@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -26,6 +27,9 @@ def fragile() -> Iterator[Platform]:
     """A platform whose parts are killed; each test leaves it whole."""
     folder = Path(tempfile.mkdtemp(prefix="mito-test-"))
     platform = Platform(folder, workers=2, slots=1)
+    settings = platform.home.folder / ".config/mitosis/config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[coordinator]\nsnapshot_every = 10\n")
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         try:
             yield runner.run(platform.start())
@@ -96,6 +100,11 @@ def worker_of(platform: Platform, beating: Beating) -> int:
     return found
 
 
+def coordinator_log(platform: Platform) -> str:
+    (path,) = platform.data.rglob("coordinator*.log")
+    return path.read_text()
+
+
 async def test_a_task_of_a_killed_worker_runs_again_and_never_twice_at_once(
     fragile: Platform, client: SyncMitoClient, tmp_path: Path
 ) -> None:
@@ -121,6 +130,7 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     order = tmp_path / "order"
     waiting = [client.submit_task(in_shell(f"echo {n} >> {order}")) for n in range(4)]
     client.cancel_task(waiting[3].task)
+    await eventually(lambda: "snapshot at position" in coordinator_log(fragile))
     old = fragile.child("mitosis coordinator")
     os.kill(old, signal.SIGKILL)
     await eventually(lambda: not Path(f"/proc/{old}").exists())
@@ -136,6 +146,8 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     assert [(one.outcome, one.attempt) for one in views] == [(Outcome.SUCCEEDED, 1)] * 2
     assert [len(set(one.beats)) for one in running] == [1, 1]
     assert order.read_text().split() == ["urgent", "0", "1", "2"]
+    start = re.findall(r"behind the snapshot at (\d+)", coordinator_log(fragile))[-1]
+    assert int(start) > 0, "it has read all of history"
 
 
 async def test_a_killed_projector_loses_and_repeats_nothing(

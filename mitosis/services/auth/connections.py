@@ -79,6 +79,7 @@ class Connections:
         self._on_back = on_worker_back
         self._servers: set[str] = set()
         self._workers: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        self._left_meanwhile: set[tuple[str, int]] | None = None  # while a comparison runs
         self._subscriptions: list[Subscription] = []
         self._events = msgspec.json.Decoder(_Event)
         self._pages = msgspec.json.Decoder(_PageReply)
@@ -256,6 +257,8 @@ class Connections:
             self._on_back(uuid)
 
     def _left(self, uuid: str, connection: tuple[str, int]) -> None:
+        if self._left_meanwhile is not None:
+            self._left_meanwhile.add(connection)
         connections = self._workers.get(uuid)
         if connections is None:
             return
@@ -265,20 +268,31 @@ class Connections:
             self._on_gone(uuid)
 
     async def _compare(self) -> None:
-        """Take the servers' word for who is connected; events may have been missed."""
+        """Take the servers' word for who is connected; events may have been missed.
+
+        Their word is as old as the question: what comes or goes meanwhile is told by events.
+        """
+        before = {uuid: set(connections) for uuid, connections in self._workers.items()}
+        left = self._left_meanwhile = set()
         try:
-            found = await self.live()
+            present = await self._present()
         except Unavailable as error:
             log.warning("connections of workers are not known: %s", error)
             return
+        finally:
+            self._left_meanwhile = None
+        # Arrivals first: a worker that came back before anybody looked was never away.
+        for uuid, connections in present.items():
+            for arrived in connections - left:
+                self._arrived(uuid, arrived)
+        for uuid, connections in before.items():
+            for gone in connections - present.get(uuid, set()):
+                self._left(uuid, gone)
+
+    async def _present(self) -> dict[str, set[tuple[str, int]]]:
         present: dict[str, set[tuple[str, int]]] = defaultdict(set)
-        for connection in found:
+        for connection in await self.live():
             if connection.authorized_user.startswith(_WORKER):
                 uuid = connection.authorized_user[len(_WORKER) :]
                 present[uuid].add((connection.server, connection.cid))
-        for uuid, connections in list(self._workers.items()):
-            for gone in connections - present.get(uuid, set()):
-                self._left(uuid, gone)
-        for uuid, connections in present.items():
-            for connection_id in connections:
-                self._arrived(uuid, connection_id)
+        return present

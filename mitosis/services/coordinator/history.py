@@ -11,6 +11,9 @@ from mitosis.errors import CorruptData, MitosisError
 from mitosis.events.catalogue import decode_event
 from mitosis.events.envelope import Commit, decode_commit, digest
 from mitosis.events.reader import EventReader
+from mitosis.events.snapshots import Manifest, SnapshotStore
+from mitosis.services.coordinator import memory
+from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.world import Head, World
 
 log = logging.getLogger(__name__)
@@ -23,20 +26,26 @@ class Mark(NamedTuple):
     digest: str = ""
 
 
-async def read_world(reader: EventReader, archived: Mark) -> tuple[World, int]:
-    """Fold all history into a new world.
+async def read_world(
+    reader: EventReader, archived: Mark, snapshots: SnapshotStore
+) -> tuple[World, int, int]:
+    """Fold history into a new world, from the newest snapshot that can be trusted.
 
     Returns:
-        The world, and the position of the last commit in it.
+        The world, the position of the last commit in it, and the position of the snapshot.
 
     Raises:
         CorruptData: A stored commit cannot be read, or does not continue its aggregate; or the
             stream is shorter than its archive, or says something else there.
     """
-    world, position, began = World(), 0, monotonic()
+    began = monotonic()
+    world, start = await _from_snapshot(reader, snapshots)
+    if 0 < archived.position <= start:
+        await _check_archived(reader, archived)
+    position = start
     gc.disable()  # a fold of much history makes no cycles; the collector only costs time here
     try:
-        async for batch in reader.batches(follow=False):
+        async for batch in reader.batches(start + 1, follow=False):
             for position, subject, payload in batch:
                 take_in(world, position, subject, payload)
                 if position == archived.position and digest(subject, payload) != archived.digest:
@@ -49,12 +58,57 @@ async def read_world(reader: EventReader, archived: Mark) -> tuple[World, int]:
             archived.position,
         )
     log.info(
-        "history read: %d commits in %.2f s, %d tasks waiting or running",
-        position,
+        "history read in %.2f s: %d commits behind the snapshot at %d, %d tasks waiting or running",
         monotonic() - began,
+        position - start,
+        start,
         len(world.tasks),
     )
-    return world, position
+    return world, position, start
+
+
+async def _from_snapshot(reader: EventReader, snapshots: SnapshotStore) -> tuple[World, int]:
+    """Return the newest memory that fits this code and this stream; an empty one if none does."""
+    for manifest in await snapshots.manifests():
+        reason = ""
+        if manifest.form != memory.form():
+            reason = "another version wrote it"
+        elif await _digest_at(reader, manifest.position) != manifest.digest:
+            reason = "the stream is another one there"
+        elif (content := await snapshots.load(manifest)) is None:
+            reason = "its content is damaged"
+        else:
+            try:
+                return memory.restore(content), manifest.position
+            except CorruptData as error:
+                reason = error.message
+        log.warning("the snapshot at position %d is not used: %s", manifest.position, reason)
+    return World(), 0
+
+
+async def _check_archived(reader: EventReader, archived: Mark) -> None:
+    if await _digest_at(reader, archived.position) != archived.digest:
+        place = archived.position
+        raise _differs(f"differs from its archive at position {place}", place)
+
+
+async def _digest_at(reader: EventReader, position: int) -> str:
+    found = await reader.message(position)
+    return digest(found.subject, found.payload) if found else ""
+
+
+async def write_snapshot(
+    snapshots: SnapshotStore, reader: EventReader, world: World, journal: Journal
+) -> Manifest:
+    """Store what is in memory now, when all of it is in the stream.
+
+    Raises:
+        MitosisError: It, or something that it holds, could not be stored.
+    """
+    position, taken = journal.position, memory.take(world)
+    await journal.flush()
+    at = await _digest_at(reader, position)
+    return await snapshots.save(memory.form(), position, at, memory.frames(taken))
 
 
 def _differs(what: str, position: int) -> CorruptData:

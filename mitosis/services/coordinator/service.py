@@ -20,6 +20,7 @@ from mitosis.contract.subjects import EVENTS_STREAM
 from mitosis.contract.wire import MAX_REQUEST_BYTES
 from mitosis.errors import Fenced, Misconfigured, StoreUnavailable, Unavailable
 from mitosis.events.messages import stream_state
+from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
@@ -118,6 +119,7 @@ class Coordinator:
             stack.push_async_callback(store_client.close)
             check_payload(store_client.max_payload)
             await ensure_stream(store_client, StreamDefinition(replicas=config.replicas))
+            await SnapshotStore(store_client).ensure(config.replicas)
             await self._objects.check()
             await self._warn(system)
             parts = Parts(

@@ -20,6 +20,7 @@ from mitosis.contract import subjects, wire, work
 from mitosis.errors import Fenced, MitosisError, StoreUnavailable
 from mitosis.events.messages import stream_state
 from mitosis.events.reader import EventReader
+from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.writer import PipelinedWriter
 from mitosis.nats.connection import Connection
 from mitosis.nats.rpc import Endpoints
@@ -46,6 +47,7 @@ from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.shutdown import ShutdownSecret
+from mitosis.services.coordinator.snapshots import SnapshotRhythm
 from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachments
 from mitosis.services.coordinator.takeover import take_over
@@ -83,12 +85,15 @@ class Parts(msgspec.Struct):
 class Term:
     """A coordinator in office."""
 
-    def __init__(self, parts: Parts, core: Core, writer: PipelinedWriter) -> None:
+    def __init__(
+        self, parts: Parts, core: Core, writer: PipelinedWriter, snapshots: SnapshotRhythm
+    ) -> None:
         self._parts = parts
         self.core = core
         self.accounts = CoordinatorAccounts(core)
         self.password_check = PasswordCheck(self.accounts, parts.passwords)
         self._writer = writer
+        self._snapshots = snapshots
         self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
         self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
         self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
@@ -104,7 +109,8 @@ class Term:
             MitosisError: The store does not answer, is damaged, or somebody else came first.
         """
         reader = EventReader(parts.store_client)
-        world, position = await history.read_world(reader, parts.archived)
+        snapshots = SnapshotStore(parts.store_client)
+        world, position, snapshot = await history.read_world(reader, parts.archived, snapshots)
         terms: list[Term] = []
 
         def closed(error: MitosisError) -> None:
@@ -138,7 +144,10 @@ class Term:
                 answered=Answered(),
                 tally=parts.tally,
             )
-            term = cls(parts, core, writer)
+            rhythm = SnapshotRhythm(
+                snapshots, reader, world, journal, snapshot, parts.config.snapshot_every
+            )
+            term = cls(parts, core, writer, rhythm)
             terms.append(term)
             await term._take_office()
         except BaseException:
@@ -188,6 +197,7 @@ class Term:
             asyncio.create_task(self._watch_leases(), name="leases"),
             asyncio.create_task(self._end_overdue_watches(), name="watches"),
             asyncio.create_task(self._sweep(), name="sweeper"),
+            asyncio.create_task(self._snapshots.keep(), name="snapshots"),
         ]
         for loop in self._loops:
             loop.add_done_callback(self._loop_ended)

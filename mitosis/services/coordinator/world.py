@@ -15,6 +15,7 @@ from mitosis.contract import subjects
 from mitosis.domain import attachment, group, platform, task, user, worker
 from mitosis.domain.dispatch import Waiting
 from mitosis.domain.event import Event
+from mitosis.domain.platform import Platform
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Task, TaskState
 from mitosis.events import catalogue
@@ -28,25 +29,24 @@ class Head(msgspec.Struct):
     digest: str = ""
 
 
-class World:
-    """All live state, changed only by `apply`."""
+class World(msgspec.Struct, eq=False):
+    """All live state, changed only by `apply`. What a task or a head is never changes in place."""
 
-    def __init__(self) -> None:
-        self.users: dict[str, user.User] = {}
-        self.groups: dict[str, group.Group] = {}
-        self.workers: dict[str, worker.Worker] = {}
-        self.tasks: dict[str, Task] = {}
-        self.attachments: dict[str, attachment.Attachment] = {}
-        self.platform = platform.Platform()
-        self.heads: dict[str, Head] = {}
-        self.orders: dict[str, int] = {}
-        self.numbers: dict[str, int] = {}
-        self.used_bytes: dict[str, int] = {}
-        self.memberships: dict[str, dict[str, Role]] = {}
-        self.attempts: dict[str, set[str]] = {}
-        self.owned_groups: dict[str, int] = {}
-        self.ended: set[int] = set()
-        self.deleted: set[int] = set()
+    users: dict[str, user.User] = {}
+    groups: dict[str, group.Group] = {}
+    workers: dict[str, worker.Worker] = {}
+    tasks: dict[str, Task] = {}
+    attachments: dict[str, attachment.Attachment] = {}
+    platform: Platform = Platform()
+    heads: dict[str, Head] = {}
+    orders: dict[str, int] = {}
+    numbers: dict[str, int] = {}
+    used_bytes: dict[str, int] = {}
+    memberships: dict[str, dict[str, Role]] = {}
+    attempts: dict[str, set[str]] = {}
+    owned_groups: dict[str, int] = {}
+    ended: set[int] = set()
+    deleted: set[int] = set()
 
     # --- reading ------------------------------------------------------------------------------
 

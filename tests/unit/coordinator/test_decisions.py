@@ -281,7 +281,7 @@ async def test_the_world_is_a_fold_of_what_is_stored(coordinator):
     await coordinator.ask("alice", coordinator.tasks.cancel, commands.CancelTask(tasks[3]))
     coordinator.store.let_through()
     world, replayed = coordinator.world, coordinator.replayed()
-    for name in vars(world):
+    for name in world.__struct_fields__:
         if name == "attempts":
             continue  # a worker without attempts may have an empty set or none
         assert getattr(replayed, name) == getattr(world, name), name
