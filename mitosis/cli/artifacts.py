@@ -22,7 +22,7 @@ def get_artifact(
     from mitosis.client.downloads import Downloaded
 
     if no_download:
-        link = with_client(lambda client: client.artifacts.link(task, kind))
+        link = with_client(lambda client: client.get_artifact_link(task, kind))
         show(Downloaded(link.size_bytes, link.sha256, url=link.url), lambda: [link.url])
         return
     with moving(f"Downloading {kind.filename}") as progress:

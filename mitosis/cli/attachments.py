@@ -46,7 +46,7 @@ def get_attachment(
     from mitosis.client.downloads import Downloaded
 
     if no_download:
-        link = with_client(lambda client: client.attachments.link(group, key))
+        link = with_client(lambda client: client.get_attachment_link(group, key))
         show(Downloaded(link.size_bytes, link.sha256, url=link.url), lambda: [link.url])
         return
     with moving(f"Downloading {key.rpartition('/')[2]}") as progress:

@@ -43,6 +43,8 @@ from mitosis.contract.commands import (
 )
 from mitosis.contract.login import SessionToken
 from mitosis.contract.queries import (
+    ArtifactLink,
+    AttachmentLink,
     AttachmentPage,
     AttachmentView,
     GroupView,
@@ -253,6 +255,10 @@ class MitoClient:
         """See `Artifacts.get`."""
         return await self.artifacts.get(task, kind, output, progress)
 
+    async def get_artifact_link(self, task: str, kind: ArtifactKind) -> ArtifactLink:
+        """See `Artifacts.link`."""
+        return await self.artifacts.link(task, kind)
+
     async def upload_artifact(
         self, task: str, kind: ArtifactKind, path: Path, progress: Progress | None = None
     ) -> UploadedArtifact:
@@ -274,6 +280,10 @@ class MitoClient:
     ) -> Path:
         """See `Attachments.get`."""
         return await self.attachments.get(group, key, output, progress)
+
+    async def get_attachment_link(self, group: str, key: str) -> AttachmentLink:
+        """See `Attachments.link`."""
+        return await self.attachments.link(group, key)
 
     async def get_attachment_meta(self, group: str, key: str) -> AttachmentView:
         """See `Attachments.meta`."""

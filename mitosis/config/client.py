@@ -14,7 +14,7 @@ from mitosis.config.checks import url_check
 from mitosis.config.section import Section
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.roles import Role
-from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, ArtifactKind, Outcome, TaskState
+from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
 from mitosis.domain.user import UserPhase
 
 DEFAULT_COORDINATOR = "http://127.0.0.1:5000"
@@ -94,12 +94,6 @@ class GetUsersArgs(msgspec.Struct, kw_only=True):
     offset: int = 0
 
 
-class CreateGroupArgs(msgspec.Struct):
-    """A new group; the one who creates it becomes Admin."""
-
-    name: str
-
-
 class WatchArgs(msgspec.Struct):
     """What a task waits for before it may run.
 
@@ -164,12 +158,6 @@ NO_WATCH = WatchArgs("", "")
 """In `ChangeTaskArgs`: wait for nothing any more."""
 
 
-class GetTaskArgs(msgspec.Struct):
-    """`task`: UUID, unique prefix of 6 characters or more, `last`, or `GROUP#12`."""
-
-    task: str
-
-
 class GetTasksArgs(msgspec.Struct, kw_only=True):
     """Filters; each given one must hold. `group` empty: the user's own.
 
@@ -194,21 +182,6 @@ class GetTasksArgs(msgspec.Struct, kw_only=True):
     limit: int = DEFAULT_PAGE
     offset: int = 0
     count_only: bool = False
-
-
-class CancelTaskArgs(msgspec.Struct):
-    """`task` in any of the short forms."""
-
-    task: str
-    reason: str = ""
-
-
-class GetArtifactArgs(msgspec.Struct):
-    """`output`: a file, or a folder that gets `result.tar.gz` and the like; None: here."""
-
-    task: str
-    kind: ArtifactKind
-    output: Path | None = None
 
 
 class GetAttachmentsArgs(msgspec.Struct, kw_only=True):
@@ -243,11 +216,3 @@ class GetWorkersArgs(msgspec.Struct, kw_only=True):
     all: bool = False
     limit: int = DEFAULT_PAGE
     offset: int = 0
-
-
-class CancelWorkerArgs(msgspec.Struct):
-    """Stop a worker: it finishes its tasks, or hands them back at once with `force`."""
-
-    worker: str
-    force: bool = False
-    reason: str = ""
