@@ -22,6 +22,7 @@ from mitosis.config.log_filter import parse_log_filter
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
 from mitosis.log import configure_log, log_to_file
+from mitosis.tls import Trust
 
 if TYPE_CHECKING:
     from mitosis.artifacts.s3 import S3Store
@@ -79,15 +80,15 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
     children = [ChildProcess(PROJECTOR_CHILD, "projector", pickle.dumps(config))]
 
     async def main() -> None:
-        await migrate(config.db_url)
-        store = await ViewStore.open(config.db_url)
+        await migrate(config.database)
+        store = await ViewStore.open(config.database)
         try:
             archived = await store.archived()
         finally:
             await store.close()
         mark = Mark(archived.position, archived.digest)
         objects = _objects(config)
-        views = ReadPool(config.db_url, size=1)
+        views = ReadPool(config.database, size=1)
         try:
             await Coordinator(
                 config,
@@ -140,15 +141,14 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await migrate(config.db_url)
+    await migrate(config.database)
     objects = _objects(config)
     login = ServiceLogin(config.nats_user, config.nats_password)
-    ca = str(config.nats_ca) if config.nats_ca else None
     async with await Connection.open(
-        [config.nats_url], login, name="mito-projector", tls_ca=ca
+        [config.nats_url], login, name="mito-projector", trust=_nats_trust(config)
     ) as connection:
         links = Links(objects.artifacts.presign_get, objects.attachments.presign_get)
-        service = ProjectorService(connection, config.db_url, links)
+        service = ProjectorService(connection, config.database, links)
         try:
             await service.start()
             ended = asyncio.create_task(service.wait())
@@ -160,6 +160,10 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
         finally:
             await service.stop()
             await objects.close()
+
+
+def _nats_trust(config: CoordinatorConfig) -> Trust:
+    return Trust("nats_ca", config.nats_ca, config.insecure)
 
 
 def _objects(config: CoordinatorConfig) -> "S3Store":
@@ -174,6 +178,7 @@ def _objects(config: CoordinatorConfig) -> "S3Store":
             region=config.s3_region,
             artifacts_bucket=config.artifacts_bucket,
             attachments_bucket=config.attachments_bucket,
+            trust=Trust("s3_ca", config.s3_ca, config.insecure),
         )
     )
 
@@ -185,6 +190,8 @@ def run_worker(config: WorkerConfig) -> int:
     from mitosis.services.worker.service import run_worker as work
 
     configure_log(parse_log_filter(config.log_level))
+    for warning in config.warnings():
+        log.warning("%s", warning)
     become_subreaper()
     user = Session(config.as_client())
 
@@ -289,9 +296,8 @@ def verify_events(config: CoordinatorConfig) -> Verified:
 
     async def main() -> Verified:
         login = ServiceLogin(config.nats_user, config.nats_password)
-        ca = str(config.nats_ca) if config.nats_ca else None
         async with await Connection.open(
-            [config.nats_url], login, name="mito-events", tls_ca=ca
+            [config.nats_url], login, name="mito-events", trust=_nats_trust(config)
         ) as connection:
             verifier = ChainVerifier(EVENTS)
             async for batch in EventReader(connection.raw).batches(follow=False):

@@ -23,6 +23,7 @@ from mitosis.artifacts import multipart
 from mitosis.artifacts.multipart import OpenUpload, text_of
 from mitosis.artifacts.signing import Signer
 from mitosis.errors import InvalidInput, Misconfigured, MitosisError, NotFound, ObjectsUnavailable
+from mitosis.tls import Place, Trust, why_refused
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class S3Settings(msgspec.Struct, frozen=True):
         public_url: Address that clients and workers use; URLs are signed for it.
         region: What the store calls its region; a wrong one makes signatures wrong on AWS.
         url_seconds: How long a presigned URL is valid.
+        trust: Whose certificates are believed, for https://.
     """
 
     url: str
@@ -58,6 +60,7 @@ class S3Settings(msgspec.Struct, frozen=True):
     connect_seconds: float = 5.0
     read_seconds: float = 20.0
     retries: int = 2
+    trust: Trust = Trust("s3_ca")
 
     def __repr__(self) -> str:
         return f"S3Settings(url={self.url!r}, public_url={self.public_url!r})"
@@ -97,7 +100,7 @@ class S3Store:
                 allowed_methods=None,  # every call made here may be repeated
                 raise_on_status=False,
             ),
-            ssl_context=ssl.create_default_context(),
+            ssl_context=settings.trust.context(),
         )
         self._client = _client(settings, _address("s3_url", settings.url), self._http)
         self._own_signer = _signer(settings, settings.url)
@@ -141,7 +144,7 @@ class S3Store:
         return await asyncio.get_running_loop().run_in_executor(self._pool, self._mapped, work)
 
     def _mapped(self, work: Callable[[Minio], T]) -> T:
-        with mapped_errors(self._settings.url):
+        with mapped_errors(self._settings.url, self._settings.trust):
             return work(self._client)
 
     async def ask(
@@ -296,8 +299,11 @@ def _list(client: Minio, bucket: str, prefix: str, start_after: str | None) -> l
 
 
 @contextlib.contextmanager
-def mapped_errors(url: str) -> Iterator[None]:
-    """The one place where errors of the SDK and of its HTTP library become ours."""
+def mapped_errors(url: str, trust: Trust | None = None) -> Iterator[None]:
+    """The one place where errors of the SDK and of its HTTP library become ours.
+
+    With `trust`, a certificate that is not believed is looked at closely.
+    """
     try:
         yield
     except S3Error as error:
@@ -313,10 +319,27 @@ def mapped_errors(url: str) -> Iterator[None]:
             cause="InvalidResponseError",
         ) from error
     except (MinioException, urllib3.exceptions.HTTPError) as error:
+        insecure = why_insecure(error, url, trust)
+        if insecure is not None:
+            raise ObjectsUnavailable(
+                f"no secure connection to the S3 store at {url}: {insecure}", cause="tls"
+            ) from error
         raise ObjectsUnavailable(
             f"no answer from the S3 store at {url} ({_short(error)}): start it, or correct s3_url",
             cause=type(error).__name__,
         ) from error
+
+
+def why_insecure(error: BaseException, url: str, trust: Trust | None) -> str | None:
+    """Return why TLS failed, if that is what happened. Blocks: for threads."""
+    below: BaseException | None = error
+    while below is not None and not isinstance(below, ssl.SSLError | urllib3.exceptions.SSLError):
+        reason = getattr(below, "reason", None)
+        below = reason if isinstance(reason, BaseException) else below.__cause__
+    if below is None or trust is None:
+        return None
+    parts = urlsplit(url)
+    return why_refused(Place(parts.hostname or "", parts.port or 443), trust)
 
 
 def _from_s3(error: S3Error, url: str) -> MitosisError:

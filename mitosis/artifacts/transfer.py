@@ -23,11 +23,14 @@ from mitosis.errors import InvalidInput, MitosisError, NotAllowed, NotFound, Obj
 if TYPE_CHECKING:
     import socket
 
+from mitosis.tls import Place, Trust, why_refused
+
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0  # of silence; a slow transfer that moves is not cut
 TRIES = 4
 FIRST_DELAY_SECONDS = 0.2
 CHUNK_BYTES = 1 << 18
+SYSTEM_TRUST = Trust("s3_ca")
 _MAX_ERROR_BYTES = 4_096
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -80,7 +83,7 @@ class Transfers:
         tries: How often one transfer is begun at most.
         first_delay_seconds: Pause after the first failure; doubled after each.
         read_seconds: Silence of the store after which a try has failed.
-        ca: Certificate of the authority that signed the store's; None: those of the system.
+        trust: Whose certificates are believed.
     """
 
     def __init__(
@@ -89,12 +92,12 @@ class Transfers:
         tries: int = TRIES,
         first_delay_seconds: float = FIRST_DELAY_SECONDS,
         read_seconds: float = READ_SECONDS,
-        ca: Path | None = None,
+        trust: Trust = SYSTEM_TRUST,
     ) -> None:
         self._tries = tries
         self._first_delay = first_delay_seconds
         self._read_seconds = read_seconds
-        self._ca = ca
+        self._trust = trust
 
     def upload(
         self,
@@ -201,7 +204,7 @@ class Transfers:
         except ValueError:
             raise InvalidInput("the URL for the transfer cannot be read") from None
         if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=self._ca)
+            context = self._trust.context()
             connection = http.client.HTTPSConnection(
                 host, port, timeout=CONNECT_SECONDS, context=context, blocksize=CHUNK_BYTES
             )
@@ -222,7 +225,7 @@ class Transfers:
         while True:
             left -= 1
             try:
-                with _mapped(url, what, stop):
+                with _mapped(url, what, stop, self._trust):
                     return attempt()
             except FileTrouble as trouble:
                 raise trouble.error from None
@@ -269,14 +272,16 @@ def _target(url: str) -> str:
 
 
 @contextlib.contextmanager
-def _mapped(url: str, what: str, stop: Stop) -> Iterator[None]:
+def _mapped(url: str, what: str, stop: Stop, trust: Trust) -> Iterator[None]:
     """Errors of the HTTP library and of the network, as errors of ours."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
+        parts = urlsplit(url)
+        reason = why_refused(Place(parts.hostname or "", parts.port or 443), trust)
         raise ObjectsUnavailable(
-            f"the certificate of the S3 store at {_host(url)} is not accepted: "
-            f"{error.verify_message}"
+            f"no secure connection to the S3 store at {_host(url)}: "
+            f"{reason or error.verify_message}"
         ) from None
     except (http.client.HTTPException, OSError) as error:
         if stop():

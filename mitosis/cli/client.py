@@ -29,6 +29,8 @@ def client_flags(
     password: Password = None,
     password_file: PasswordFile = None,
     timeout: OptionalDuration = None,
+    coordinator_ca: Path | None = None,
+    insecure: Annotated[bool | None, Parameter(negative=())] = None,
     interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
 ) -> ClientFlags:
     """Run a mitosis client.
@@ -42,6 +44,9 @@ def client_flags(
             processes, so better give it when asked, by MITO_PASSWORD or by --password-file.
         password_file: The file whose first line is the password of the user; - is standard input.
         timeout: How long one request may take; default: 30s.
+        coordinator_ca: The certificate of the authority that signed the coordinator's, and those
+            of its services.
+        insecure: Do not check certificates; for a trial only.
         interactive: Enable interactive mode.
     """
     return ClientFlags(
@@ -52,6 +57,8 @@ def client_flags(
         password=password,
         password_file=password_file,
         timeout=timeout,
+        coordinator_ca=coordinator_ca,
+        insecure=insecure,
         interactive=interactive,
     )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from cyclopts import App
 
 # Options before the command that take no value; every other one takes one.
-BARE = frozenset({"-h", "--help", "-V", "--version", "-i", "--interactive"})
+BARE = frozenset({"-h", "--help", "-V", "--version", "-i", "--interactive", "--insecure"})
 # What asks about a command instead of running it.
 ABOUT = frozenset({"help", "-h", "--help", "-V", "--version"})
 

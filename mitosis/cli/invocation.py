@@ -21,6 +21,8 @@ class ClientFlags(msgspec.Struct, frozen=True, kw_only=True):
     password: str | None = None
     password_file: Path | None = None
     timeout: timedelta | None = None
+    coordinator_ca: Path | None = None
+    insecure: bool | None = None
     interactive: bool = False
 
     def __repr__(self) -> str:

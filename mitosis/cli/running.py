@@ -34,7 +34,7 @@ def client_config() -> ClientConfig:
         Misconfigured: A file, a variable or an option cannot work.
     """
     flags = current.get().client
-    return ClientConfig.load(
+    config = ClientConfig.load(
         flags.config,
         coordinator_addr=flags.coordinator,
         credential_path=flags.credential_path,
@@ -42,7 +42,12 @@ def client_config() -> ClientConfig:
         password=given_password(flags),
         password_file=flags.password_file,
         timeout=flags.timeout,
+        coordinator_ca=flags.coordinator_ca,
+        insecure=flags.insecure,
     )
+    for warning in config.warnings():
+        complain(warning)
+    return config
 
 
 def with_client(action: Action[T], *, log_in: bool = True, config: ClientConfig | None = None) -> T:

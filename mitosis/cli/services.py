@@ -139,6 +139,8 @@ def projector(
     nats_user: str | None = None,
     nats_password: str | None = None,
     nats_ca: Path | None = None,
+    db_ca: Path | None = None,
+    insecure: Annotated[bool | None, SWITCH] = None,
     log_path: Path | None = None,
     log_level: str | None = None,
     file_log_level: str | None = None,
@@ -153,6 +155,8 @@ def projector(
         nats_user: The services' user of the NATS server.
         nats_password: Its password; better given by MITO_NATS_PASSWORD.
         nats_ca: The certificate of the authority that signed the NATS server's.
+        db_ca: The certificate of the authority that signed the Postgres server's.
+        insecure: Do not check the certificate of NATS; for a trial only.
         log_path: The exact log file.
         log_level: What is logged, default to info: a level, or info,mitosis.nats=debug.
         file_log_level: What is logged to the file, default to log_level.
@@ -181,7 +185,10 @@ def worker(
     labels: Labels = (),
     slots: int | None = None,
     work_dir: Path | None = None,
+    coordinator_ca: Path | None = None,
     nats_ca: Path | None = None,
+    s3_ca: Path | None = None,
+    insecure: Annotated[bool | None, SWITCH] = None,
     log_path: Path | None = None,
     log_level: str | None = None,
     file_log_level: str | None = None,
@@ -207,7 +214,11 @@ def worker(
         labels: The labels of this worker, used for querying workers.
         slots: How many tasks to run at once, default to 1.
         work_dir: The folder of the tasks' private folders.
+        coordinator_ca: The certificate of the authority that signed the coordinator's, and those of
+            NATS and S3 if they have none of their own.
         nats_ca: The certificate of the authority that signed the NATS server's.
+        s3_ca: The certificate of the authority that signed the S3 store's.
+        insecure: Do not check certificates; for a trial only.
         log_path: The log file path. If not specified, then the default rolling log file path
             would be used. If specified, then the log file would be exactly at the path specified.
         log_level: What is logged, default to info: a level, or info,mitosis.nats=debug.

@@ -8,23 +8,26 @@ import asyncio
 import json
 import os
 import secrets
+import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from mitosis.config.locations import cache_dir
 from mitosis.errors import Misconfigured, NoCoordinator
+from mitosis.tls import Place, Trust, why_refused
 
 ASK_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_REMEMBERED = 100
+SYSTEM_TRUST = Trust("coordinator_ca")
 
 
 class Addresses:
     """Resolves addresses; `cache` is the file of remembered answers."""
 
-    def __init__(self, ca: Path | None = None, cache: Path | None = None) -> None:
-        self._ca = ca
+    def __init__(self, trust: Trust = SYSTEM_TRUST, cache: Path | None = None) -> None:
+        self._trust = trust
         self._cache = cache or cache_dir() / "addresses.json"
 
     async def resolve(self, address: str, *, fresh: bool = False) -> list[str]:
@@ -60,8 +63,15 @@ class Addresses:
 
     def _ask(self, address: str) -> list[str]:
         try:
-            answer = json.loads(fetch(f"{address.rstrip('/')}/connect", self._ca))
+            answer = json.loads(fetch(f"{address.rstrip('/')}/connect", self._trust))
             urls = answer["nats"]
+        except ssl.SSLError as error:
+            parts = urlsplit(address)
+            place = Place(parts.hostname or "", parts.port or 443)
+            reason = why_refused(place, self._trust) or error.reason or str(error)
+            raise NoCoordinator(
+                f"no secure connection to the coordinator at {address}: {reason}", address=address
+            ) from error
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
             raise NoCoordinator(
@@ -97,19 +107,18 @@ class Addresses:
             temporary.unlink(missing_ok=True)  # no cache: the next command asks again
 
 
-def fetch(url: str, ca: Path | None) -> bytes:
+def fetch(url: str, trust: Trust = SYSTEM_TRUST) -> bytes:
     """Return the body of a small page. Blocking; every step has a time limit.
 
     Raises:
         OSError: Nobody answers, or not with success.
     """
     import http.client
-    import ssl
 
     parts = urlsplit(url)
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca)
+        context = trust.context()
         connection = http.client.HTTPSConnection(
             parts.hostname or "", parts.port, timeout=ASK_SECONDS, context=context
         )

@@ -75,7 +75,7 @@ class Artifacts:
     ) -> Downloaded:
         """Do the same as `get`; return also size and checksum."""
         target = target_path(output, kind.filename)
-        carrier = transfers(self._session.timeout_seconds)
+        carrier = transfers(self._session.timeout_seconds, self._session.store_trust)
         return await download(carrier, lambda: self.link(task, kind), target, progress)
 
     async def upload(

@@ -104,7 +104,7 @@ class Attachments:
         """Do the same as `get`; return also size and checksum."""
         _check(group, key)
         target = target_path(output, key.rpartition("/")[2])
-        carrier = transfers(self._session.timeout_seconds)
+        carrier = transfers(self._session.timeout_seconds, self._session.store_trust)
         return await download(carrier, lambda: self.link(group, key), target, progress)
 
     async def meta(self, group: str, key: str) -> AttachmentView:

@@ -22,6 +22,7 @@ from mitosis.client.retry import persist
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
 from mitosis.config.secret_file import read_secret_file
+from mitosis.config.trust import coordinator_trust, nats_trust, store_trust
 from mitosis.contract import subjects
 from mitosis.contract.commands import Done, RevokeSession
 from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome, session_of
@@ -30,6 +31,7 @@ from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Un
 from mitosis.nats.connection import Connection
 from mitosis.nats.credentials import Credentials, Guest, Token
 from mitosis.nats.rpc import call
+from mitosis.tls import Trust
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Session:
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._addresses = Addresses(config.nats_ca)
+        self._addresses = Addresses(coordinator_trust(config))
         self._file = CredentialFile(config.credential_path or default_credential_path())
         self._connection: Connection | None = None
         self._user = ""
@@ -66,6 +68,11 @@ class Session:
     def user(self) -> str:
         """Name of the user; empty before the session is open."""
         return self._user
+
+    @property
+    def store_trust(self) -> Trust:
+        """Whom to believe at the S3 store."""
+        return store_trust(self._config)
 
     @property
     def session_id(self) -> str:
@@ -302,12 +309,11 @@ class Session:
             return await self._dial(await self._addresses.resolve(address, fresh=True), credentials)
 
     async def _dial(self, servers: list[str], credentials: Credentials) -> Connection:
-        ca = self._config.nats_ca
         return await Connection.open(
             servers,
             credentials,
             name="mito-client",
-            tls_ca=str(ca) if ca else None,
+            trust=nats_trust(self._config, servers),
             reconnect=not isinstance(credentials, Guest),
             on_reconnect=self._reconnected,
         )

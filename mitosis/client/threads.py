@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from mitosis.artifacts.transfer import FIRST_DELAY_SECONDS, Stopper, Transfers
+from mitosis.tls import Trust
 
 T = TypeVar("T")
 
@@ -27,11 +28,11 @@ class Meter:
             self._progress(self.done, self._total)
 
 
-def transfers(timeout_seconds: float) -> Transfers:
+def transfers(timeout_seconds: float, trust: Trust) -> Transfers:
     """Return transfers that go on trying for about so long while the store does not answer."""
     # The pauses double: n tries wait (2^(n-1) - 1) times the first pause.
     tries = 1 + int(math.log2(max(timeout_seconds, 0.0) / FIRST_DELAY_SECONDS + 1))
-    return Transfers(tries=tries)
+    return Transfers(tries=tries, trust=trust)
 
 
 async def in_thread(work: Callable[[Stopper], T]) -> T:

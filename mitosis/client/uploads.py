@@ -88,7 +88,7 @@ async def upload(
         ObjectsUnavailable: The store does not take it.
         MitosisError: Whatever `begin` and `complete` raise.
     """
-    sender = transfers(session.timeout_seconds)
+    sender = transfers(session.timeout_seconds, session.store_trust)
     for left in reversed(range(BEGINNINGS)):
         begun = await begin(file.size_bytes)
         try:

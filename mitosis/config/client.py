@@ -12,6 +12,7 @@ import msgspec
 
 from mitosis.config.checks import url_check
 from mitosis.config.section import Section
+from mitosis.config.trust import INSECURE_WARNING
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.roles import Role
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
@@ -71,6 +72,10 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         from mitosis.config.secret_file import without_weaker_password
 
         return without_weaker_password(load(cls, config=config, flags=given))
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each setting that does not do what its owner may expect."""
+        return [INSECURE_WARNING] if self.insecure else []
 
 
 class CreateUserArgs(msgspec.Struct, kw_only=True):

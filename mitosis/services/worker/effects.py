@@ -20,6 +20,7 @@ from mitosis.services.worker.report import Reporter
 from mitosis.services.worker.run import Ending, Fault, run_spec
 from mitosis.services.worker.slots import SlotEngine
 from mitosis.services.worker.upload import Deliveries
+from mitosis.tls import Trust
 
 MAX_DELIVERY_THREADS = 4
 
@@ -41,6 +42,7 @@ class Parts:
         *,
         slots: int,
         renew_seconds: float,
+        trust: Trust,
     ) -> None:
         self._engine = engine
         self._base = base_environment
@@ -53,6 +55,7 @@ class Parts:
             self.reporter.add,
             folder.outbox(),
             threads=min(slots, MAX_DELIVERY_THREADS),
+            trust=trust,
         )
         self.lease = LeaseKeeper(
             link,

@@ -19,6 +19,7 @@ from mitosis.errors import MitosisError
 from mitosis.nats.connection import Connection
 from mitosis.nats.credentials import Token
 from mitosis.services.worker.link import NatsLink
+from mitosis.tls import Trust
 
 #: Below the time for which a successor waits for the work folder, which the guardian still holds.
 SPEAK_SECONDS = 5.0
@@ -31,6 +32,7 @@ class Epitaph(msgspec.Struct):
     worker: str
     token: str
     ca: str | None = None
+    insecure: bool = False
 
     def __repr__(self) -> str:
         return f"Epitaph(worker={self.worker!r})"
@@ -70,7 +72,7 @@ async def speak(epitaph: Epitaph) -> None:
         epitaph.servers,
         Token(epitaph.token, "worker", epitaph.worker),
         name="mito-guardian",
-        tls_ca=epitaph.ca,
+        trust=Trust("nats_ca", Path(epitaph.ca) if epitaph.ca else None, epitaph.insecure),
         reconnect=False,
     )
     async with connection:

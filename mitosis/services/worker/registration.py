@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypeVar
 import msgspec
 
 from mitosis._version import __version__
+from mitosis.config.trust import nats_trust
 from mitosis.config.worker import WorkerConfig
 from mitosis.contract.commands import Registered, RegisterWorker
 from mitosis.nats.connection import Connection
@@ -54,7 +55,7 @@ class Membership(NamedTuple):
     servers: list[str]
 
 
-async def register(access: UserAccess, wanted: RegisterWorker, ca: Path | None) -> Membership:
+async def register(access: UserAccess, wanted: RegisterWorker, config: WorkerConfig) -> Membership:
     """Register, and open the worker's own connection.
 
     Raises:
@@ -71,6 +72,6 @@ async def register(access: UserAccess, wanted: RegisterWorker, ca: Path | None) 
         servers,
         Token(registered.token, "worker", registered.worker),
         name=f"mito-worker-{registered.worker}",
-        tls_ca=str(ca) if ca else None,
+        trust=nats_trust(config, servers),
     )
     return Membership(registered, connection, servers)

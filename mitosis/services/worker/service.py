@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mitosis.config.locations import data_dir
+from mitosis.config.trust import nats_trust, store_trust
 from mitosis.config.worker import WorkerConfig
 from mitosis.contract.commands import Done
 from mitosis.contract.work import Drain, Leave
@@ -166,7 +167,7 @@ class _Worker:
         while not self._departure.reason:
             begun = machine_clock()
             try:
-                membership = await register(access, wanted, self._config.nats_ca)
+                membership = await register(access, wanted, self._config)
             except Unavailable as error:
                 if not patient:
                     raise
@@ -195,6 +196,7 @@ class _Worker:
             self._base,
             slots=config.slots,
             renew_seconds=min(config.heartbeat_interval, config.polling_interval).total_seconds(),
+            trust=store_trust(config),
         )
         self._engine.renew(registered.lease_seconds, measured_from=begun)
         connection.add_listener(on_reconnect=parts.lease.ask_now)
@@ -219,7 +221,8 @@ class _Worker:
             await connection.close()
 
     def _write_files(self, membership: Membership) -> None:
-        registered, ca = membership.registered, self._config.nats_ca
+        registered = membership.registered
+        trust = nats_trust(self._config, membership.servers)
         self._folder.write_record(registered.worker, self._machine)
         epitaph.write(
             self._folder.epitaph,
@@ -227,7 +230,8 @@ class _Worker:
                 membership.servers,
                 registered.worker,
                 registered.token,
-                str(ca.resolve()) if ca else None,
+                str(trust.ca.resolve()) if trust.ca else None,
+                trust.insecure,
             ),
         )
 

@@ -19,7 +19,7 @@ import msgspec
 
 from mitosis.artifacts.pack import Packed, pack_directory, pack_std_log
 from mitosis.artifacts.sending import send
-from mitosis.artifacts.transfer import Transfers
+from mitosis.artifacts.transfer import SYSTEM_TRUST, Transfers
 from mitosis.contract.commands import PartUrls
 from mitosis.contract.work import PartsWanted, StoredArtifact, UploadGranted, UploadWanted
 from mitosis.domain.durations import format_size
@@ -38,6 +38,7 @@ from mitosis.services.worker.core import STALE, Attempt
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.link import Link, longer
 from mitosis.services.worker.run import stream_warnings
+from mitosis.tls import Trust
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +82,14 @@ class Deliveries:
         outbox: Path,
         *,
         threads: int,
+        trust: Trust = SYSTEM_TRUST,
         limit_seconds: float = LIMIT_SECONDS,
     ) -> None:
         self._link, self._core, self._report = link, core, report
         self._outbox = outbox
         self._limit = limit_seconds
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deliver")
-        self._transfers = Transfers()
+        self._transfers = Transfers(trust=trust)
         self._running: dict[Attempt, asyncio.Task[None]] = {}
 
     def begin(self, attempt: Attempt, result: RunResult) -> None:

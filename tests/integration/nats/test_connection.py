@@ -32,6 +32,7 @@ from mitosis.nats.server_config import TlsFiles
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER
 from mitosis.testing.waiting import eventually
+from mitosis.tls import Trust
 from tests.integration.nats.conftest import SERVICE, error_of, kill
 
 
@@ -334,7 +335,7 @@ async def test_a_server_without_tls_is_refused_when_a_certificate_authority_is_g
 ):
     error = await error_of(
         lambda: Connection.open(
-            [shared_server], SERVICE, name="x", tls_ca=Certificates(tmp_path).authority
+            [shared_server], SERVICE, name="x", trust=by(Certificates(tmp_path).authority)
         )
     )
     assert isinstance(error, Misconfigured)
@@ -343,7 +344,7 @@ async def test_a_server_without_tls_is_refused_when_a_certificate_authority_is_g
 
 async def test_a_certificate_authority_that_cannot_be_read_is_named(shared_server):
     error = await error_of(
-        lambda: Connection.open([shared_server], SERVICE, name="x", tls_ca="/no/such/ca.pem")
+        lambda: Connection.open([shared_server], SERVICE, name="x", trust=by("/no/such/ca.pem"))
     )
     assert isinstance(error, Misconfigured)
     assert "/no/such/ca.pem" in error.message
@@ -397,16 +398,20 @@ async def test_tls_with_an_own_authority_works_and_a_foreign_one_is_refused(tmp_
         for scheme in ("nats", "tls"):
             url = server.url.replace("nats", scheme, 1)
             async with await Connection.open(
-                [url], SERVICE, name="x", tls_ca=certificates.authority
+                [url], SERVICE, name="x", trust=by(certificates.authority)
             ) as connection:
                 await answer_everything(connection, "t.echo")
                 assert await connection.request("t.echo", b"1", 5) == b"re:1"
         foreign = Certificates(tmp_path / "foreign").authority
         error = await error_of(
-            lambda: Connection.open([server.url], SERVICE, name="x", tls_ca=foreign)
+            lambda: Connection.open([server.url], SERVICE, name="x", trust=by(foreign))
         )
     assert isinstance(error, Misconfigured)
     assert "certificate" in error.message
+
+
+def by(authority: str) -> Trust:
+    return Trust("nats_ca", Path(authority))
 
 
 class Certificates:
