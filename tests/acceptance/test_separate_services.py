@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,7 @@ import pytest
 
 from mitosis import SyncMitoClient
 from mitosis.config.client import GetWorkersArgs
-from mitosis.contract import subjects
-from mitosis.domain.group import StorageQuotaChanged
 from mitosis.domain.task import ArtifactKind, Outcome
-from mitosis.events.catalogue import encode_event
-from mitosis.events.store import Change, CommitContext, CommitStore
-from mitosis.events.streams import StreamDefinition
-from mitosis.nats.credentials import ServiceLogin
-from mitosis.nats.store_client import open_store_client
 from mitosis.services.platform.ports import free_ports
 from mitosis.testing.servers import PostgresServer, S3Server
 
@@ -81,25 +75,9 @@ async def test_services_that_run_separately_are_one_platform(site: Site, tmp_pat
 async def test_an_output_over_the_quota_is_a_warning_and_the_others_are_kept(
     site: Site, tmp_path: Path
 ) -> None:
-    # No command changes a quota yet: the event is appended as one would do it, between two terms.
-    services = await start_all(site)
-    assert [service.stop() for service in services] == [0] * 4
-    nc = await open_store_client(
-        [site.nats], ServiceLogin("mitosis", site.secret), name="acceptance"
-    )
-    try:
-        store = CommitStore(nc, StreamDefinition().name)
-        subject = subjects.events(subjects.group_tail("root"))
-        head = await store.head(subject)
-        assert head.version is not None
-        change = Change(subject, head.version + 1, [encode_event(StorageQuotaChanged(100_000))])
-        await store.append([change], CommitContext(actor="system:acceptance"))
-    finally:
-        await nc.close()
-
     services = await start_all(site)
     with SyncMitoClient(site.client_config()) as client:
-        assert client.get_group("root").storage_quota_bytes == 100_000
+        client.set_storage_quota("root", "100kB")
         script = (
             "head -c 400000 /dev/urandom > $MITO_RESULT_DIR/large; echo small > $MITO_EXEC_DIR/s"
         )
@@ -111,7 +89,13 @@ async def test_an_output_over_the_quota_is_a_warning_and_the_others_are_kept(
         assert "quota" in warning
         client.get_artifact(view.uuid, ArtifactKind.EXEC_LOG, tmp_path)
         assert client.get_group("root").storage_used_bytes < 100_000
-    assert [service.stop() for service in services] == [0] * 4
+        *others, coordinator = services
+        assert [service.stop() for service in others] == [0] * 3
+        (secret,) = site.folder.rglob("*.shutdown-secret")
+        assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+        assert client.shutdown().changed, "an administrator needs no secret"
+    assert coordinator.wait() == 0
+    assert not secret.exists()
 
 
 @pytest.mark.parametrize(
@@ -138,7 +122,7 @@ async def test_a_nats_server_that_lets_strangers_in_is_refused_with_the_way_out(
     await server.says("Server is ready")
     done = site.run("coordinator", "--config", site.config, "--nats", f"nats://127.0.0.1:{port}")
     assert done.status == 1
-    line = done.complaint
+    line = done.err.splitlines()[-1]  # after what it logs of its start
     assert "stranger" in line
     assert "mito nats-config" in line
     assert str(port) in line

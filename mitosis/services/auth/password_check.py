@@ -55,6 +55,7 @@ class PasswordCheck:
                 self._count_failure(name, source)
                 raise AuthenticationFailed("wrong user name or password")
         self._by_user.succeeded(name)
+        self._by_source.forgive(source)  # a whole lab may sit there, with a typo now and then
         # The account may have changed while the password was checked.
         user = self._accounts.user(name)
         if user is None or not user.active:

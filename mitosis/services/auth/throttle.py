@@ -55,6 +55,14 @@ class Throttle:
         while len(self._tries) > self._max_keys:
             self._tries.popitem(last=False)
 
+    def forgive(self, key: str) -> None:
+        """Take one failure of a key off: whoever shares it has shown a right password."""
+        tries = self._tries.get(key)
+        if tries is None or tries.failures <= 1:
+            self._tries.pop(key, None)
+        else:
+            self._tries[key] = tries._replace(failures=tries.failures - 1)
+
     def succeeded(self, key: str) -> None:
         """Forget the failures of a key."""
         self._tries.pop(key, None)

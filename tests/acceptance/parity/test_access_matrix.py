@@ -285,6 +285,7 @@ async def test_the_server_stops_who_is_no_user_whatever_the_verb(
     assert wrong == []
 
 
+@pytest.mark.parity("D-062")
 async def test_the_server_gives_each_actor_the_subjects_of_its_column(
     cast: Cast, doors: dict[str, Raw]
 ) -> None:
@@ -366,8 +367,9 @@ async def test_a_role_that_is_given_or_taken_changes_live_connections_within_a_s
         await after.client.close()
 
 
+@pytest.mark.parity("D-060")
 async def test_a_worker_learns_only_what_concerns_its_own_tasks(cast: Cast) -> None:
-    """D-060: another worker's token reads no task, artifact or attachment of the group."""
+    """Another worker's token reads no task, artifact or attachment of the group."""
     door = await Raw().connect(cast.platform, token=cast.other_worker.token)
     uuid = cast.other_worker.worker
     inbox = f"_INBOX.worker.{uuid}.x"

@@ -26,6 +26,34 @@ async def test_a_kicked_user_comes_back_with_new_rights(platform):
     assert bob.raw.client_id == number  # was left alone
 
 
+async def test_several_users_are_let_in_anew_at_once_and_nobody_else(platform):
+    number = {}
+    people = {name: await platform.enter(name) for name in ("alice", "bob", "root")}
+    worker = await platform.connect(platform.token_of_worker(WORKER), f"mito-worker-{WORKER}")
+    everybody = {**people, "worker": worker}
+
+    def note() -> None:
+        number.update({name: one.raw.client_id for name, one in everybody.items()})
+
+    async def returned(*names: str) -> None:
+        for name in names:
+            await eventually(
+                lambda name=name: (
+                    everybody[name].is_connected and everybody[name].raw.client_id != number[name]
+                )
+            )
+
+    note()
+    connections = platform.authentication.connections
+    assert await connections.kick_users(frozenset({"alice", "root"})) == 2
+    await returned("alice", "root")
+    assert [people["bob"].raw.client_id, worker.raw.client_id] == [number["bob"], number["worker"]]
+    note()
+    assert await connections.kick_users(None) == 3
+    await returned("alice", "bob", "root")
+    assert worker.raw.client_id == number["worker"]
+
+
 async def test_a_kicked_user_whose_session_is_revoked_stays_out(platform):
     alice = await platform.enter("alice")
     platform.accounts.tell("alice", users.RevokeSession("s1"))
