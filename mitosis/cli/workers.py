@@ -1,6 +1,7 @@
 """`get worker`, `get workers`, `manage worker`."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -90,12 +91,21 @@ def _queried(group: str, worker: WorkerView) -> str:
 
 def _print_workers(page: WorkerPage) -> None:
     from mitosis.cli.output.tables import print_table
-    from mitosis.cli.output.texts import listed
+    from mitosis.cli.output.texts import age, listed
 
+    now = datetime.now(UTC)
     print_table(
-        ("UUID", "STATE", "TASKS", "TAGS", "OWNER", "HOST"),
+        ("UUID", "STATE", "TASKS", "TAGS", "OWNER", "HOST", "HEARD"),
         [
-            (w.uuid, w.state, f"{len(w.tasks)}/{w.slots}", listed(w.tags), w.owner, w.host)
+            (
+                w.uuid,
+                w.state,
+                f"{len(w.tasks)}/{w.slots}",
+                listed(w.tags),
+                w.owner,
+                w.host,
+                age(w.last_heartbeat_at, now) if w.last_heartbeat_at else "",
+            )
             for w in page.workers
         ],
         whole=("UUID",),

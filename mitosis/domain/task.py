@@ -41,6 +41,7 @@ from mitosis.domain.watch import Watch, check_watch, mask, reached_at_end
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
 
 MAX_WARNINGS = 20
+MAX_EXACT = 2**53 - 1  # the largest whole number that every JSON reader keeps
 MAX_TAIL_BYTES = 4_096
 DEFAULT_TIMEOUT_SECONDS = 600.0  # as in the original: 10min
 
@@ -362,7 +363,8 @@ class Task(Command, frozen=True):
 
     `submitted` holds specification and labels as they were submitted, once they were changed: a
     repeated submit is compared with them. `watching_since`: it waits for another task. `reached`:
-    the execution states of all attempts (see `watch.mask`).
+    the execution states of all attempts (see `watch.mask`). `told`: those that the worker of the
+    latest attempt has told; each is stored once an attempt, whatever a worker repeats.
     """
 
     task: str
@@ -384,6 +386,7 @@ class Task(Command, frozen=True):
     submitted: tuple[TaskSpec, tuple[str, ...]] | None = None
     watching_since: datetime | None = None
     reached: int = 0
+    told: int = 0
 
     @property
     def stored_bytes(self) -> int:
@@ -398,8 +401,10 @@ class Task(Command, frozen=True):
 def evolve(state: Task | None, event: Event) -> Task:
     """Apply a fact. Total: never raises for an event that `decide` made."""
     new = _changed(state, event)
-    reached = _reached(new.reached, event)
-    return new if reached == new.reached else replace(new, reached=reached)
+    reached, told = _reached(new.reached, event), _told(new.told, event)
+    if (reached, told) == (new.reached, new.told):
+        return new
+    return replace(new, reached=reached, told=told)
 
 
 def _changed(state: Task | None, event: Event) -> Task:
@@ -469,6 +474,16 @@ def _reached(reached: int, event: Event) -> int:
         case _:
             steps: tuple[Step, ...] = getattr(event, "steps", ())
             return reached | mask(step.state for step in steps) if steps else reached
+
+
+def _told(told: int, event: Event) -> int:
+    match event:
+        case TaskAssigned():
+            return 0
+        case TaskStarted() | TaskProgressed() | TaskExited():
+            return told | mask(step.state for step in event.steps) if event.steps else told
+        case _:
+            return told
 
 
 def _as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:
@@ -612,13 +627,16 @@ def decide(state: Task | None, command: Command) -> list[Event]:
             raise NotFound("no such task")
         case ReportStart(worker, attempt, steps):
             _check_live(state, worker, attempt)
-            return [] if state.started else [TaskStarted(attempt, steps)]
+            return [] if state.started else [TaskStarted(attempt, _untold(state, steps))]
         case ReportSteps(worker, attempt, steps):
             _check_live(state, worker, attempt)
+            steps = _untold(state, steps)
             return [TaskProgressed(attempt, steps)] if steps else []
         case ReportExit(worker, attempt, end, steps):
             _check_live(state, worker, attempt)
-            return [] if state.exit else [TaskExited(attempt, _bounded(end), steps)]
+            if state.exit:
+                return []
+            return [TaskExited(attempt, _bounded(end), _untold(state, steps))]
         case StoreArtifact():
             return _store_artifact(state, command)
         case DeleteArtifact(kind):
@@ -751,10 +769,21 @@ def _check_live(state: Task, worker: str, attempt: int) -> None:
         )  # fmt: skip
 
 
+def _untold(state: Task, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Return the steps that the attempt has not told before, each state once."""
+    told, new = state.told, []
+    for step in steps:
+        bit = mask((step.state,))
+        if not told & bit:
+            told |= bit
+            new.append(step)
+    return tuple(new)
+
+
 def _bounded(end: Exit) -> Exit:
     """Keep the promise that stored texts are short and numbers fit, whatever a worker sends."""
     check_number(end.number, "exit code, signal or errno", 0, 2**31 - 1)
-    used = (min(max(value, 0), MAX_SIZE_BYTES) for value in msgspec.structs.astuple(end.usage))
+    used = (min(max(value, 0), MAX_EXACT) for value in msgspec.structs.astuple(end.usage))
     return replace(
         end,
         usage=Usage(*used),

@@ -11,7 +11,8 @@ LEAST_WIDTH = 4
 COLOURS = {
     "succeeded": "green", "finished": "green", "normal": "green", "running": "cyan",
     "ready": "blue", "failed": "red", "lost": "red", "error": "red", "timed_out": "red",
-    "cancelled": "yellow", "draining": "yellow", "gone": "dim", "pending": "dim",
+    "cancelled": "yellow", "draining": "yellow", "paused": "yellow",
+    "unreachable": "red", "gone": "dim", "pending": "dim",
 }  # fmt: skip
 
 

@@ -247,3 +247,29 @@ def test_remembered_replies_take_a_bounded_room() -> None:
     kept = [caller for caller in callers if answered.begin(caller)[1] is not None]
     assert len(kept) <= REMEMBERED_BYTES // 1_000_000
     assert kept[-1] is callers[-1]
+
+
+async def test_a_state_that_is_told_again_and_again_is_stored_once_an_attempt(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    before = len(coordinator.store.stored)
+    steps = [work.AgedStep(SPAWNED, 0.0), work.AgedStep(ExecutionState.EXEC_FINISHED, 0.0)]
+    for _ in range(20):
+        report = work.TaskReport(task, "alice", 1, steps=[*steps, *steps])
+        assert await coordinator.report(worker, report) == [""]
+    assert coordinator.store.topics()[before:] == [["task.progressed"]]
+    assert coordinator.store.stored[-1][2].count(b"ExecSpawned") == 1
+    back = work.TaskReport(task, "alice", 1, handed_back="again")
+    again = work.TaskReport(task, "alice", 2, steps=steps)
+    assert await coordinator.report(worker, back, again) == ["", ""]
+    assert coordinator.store.topics()[-1] == ["task.requeued", "task.assigned", "task.progressed"]
+
+
+async def test_what_a_program_is_said_to_have_used_fits_into_every_json_reader(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    usage = Usage(1e300, 1e300, -1.0, 10**300, 10**300, -1)
+    report = work.TaskReport(task, "alice", 1, exit=Exit(ExitKind.CODE, usage=usage))
+    assert await coordinator.report(worker, report) == [""]
+    stored = coordinator.world.tasks[task].exit.usage
+    assert all(0 <= value < 2**53 for value in msgspec.structs.astuple(stored))

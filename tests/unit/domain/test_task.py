@@ -133,7 +133,7 @@ def test_what_a_worker_sends_is_cut_to_what_can_be_stored() -> None:
     )
     [event] = task.decide(run(SUBMIT, ASSIGN), task.ReportExit("w", 1, end))
     assert isinstance(event, task.TaskExited)
-    assert event.exit.usage == Usage(max_rss_bytes=2**63 - 1)
+    assert event.exit.usage == Usage(max_rss_bytes=2**53 - 1)
     assert len(event.exit.reason) == 1_000
     assert event.exit.stdout_tail == "é" * 2_048
 
