@@ -7,7 +7,7 @@ memory and processes are in version 1, which takes the same limits under other n
     OWN/mito-TOKEN/helpers         guardian
     OWN/mito-TOKEN/slot-N/run      runner and its tasks
     OWN/mito-TOKEN/slot-N/limited  a task with limits of its own (version 2)
-    V1/OWN/mito-TOKEN/slot-N       the same in version 1
+    V1/OWN/mito-TOKEN-slot-N       the same in version 1, while that task runs
 """
 
 import errno
@@ -53,7 +53,7 @@ class Groups:
         """Remove the groups, as far as nothing is in them any more."""
         for controller in self.controllers.values():
             if controller.version == 1:
-                _remove_tree(controller.base)
+                _remove_named(controller.base)
         # A home with controllers takes no processes back: then the service manager clears it away.
         if self.base is not None and self._own is not None:
             write(self._own + b"/cgroup.procs", b"0")
@@ -90,8 +90,8 @@ def find(token: str, worker_pid: int, *, first: bool) -> Groups:
             continue
         base = home + b"/" + name
         if first:
-            _remove_tree(base)
-        if _make(base) and _v1_works(base, controller):
+            _remove_named(base)
+        if _v1_works(base, controller):
             groups.controllers[controller] = Controller(base, 1)
     return groups
 
@@ -183,6 +183,14 @@ def _sweep_stale(home: bytes, mine: bytes) -> None:
                 _remove_tree(path)
 
 
+def _remove_named(base: bytes) -> None:
+    """Remove the groups of version 1 of one engine."""
+    home, _, prefix = base.rpartition(b"/")
+    for name in os.listdir(home):
+        if name.startswith(prefix + b"-"):
+            _remove_tree(home + b"/" + name)
+
+
 def _remove_tree(path: bytes) -> None:
     """Remove groups, innermost first; those with processes stay."""
     try:
@@ -236,7 +244,7 @@ def _stay_in(group: bytes) -> None:
 
 def _v1_works(base: bytes, controller: str) -> bool:
     """Put a limit on a group of version 1 and a process of ours into it."""
-    probe = base + b"/probe"
+    probe = base + b"-probe"
     name, value = (
         (b"memory.limit_in_bytes", b"67108864") if controller == "memory" else (b"pids.max", b"8")
     )

@@ -5,7 +5,7 @@ import os
 
 
 class Controller:
-    """Where a limit is kept: the engine's folder, and the version of the hierarchy."""
+    """Where a limit is kept: the engine's folder (in version 1: the start of its name)."""
 
     def __init__(self, base: bytes, version: int) -> None:
         self.base = base
@@ -93,7 +93,7 @@ class SlotGroups:
 
     def _group(self, controller: Controller) -> bytes:
         if controller.version == 1 or self._folder is None:
-            return b"%b/slot-%d" % (controller.base, self._number)
+            return b"%b-slot-%d" % (controller.base, self._number)
         return self._folder + b"/limited"
 
 

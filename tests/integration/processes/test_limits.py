@@ -1,5 +1,6 @@
 """Limits of one task: kept for the whole tree, and named when they are hit."""
 
+import hashlib
 import os
 import resource
 import signal
@@ -211,18 +212,24 @@ async def test_limits_leave_no_group_and_no_descriptor_behind(bench: Bench) -> N
     guardian = bench.engine.guardian_pid
     [runner] = map(int, Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split())
     limits = Limits(memory_bytes=100 * MIB, processes=50, cpu_seconds=5.0)
-    await bench.finish(bench.start("true", limits=limits))
+    run = bench.shell("sleep 1", limits=limits)
+    await run.started()
+    assert bool(_groups(bench)) is bench.engine.abilities.memory_group
+    await bench.finish(run)
     before = (names(f"/proc/{runner}/fd"), Path(f"/proc/{runner}/cgroup").read_text())
-    groups = _groups()
     for argv in (["true"], ["no-such"], ["/tmp"], ["sh", "-c", "sleep 9 & kill -9 $$"]):
         await bench.finish(bench.start(*argv, limits=limits))
     after = (names(f"/proc/{runner}/fd"), Path(f"/proc/{runner}/cgroup").read_text())
     assert after == before
-    assert _groups() == groups
+    assert _groups(bench) == set()
 
 
-def _groups() -> set[str]:
-    return {str(p) for p in Path("/sys/fs/cgroup").glob("**/mito-*/slot-*/limited")}
+def _groups(bench: Bench) -> set[str]:
+    """Of tasks of this engine: they bear a name made from its root."""
+    token = hashlib.sha256(os.fsencode((bench.root / "root").resolve())).hexdigest()[:16]
+    root = Path("/sys/fs/cgroup")
+    found = (*root.glob(f"**/mito-{token}/slot-*/limited"), *root.glob(f"**/mito-{token}-*"))
+    return {str(path) for path in found}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ async def main(wanted: dict[str, Any]) -> None:
         env=env,
         timeout_seconds=wanted.get("timeout"),
         grace_seconds=0.2,
-        directory_env={"result": "RESULT_DIR"},
+        # Found by the environment only where control groups are not to find it.
+        directory_env={} if wanted.get("control_groups", True) else {"result": "RESULT_DIR"},
     )
     runs = [engine.start_task(spec) for _ in range(wanted["slots"])]
     for run in runs:

@@ -1,6 +1,9 @@
 """Control groups where this machine has none of the kind: the files that are read and written."""
 
 import os
+import signal
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,6 +122,45 @@ def own_v2() -> Path:
     if place is None or not os.access(place, os.W_OK):
         pytest.skip("no control group of version 2 that may be written here")
     return Path(os.fsdecode(place))
+
+
+def _in_a_fork(work: Callable[[], None]) -> None:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:  # noqa: BLE001 - the last frame of a forked process
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.usefixtures("own_v2")
+def test_the_kernel_kills_a_group_and_spares_the_one_who_stepped_out() -> None:
+    """Also a child that was forked meanwhile, and one of another user: no signal is sent by us."""
+
+    def work() -> None:
+        groups = cgroups.find(f"test{os.getpid()}", os.getppid(), first=True)
+        slot = groups.of_slot(0)
+        assert slot is not None
+        slot.enter()
+        children = []
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                os.setsid()
+                signal.pause()
+            children.append(child)
+        assert slot.kill()
+        for child in children:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        slot.enter()
+        groups.remove()
+
+    _in_a_fork(work)
 
 
 def test_a_controller_is_handed_on_where_the_kernel_lets_it(own_v2: Path) -> None:
