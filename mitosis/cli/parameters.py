@@ -168,6 +168,7 @@ def several(*names: str, read: Callable[[list[str]], Any] = read_list) -> Parame
 Group = Annotated[str, Parameter(name=["--group", "-g"], metavar="GROUP")]
 Tags = Annotated[tuple[str, ...], several("--tags", "-t")]
 Labels = Annotated[tuple[str, ...], several("--labels", "-l")]
+Names = Annotated[tuple[str, ...], several("--inherit-env")]
 Envs = Annotated[tuple[str, ...], several("--envs", "-e", read=read_pairs)]
 Grants = Annotated[tuple[str, ...], several("--groups", "-g", read=read_grants)]
 Duration = Annotated[

@@ -1,7 +1,7 @@
 """`mito coordinator`, `mito projector`, `mito worker`: settings in, service started."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from mitosis.cli.parameters import (
     Coordinator,
     Grants,
     Labels,
+    Names,
     OptionalDuration,
     Password,
     PasswordFile,
@@ -185,6 +186,9 @@ def worker(
     labels: Labels = (),
     slots: int | None = None,
     work_dir: Path | None = None,
+    isolate: Literal["none", "pid"] | None = None,
+    run_as: str | None = None,
+    inherit_env: Names = (),
     coordinator_ca: Path | None = None,
     nats_ca: Path | None = None,
     s3_ca: Path | None = None,
@@ -214,6 +218,10 @@ def worker(
         labels: The labels of this worker, used for querying workers.
         slots: How many tasks to run at once, default to 1.
         work_dir: The folder of the tasks' private folders.
+        isolate: pid: run all tasks in a PID namespace, so that the kernel ends them whatever is
+            killed, default to none.
+        run_as: The user that tasks run as, when the worker is root.
+        inherit_env: Names of variables of the worker's environment that tasks get as well.
         coordinator_ca: The certificate of the authority that signed the coordinator's, and those of
             NATS and S3 if they have none of their own.
         nats_ca: The certificate of the authority that signed the NATS server's.

@@ -59,6 +59,16 @@ def url_check(*schemes: str) -> Callable[[str | None], None]:
     return check
 
 
+def choice_check(*words: str) -> Callable[[str], None]:
+    """Return a check of a word that must be one of these."""
+
+    def check(value: str) -> None:
+        if value not in words:
+            raise InvalidInput(f"expected {' or '.join(words)}")
+
+    return check
+
+
 def range_check(low: int, high: int) -> Callable[[int], None]:
     """Return a check of a whole number, both bounds included."""
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from mitosis.config.checks import (
     check_log_level,
     check_words,
+    choice_check,
     duration_check,
     range_check,
     url_check,
@@ -39,6 +40,10 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         tags: What it can do; it runs only tasks that have them all.
         slots: How many tasks it runs at once.
         work_dir: Folder of the tasks' private folders; unset: one in the data folder.
+        isolate: `pid`: run all tasks in a PID namespace, where the kernel ends them whatever is
+            killed; `none`: do without.
+        run_as: User that tasks run as, when the worker is root; unset: as the worker.
+        inherit_env: Names of variables of the worker's environment that tasks get as well.
         coordinator_ca: Certificate of the authority that signed the coordinator's, for `https://`;
             also used for NATS (`tls://`) and S3 where these have none of their own.
         nats_ca: Certificate of the authority that signed the NATS server's.
@@ -63,6 +68,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         "tags": check_words("tags"),
         "labels": check_words("labels"),
         "slots": range_check(1, MAX_SLOTS),
+        "isolate": choice_check("none", "pid"),
         "log_level": check_log_level,
         "file_log_level": check_log_level,
     }
@@ -82,6 +88,9 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     slots: int = 1
     work_dir: Path | None = None
+    isolate: str = "none"
+    run_as: str | None = None
+    inherit_env: tuple[str, ...] = ()
     coordinator_ca: Path | None = None
     nats_ca: Path | None = None
     s3_ca: Path | None = None

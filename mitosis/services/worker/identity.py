@@ -104,6 +104,10 @@ class WorkFolder:
             left.unlink()
         return folder
 
+    def let_others_pass(self) -> None:
+        """Let the user that tasks run as come to the slots below, and see nothing else."""
+        self.path.chmod(0o711)
+
     def write_record(self, worker: str, machine: Machine) -> None:
         """Say who uses the folder."""
         record = Record(worker, machine.machine, machine.boot, machine.host, os.getpid())

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mitosis.config.locations import data_dir
@@ -27,7 +27,7 @@ from mitosis.errors import (
 from mitosis.nats.connection import Connection
 from mitosis.processes.environment import clean_environment
 from mitosis.processes.guard.linux import machine_clock
-from mitosis.processes.user import own_user
+from mitosis.processes.user import TaskUser, own_user, task_user
 from mitosis.services.worker import epitaph
 from mitosis.services.worker.assignments import Inbox
 from mitosis.services.worker.drain import Departure
@@ -71,9 +71,11 @@ async def run_worker(
         The exit status: 0 after leaving in order, 1 when something of a task may still be alive.
 
     Raises:
-        Misconfigured: The work folder cannot be used.
+        Misconfigured: The work folder, the user of the tasks, the isolation or the environment
+            is not to be had.
         MitosisError: The first registration failed.
     """
+    user, base = _tasks_user_and_environment(config)
     folder = await asyncio.to_thread(_open_folder, config.work_dir)
     departure = departure or Departure()
     undo = departure.catch_signals() if handle_signals else None
@@ -86,9 +88,13 @@ async def run_worker(
             epitaph=epitaph.command(folder.epitaph),
             epitaph_env=epitaph.environment(),
             adopts_orphans=adopts_orphans,
+            isolate=config.isolate == "pid",
+            user=user,
         )
-        await _start(engine)
-        worker = _Worker(config, folder, machine, engine, departure, announce or _print_line)
+        if user is not None:
+            folder.let_others_pass()
+        await _start(engine, config)
+        worker = _Worker(config, folder, machine, engine, base, departure, announce or _print_line)
         return await worker.run(access)
     finally:
         if undo is not None:
@@ -102,13 +108,37 @@ def _open_folder(given: Path | None) -> WorkFolder:
     return WorkFolder.open(given.expanduser())
 
 
-async def _start(engine: SlotEngine) -> None:
+def _tasks_user_and_environment(
+    config: WorkerConfig,
+) -> tuple[TaskUser | None, dict[str, str]]:
+    """Whom tasks run as, if it is somebody else, and what every task finds in its environment."""
+    try:
+        user = task_user(config.run_as) if config.run_as else None
+    except WorkerFault as error:
+        raise Misconfigured(str(error), setting="run_as") from error
+    try:
+        base = clean_environment(
+            os.environ,
+            user or own_user(),
+            is_other_user=user is not None,
+            inherited=config.inherit_env,
+        )
+    except ValueError as error:
+        raise Misconfigured(str(error), setting="inherit_env") from error
+    return user, base
+
+
+async def _start(engine: SlotEngine, config: WorkerConfig) -> None:
+    """Start the engine; when it cannot, the most special wish is named as the cause."""
+    setting = "run_as" if config.run_as else "isolate" if config.isolate != "none" else "work_dir"
     try:
         await engine.start()
     except (WorkerFault, OSError) as error:
         raise Misconfigured(
-            f"the worker cannot run programs here: {error}", setting="work_dir"
+            f"the worker cannot run programs here: {error}", setting=setting
         ) from error
+    for sentence in engine.abilities.guarantees():
+        log.info("%s", sentence)
 
 
 def _print_line(worker: str) -> None:
@@ -125,12 +155,13 @@ class _Worker:
         folder: WorkFolder,
         machine: Machine,
         engine: SlotEngine,
+        base_environment: Mapping[str, str],
         departure: Departure,
         announce: Callable[[str], None],
     ) -> None:
         self._config, self._folder, self._machine = config, folder, machine
         self._engine, self._departure, self._announce = engine, departure, announce
-        self._base = clean_environment(os.environ, own_user())
+        self._base = base_environment
         self._lifetime: asyncio.TimerHandle | None = None
 
     async def run(self, access: UserAccess) -> int:

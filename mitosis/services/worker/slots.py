@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mitosis.processes.engine import Engine
 from mitosis.processes.slot import Slot
+from mitosis.processes.user import TaskUser
 
 
 class SlotEngine(Engine):
@@ -23,6 +24,8 @@ class SlotEngine(Engine):
         epitaph: Sequence[str] = (),
         epitaph_env: Mapping[str, str] | None = None,
         adopts_orphans: bool = False,
+        isolate: bool = False,
+        user: TaskUser | None = None,
     ) -> None:
         super().__init__(
             slots,
@@ -31,6 +34,8 @@ class SlotEngine(Engine):
             epitaph=epitaph,
             epitaph_env=epitaph_env,
             adopts_orphans=adopts_orphans,
+            isolate=isolate,
+            user=user,
         )
         self.on_free: Callable[[], None] = lambda: None
 
