@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import io
 import secrets
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import psycopg
 import pytest
 
@@ -17,8 +19,8 @@ from mitosis.events.reader import EventReader
 from mitosis.nats.connection import Connection
 from mitosis.nats.credentials import ServiceLogin
 
-from ..conftest import Platform
-from .people import fresh
+from ..conftest import MITO, Platform
+from .people import fresh, people
 
 
 def settings(platform: Platform) -> dict[str, Any]:
@@ -131,3 +133,32 @@ def test_guessing_a_password_takes_longer_each_time_and_nobody_else_waits(
             client.login(victim, "right")
         assert 0 < refusal.value.details["retry_after_seconds"] <= 1
         assert client.login(other, "right").username == other
+
+
+def test_a_new_password_is_asked_for_twice_and_shown_never(
+    platform: Platform, admin: SyncMitoClient, tmp_path: Path
+) -> None:
+    with people(platform, admin, tmp_path, 1) as (one,):
+        fresh_one = secrets.token_hex(8)
+        for again, status in (("something else", 1), (fresh_one, 0)):
+            child = pexpect.spawn(
+                MITO[0],
+                [*MITO[1:], "client", "-c", platform.notice["http"], "--credential-path",
+                 str(one.credentials), "users", "change-password"],
+                env={**platform.home.environment, "TERM": "dumb"}, encoding="utf-8", timeout=60,
+            )  # fmt: skip
+            seen = io.StringIO()
+            child.logfile_read = seen
+            for prompt, answer in (
+                ("Present password", one.password),
+                ("New password", fresh_one),
+                ("Again the new password", again),
+            ):
+                child.expect(f"{prompt} of {one.name}: ")
+                child.sendline(answer)
+            child.expect(pexpect.EOF)
+            child.close()
+            assert child.exitstatus == status, seen.getvalue()
+            for secret in (one.password, fresh_one, again):
+                assert secret not in seen.getvalue()
+        assert one.client.login(one.name, fresh_one).username == one.name

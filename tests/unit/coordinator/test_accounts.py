@@ -304,6 +304,21 @@ async def test_a_deleted_user_leaves_no_task_and_no_worker_at_work(lab):
     assert await do(lab, "root", lab.users.create_user, again) == "conflict.exists"
 
 
+async def test_tasks_that_wait_for_one_of_a_deleted_user_are_told(lab):
+    await do(lab, "alice", lab.groups.change_members, members(lab, bob=Role.WRITE))
+    watched = await lab.submit("bob", group="lab")
+    by_bob, by_alice, too_late = [
+        await lab.submit(owner, group="lab", watch=commands.WatchWanted(watched, state))
+        for owner, state in (
+            ("bob", "TaskCommitted"), ("alice", "TaskCommitted"), ("alice", "ExecSpawned"),
+        )
+    ]  # fmt: skip
+    await do(lab, "root", lab.users.set_state, commands.ChangeUserState("bob", UserPhase.DELETED))
+    await settle(lab)
+    assert {watched, by_bob, too_late} & lab.world.tasks.keys() == set(), "cancelled"
+    assert lab.world.tasks[by_alice].state is TaskState.READY, "what it waited for has ended"
+
+
 async def test_a_new_term_goes_on_where_the_former_one_was_interrupted(platform):
     task = await platform.submit("bob")
     body = commands.ChangeUserState("bob", UserPhase.DELETED)
