@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mitosis import SyncMitoClient
-from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs
+from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.commands import Submitted
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.testing.waiting import eventually
@@ -130,6 +130,8 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     order = tmp_path / "order"
     waiting = [client.submit_task(in_shell(f"echo {n} >> {order}")) for n in range(4)]
     client.cancel_task(waiting[3].task)
+    watch = WatchArgs(running[0].task.task, "ExecFinished")
+    watcher = client.submit_task(in_shell("true", watch=watch))
     await eventually(lambda: "snapshot at position" in coordinator_log(fragile))
     old = fragile.child("mitosis coordinator")
     os.kill(old, signal.SIGKILL)
@@ -139,8 +141,9 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     assert fragile.child("mitosis coordinator") != old
     for one in running:
         await one.beats_on()
+    assert client.get_task(watcher.task).state is TaskState.PENDING
     running[0].end()
-    client.wait_for_tasks([urgent, *waiting])
+    client.wait_for_tasks([urgent, *waiting, watcher])
     running[1].end()
     views = client.wait_for_tasks([one.task for one in running])
     assert [(one.outcome, one.attempt) for one in views] == [(Outcome.SUCCEEDED, 1)] * 2

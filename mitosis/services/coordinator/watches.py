@@ -65,8 +65,9 @@ class Watches:
 
         Watched tasks that have ended are not in the world: their history is read once each.
         """
-        for name in self._world.tasks:
-            self.begin(name)
+        for name, task_state in self._world.tasks.items():
+            if task_state.watching_since is not None:
+                self.begin(name)
         for watched in list(self._watchers):
             state = self._world.tasks.get(watched) or await self._read(watched, read_aggregate)
             unit = self._journal.unit("system:coordinator")

@@ -72,6 +72,18 @@ def ran(admin: SyncMitoClient) -> list[TaskView]:
 # --- one task ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("S-178")
+def test_the_help_of_get_names_all_that_can_be_looked_at(shell: Shell) -> None:
+    done = shell("get", "--help")
+    assert (done.status, done.err) == (0, "")
+    lines = [line.split() for line in done.text.splitlines() if line.startswith("  ")]
+    words = {line[0].removesuffix(":") for line in lines}
+    assert words >= {
+        "task", "tasks", "attachment-meta", "attachments", "worker", "workers", "group",
+        "groups", "artifact", "attachment", "help",
+    }  # fmt: skip
+
+
 @pytest.mark.parity("S-179", "V-041")
 def test_a_task_is_shown_with_all_its_fields(shell: Shell, ran: list[TaskView]) -> None:
     task = ran[0]

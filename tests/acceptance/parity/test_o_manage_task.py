@@ -47,7 +47,7 @@ def test_the_example_of_a_cancel_stops_a_running_task_with_all_it_started(
     task = admin.submit_task(in_shell(f"sleep {mark} & sleep {mark}")).task
     soon(lambda: len(platform.children(f"sleep {mark}")) >= 2)
     assert shell("manage", "task", task, "cancel").text == f"Task {task} is being stopped"
-    (view,) = admin.wait_for_tasks([task], timedelta(seconds=30))
+    (view,) = admin.wait_for_tasks([task], timedelta(seconds=15))
     assert (view.state, view.outcome) == (TaskState.CANCELLED, Outcome.CANCELLED)
     soon(lambda: not platform.children(f"sleep {mark}"))
 

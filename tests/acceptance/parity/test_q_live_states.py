@@ -8,7 +8,7 @@ import pytest
 from mitosis import SyncMitoClient
 from mitosis.config.client import SubmitTaskArgs, WatchArgs
 from mitosis.domain.execution import ExecutionState as State
-from mitosis.domain.task import Outcome
+from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import NotFound
 
 from ..conftest import in_shell
@@ -76,11 +76,15 @@ def test_a_watch_on_exec_spawned_fires_while_the_program_runs(
     admin: SyncMitoClient, tmp_path: Path
 ) -> None:
     """A client that needs a running server: the name of the state is the seed's own example."""
-    go = tmp_path / "go"
-    server = admin.submit_task(in_shell(until(go)))
+    early, go = tmp_path / "early", tmp_path / "go"
+    first = admin.submit_task(in_shell(until(early)))
+    server = admin.submit_task(in_shell(until(go), watch=WatchArgs(first.task, "ExecFinished")))
     client = admin.submit_task(
         SubmitTaskArgs(command=("true",), watch=WatchArgs(server.task, "ExecSpawned"))
     )
+    states = {admin.get_task(task.task).state for task in (server, client)}
+    assert states == {TaskState.PENDING}
+    early.touch()
     (view,) = admin.wait_for_tasks([client], timedelta(seconds=30))
     assert view.outcome is Outcome.SUCCEEDED
     running = admin.get_task(server.task)
