@@ -70,14 +70,19 @@ PLATFORM = (
         "worker", "services:worker", "Run a mitosis worker",
         "worker -c http://127.0.0.1:5000 --groups group1,group2:write --tags wired",
     ),
-    Command("up", "platform:up", "Run a whole platform on this machine", "up --workers 2"),
+    Command(
+        "up", "platform:up", "Run a whole platform on this machine", "up --workers 2",
+        result="services.platform:ReadyNotice",
+    ),
     Command(
         "demo", "platform:demo", "Run a platform with a small real campaign, and check it",
         "demo --workers 2",
+        result="demo.sweep:Report",
     ),
     Command(
         "events verify", "events:verify", "Check that every commit continues its aggregate",
         "events verify --config config.toml",
+        result="bootstrap:Verified",
     ),
     Command(
         "config show", "config:show_settings", "Show the settings in effect",
@@ -95,6 +100,7 @@ PLATFORM = (
     Command(
         "nats-config", "nats_config:nats_config", "Write the configuration for nats-server",
         "nats-config --output nats.conf",
+        result="cli.output.results:ServerConfig",
     ),
 )  # fmt: skip
 
@@ -106,6 +112,7 @@ CLIENT = (
     Command(
         "auth", "login:auth", "Authenticate the user", "auth alice",
         secret=True,
+        result="cli.output.results:UserRights",
     ),
     Command(
         "create user", "users:create_user", "Create a new user",
@@ -329,6 +336,7 @@ CLIENT = (
     Command(
         "login", "login:login", "Log in as a user", "login alice",
         secret=True,
+        result="cli.output.results:UserRights",
     ),
     Command(
         "manage task update-labels", "tasks:update_labels", "Replace the labels of a task",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mitosis.cli.invocation import ClientFlags, current
+from mitosis.cli.output.results import UserRights
 from mitosis.cli.output.screen import can_ask, complain, show
 from mitosis.cli.parameters import Flag
 from mitosis.cli.terminal import ask_line, ask_secret
@@ -161,6 +162,6 @@ def _log_in(username: str, password: str) -> None:
 
 def _say_who(name: str, *, admin: bool) -> None:
     show(
-        {"username": name, "admin": admin},
+        UserRights(name, admin),
         lambda: [f"Logged in as {name}{' (administrator)' if admin else ''}"],
     )

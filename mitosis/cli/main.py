@@ -127,7 +127,13 @@ def _client_alone(app: App, options: list[str]) -> int:
     def run(tokens: list[str]) -> int:
         line, line_json = take_json(tokens)
         current.set(Invocation(json=as_json or line_json))
-        return guarded(["client", *kept, *line])
+        try:
+            return guarded(["client", *kept, *line])
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # of one line, which ends no session
+            complain(f"{error.filename or 'this machine'}: {error.strerror or error}")
+            return FAILED
 
     with kept_connection():
         return interact(run, kept)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from mitosis.cli.output.results import ServerConfig
 from mitosis.cli.output.screen import note, show
 from mitosis.cli.parameters import ConfigPath, Flag
 from mitosis.config.coordinator import CoordinatorConfig
@@ -45,13 +46,13 @@ def nats_config(
     except ValueError as error:
         raise Misconfigured(f"this cannot be a nats-server configuration: {error}") from error
     if output is None:
-        show({"path": None, "config": text}, lambda: [text.rstrip("\n")])
+        show(ServerConfig(config=text), lambda: [text.rstrip("\n")])
         return
     try:
         write_private(output, text)
     except OSError as error:
         raise InvalidInput(f"{output} cannot be written: {error.strerror or error}") from error
-    show({"path": str(output), "config": text}, lambda: [str(output)])
+    show(ServerConfig(path=str(output)), lambda: [str(output)])
     note(f"Start the server by: nats-server -c {output}")
 
 

@@ -5,6 +5,7 @@ remembered in the cache folder, so that most commands save the question.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
@@ -104,7 +105,8 @@ class Addresses:
             temporary.write_text(json.dumps(newest))
             os.replace(temporary, self._cache)  # noqa: PTH105  one name for the whole swap
         except OSError:
-            temporary.unlink(missing_ok=True)  # no cache: the next command asks again
+            with contextlib.suppress(OSError):  # where no file can be made, none can be removed
+                temporary.unlink()  # no cache: the next command asks again
 
 
 def fetch(url: str, trust: Trust = SYSTEM_TRUST) -> bytes:

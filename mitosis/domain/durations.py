@@ -2,6 +2,7 @@
 
 import re
 
+from mitosis.domain.limits import MAX_SIZE_BYTES
 from mitosis.errors import InvalidInput
 
 # The units that the original's documents use; a month is 30.44 days, a year 365.25,
@@ -97,7 +98,7 @@ def parse_size(text: str) -> int:
         Bytes.
 
     Raises:
-        InvalidInput: Not a size, negative, or above 2^63 - 1 bytes.
+        InvalidInput: Not a size, negative, or above 2^53 - 1 bytes.
     """
     match = _SIZE.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None or match[2].lower() not in _BYTES:
@@ -105,7 +106,7 @@ def parse_size(text: str) -> int:
         raise InvalidInput(f"{shown!r} is no size: write it like 500MB, 16GB or 20GiB", value=shown)
     number = float(match[1]) if "." in match[1] else int(match[1])  # whole ones stay exact
     size = int(number * _BYTES[match[2].lower()])
-    if size > 2**63 - 1:
+    if size > MAX_SIZE_BYTES:
         raise InvalidInput(f"{text!r} is too large for a size", value=text)
     return size
 

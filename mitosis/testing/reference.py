@@ -5,6 +5,7 @@ that are filled in from here. A test fails when a page is stale; `just docs` bri
 """
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -17,10 +18,12 @@ import msgspec
 from msgspec import inspect
 
 from mitosis import errors
+from mitosis.cli.commands import CLIENT, PLATFORM
 from mitosis.cli.exit_codes import exit_status
+from mitosis.cli.output.schemas import commands, definitions, struct_of
+from mitosis.cli.output.values import plain
 from mitosis.config.example import example
 from mitosis.contract import subjects
-from mitosis.domain.event import Event
 from mitosis.errors import MitosisError
 from mitosis.events import catalogue
 from mitosis.services.coordinator.metrics import FAMILIES
@@ -158,6 +161,50 @@ def metrics_block(_: Path) -> str:
     return "\n".join(rows)
 
 
+def results_block(_: Path) -> str:
+    """Which struct each command prints as JSON."""
+    rows = ["| command | prints |", "|---|---|"]
+    for command in (*CLIENT, *PLATFORM):
+        program = "client " if command in CLIENT else ""
+        name = command.result.rpartition(":")[2]
+        printed = f"[{name}](#{name.lower()})" if name else "nothing"
+        also = "".join(f", `{path}`" for path in command.also)
+        rows.append(f"| `{program}{command.path}`{also} | {printed} |")
+    return "\n".join(rows)
+
+
+def result_shapes_block(_: Path) -> str:
+    """Every struct that is printed as JSON, or is a part of one."""
+    structs = {struct_of(command) for command in commands()}
+    parts = {shape for shape in _shapes(structs) if not issubclass(shape, Enum)}
+    out: list[str] = []
+    for struct in sorted(structs | parts, key=lambda cls: cls.__name__):
+        out += [f"#### {struct.__name__}", "", _prose(struct.__doc__), "", "| field | form |"]
+        out += ["|---|---|"]
+        out += [f"| `{f.name}` | {_type(f.type)} |" for f in inspect_fields(struct)]
+        out.append("")
+    return "\n".join(out).rstrip()
+
+
+def result_words_block(_: Path) -> str:
+    """The words that fields of printed structs may have."""
+    rows = ["| form | words |", "|---|---|"]
+    words = {s for s in _shapes({struct_of(c) for c in commands()}) if issubclass(s, Enum)}
+    rows += [
+        f"| {cls.__name__} | {', '.join(f'`{plain(member)}`' for member in cls)} |"
+        for cls in sorted(words, key=lambda cls: cls.__name__)
+    ]
+    return "\n".join(rows)
+
+
+def result_schema_block(_: Path) -> str:
+    """All of it as one JSON Schema."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(form)}" for name, form in definitions().items()]
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    whole = [f' "$schema": "{dialect}",', ' "$defs": {', ",\n".join(lines), " }"]
+    return "\n".join(["```json", "{", *whole, "}", "```"])
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
     "events": events_block,
     "shapes": shapes_block,
@@ -166,6 +213,10 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
     "special_errors": special_errors_block,
     "decisions": decisions_block,
     "metrics": metrics_block,
+    "results": results_block,
+    "result_shapes": result_shapes_block,
+    "result_words": result_words_block,
+    "result_schema": result_schema_block,
 }
 
 
@@ -218,18 +269,22 @@ def _type(kind: inspect.Type) -> str:
             return "time (RFC 3339, UTC)"
         case inspect.NoneType():
             return "nothing"
+        case inspect.AnyType():
+            return "any value"
+        case inspect.LiteralType(values):
+            return " or ".join(f"`{value}`" for value in values)
         case inspect.EnumType(cls) | inspect.StructType(cls):
             return cls.__name__
         case inspect.UnionType(types):
             return " or ".join(map(_type, types))
-        case inspect.VarTupleType(item) | inspect.ListType(item):
+        case inspect.VarTupleType(item) | inspect.ListType(item) | inspect.CollectionType(item):
             return f"list of {_type(item)}"
         case inspect.DictType(key, value):
             return f"map from {_type(key)} to {_type(value)}"
     raise TypeError(f"no words for {kind}: add them")
 
 
-def _shapes(structs: Iterable[type[Event]]) -> list[Any]:
+def _shapes(structs: Iterable[type[msgspec.Struct]]) -> list[Any]:
     found: list[Any] = []
     pending = [field.type for cls in structs for field in inspect_fields(cls)]
     while pending:
@@ -240,7 +295,7 @@ def _shapes(structs: Iterable[type[Event]]) -> list[Any]:
             case inspect.StructType(cls, fields) if cls not in found:
                 found.append(cls)
                 pending = [field.type for field in fields] + pending
-            case inspect.VarTupleType(item) | inspect.ListType(item):
+            case inspect.VarTupleType(item) | inspect.ListType(item) | inspect.CollectionType(item):
                 pending.insert(0, item)
             case inspect.DictType(key, value):
                 pending[:0] = [key, value]

@@ -73,7 +73,7 @@ class GroupMachine(AggregateMachine):
     def change_quota(self, quota: int) -> None:
         refused = isinstance(self.give(ChangeStorageQuota(QuotaChange(quota))), Rejection)
         deleted = self.state.phase is GroupPhase.DELETED
-        assert refused == (deleted or not 0 <= quota < 2**63)
+        assert refused == (deleted or not 0 <= quota < 2**53)
 
     @rule(difference=QUOTAS)
     def change_quota_by(self, difference: int) -> None:
@@ -81,7 +81,7 @@ class GroupMachine(AggregateMachine):
         change = ChangeStorageQuota(QuotaChange(difference, relative=True))
         refused = isinstance(self.give(change), Rejection)
         deleted = self.state.phase is GroupPhase.DELETED
-        assert refused == (deleted or wanted >= 2**63)
+        assert refused == (deleted or wanted >= 2**53)
         assert refused or self.state.storage_quota_bytes == wanted
 
     @rule(phase=st.sampled_from([GroupPhase.ACTIVE, GroupPhase.LOCKED] * 3 + [GroupPhase.DELETED]))

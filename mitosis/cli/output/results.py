@@ -66,3 +66,10 @@ class GroupState(msgspec.Struct, frozen=True):
 
     group: str
     state: GroupPhase
+
+
+class ServerConfig(msgspec.Struct, frozen=True):
+    """Where the configuration for nats-server was written to, or else the configuration."""
+
+    path: str | None = None
+    config: str | None = None

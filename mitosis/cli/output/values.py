@@ -9,6 +9,8 @@ import msgspec
 from mitosis.domain.roles import Role
 from mitosis.errors import MitosisError
 
+LARGEST_NUMBER = 2**53 - 1  # what every reader of JSON keeps exact
+
 
 def to_json(value: Any) -> str:
     """Return one line of JSON. Times are RFC 3339 in UTC, roles are words."""
