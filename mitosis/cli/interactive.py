@@ -93,7 +93,10 @@ def _converse(run: Run, history: History, options: Sequence[str]) -> int:
         session = _session(history, options)
         while True:
             try:
-                text = session.prompt()
+                # A dumb terminal gets its prompt before prompt_toolkit reads keys as keys: in
+                # between a Ctrl-D would be lost.
+                with session.input.raw_mode():
+                    text = session.prompt()
             except KeyboardInterrupt:
                 continue
             except EOFError:
