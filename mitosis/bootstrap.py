@@ -71,12 +71,16 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
     from mitosis.projections.pool import ReadPool
     from mitosis.projections.position import applied_position
     from mitosis.projections.store import ViewStore
+    from mitosis.services.auth.key_files import load_keys
     from mitosis.services.coordinator.children import ChildProcess
     from mitosis.services.coordinator.history import Mark
-    from mitosis.services.coordinator.service import Coordinator
+    from mitosis.services.coordinator.service import Coordinator, server_certificate
 
     _configure_log(config, f"coordinator/{config.bind}.log")
     log.info("mito coordinator %s starts at %s", __version__, config.bind)
+    # What is wrong on this machine is said before anybody else is asked.
+    keys = load_keys(config.access_token_private_path, config.access_token_public_path)
+    certificate = server_certificate(config)
     children = [ChildProcess(PROJECTOR_CHILD, "projector", pickle.dumps(config))]
 
     async def main() -> None:
@@ -92,6 +96,8 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
         try:
             await Coordinator(
                 config,
+                keys,
+                certificate,
                 objects,
                 lambda: applied_position(views),
                 children if config.projector else [],

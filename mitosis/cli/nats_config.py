@@ -23,6 +23,7 @@ def nats_config(
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     relaxed_sync: Flag = False,
+    issuer: Flag = False,
 ) -> None:
     """Write the configuration for nats-server, with the users of [coordinator]. It holds passwords.
 
@@ -36,10 +37,16 @@ def nats_config(
         tls_key: The private key of the certificate.
         relaxed_sync: Let the server sync every two minutes: a power cut may lose acknowledged
             commits of that time; about ten times the commits per second on one node.
+        issuer: Print only the public key by which the server knows the coordinator, for a
+            configuration of one's own (deploy/nats.conf).
     """
     from mitosis.nats.server_config import render, write_private
 
     settings = load(CoordinatorConfig, config=config).config
+    if issuer:
+        key = _issuer(settings)
+        show({"issuer": key}, lambda: [key])
+        return
     wanted = {"store_dir": str(store_dir.resolve()), "host": host, "port": port}
     try:
         text = render(_server_config(settings, wanted, tls_cert, tls_key, not relaxed_sync))

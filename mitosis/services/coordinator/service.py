@@ -29,10 +29,10 @@ from mitosis.nats.durability import syncs_always
 from mitosis.nats.link import address
 from mitosis.nats.store_client import open_store_client
 from mitosis.runtime import RandomIds, SystemClock
-from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.probe import refuse_open_server
 from mitosis.services.auth.service import Authentication
+from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator.children import ChildProcess
 from mitosis.services.coordinator.history import Mark
 from mitosis.services.coordinator.http import HttpEndpoint, Status, listen
@@ -56,6 +56,8 @@ class Coordinator:
     def __init__(
         self,
         config: CoordinatorConfig,
+        keys: TokenKeys,
+        certificate: ServerCertificate | None,
         objects: S3Store,
         applied: Callable[[], Awaitable[int]],
         children: Sequence[ChildProcess] = (),
@@ -67,6 +69,8 @@ class Coordinator:
 
         Args:
             config: Settings.
+            keys: The platform's key pair.
+            certificate: Of the HTTP endpoint; None: plain HTTP.
             objects: The S3 store.
             applied: Asks for the position of the read models.
             children: Processes that live as long as this one.
@@ -85,7 +89,8 @@ class Coordinator:
         self._stopping = asyncio.Event()
         self._instance = secrets.token_hex(4)  # tells this process's connections from another's
         self._tls: ssl.SSLContext | None = None
-        self._certificate: ServerCertificate | None = None
+        self._certificate = certificate
+        self._keys = keys
 
     async def run(self) -> None:
         """Serve until SIGINT or SIGTERM.
@@ -94,10 +99,8 @@ class Coordinator:
             MitosisError: Something that it stands on is missing or wrong at start.
         """
         config = self._config
-        keys = load_keys(config.access_token_private_path, config.access_token_public_path)
         trust = Trust("nats_ca", config.nats_ca, config.insecure)
         self._tls = tls_context(trust, [config.nats_url])
-        self._certificate = server_certificate(config)
         login = ServiceLogin(config.nats_user, config.nats_password)
         system_login = ServiceLogin(config.nats_system_user, config.nats_system_password)
         self._stop_on_signals()
@@ -135,7 +138,7 @@ class Coordinator:
                 store_client=store_client,
                 objects=self._objects,
                 passwords=passwords,
-                keys=keys,
+                keys=self._keys,
                 clock=SystemClock(),
                 ids=RandomIds(),
                 archived=self._archived,

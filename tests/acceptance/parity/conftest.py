@@ -8,6 +8,7 @@ from mitosis import SyncMitoClient
 from mitosis.testing.servers import PostgresServer, S3Server
 
 from ..conftest import Platform
+from .composed import Defaults, composed
 from .coordinators import Lab, lab, serve_by_file, serve_by_options
 from .machines import Owner
 
@@ -36,3 +37,10 @@ def owner(
     made = Owner(platform, admin, tmp_path_factory.mktemp("owner"))
     yield made
     made.client.close()
+
+
+@pytest.fixture(scope="session")
+def defaults() -> Iterator[Defaults]:
+    """A coordinator with an empty settings file, the services as docker-compose.yml has them."""
+    with composed() as said:
+        yield said

@@ -2,14 +2,9 @@
 
 import contextlib
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +17,7 @@ from mitosis.errors import AuthenticationFailed
 from mitosis.testing.waiting import eventually
 
 from ..conftest import Home, in_shell
+from .composed import Defaults
 from .coordinators import DEFAULT_ADMIN, Lab, in_loop, serve_by_file, until
 
 ROOT = Path(__file__).parents[3]
@@ -33,59 +29,6 @@ def test_a_coordinator_started_with_a_file_serves_by_its_values(by_file: Lab) ->
     assert json.loads(by_file.get("/health")[1]) == {"status": "ok"}
     answer = json.loads(by_file.get("/ready")[1])
     assert (answer["ready"], answer["active"], answer["nats_url"]) == (True, True, by_file.nats)
-
-
-class Defaults:
-    """What was said in a network where everything is at its default address."""
-
-    def __init__(self, lines: list[str], err: str) -> None:
-        self.err = err
-        self.said: dict[str, str] = dict(line.split("=", 1) for line in lines if "=" in line)
-
-
-_READY = """
-import sys, time, urllib.request
-for _ in range(300):
-    try:
-        with urllib.request.urlopen("http://127.0.0.1:5000/ready", timeout=5) as answer:
-            sys.exit(print("ready=" + answer.read().decode()))
-    except OSError:
-        time.sleep(0.2)
-"""
-_SESSION = """
-"{python}" -m mitosis coordinator --config empty.toml 2>coordinator.err & coordinator=$!
-"{python}" ready.py
-cat coordinator.err >&2
-"{python}" -m mitosis client auth mitosis_admin mitosis_admin >/dev/null
-echo "login=$("{python}" -m mitosis client auth --json)"
-kill $coordinator; wait $coordinator; echo "status=$?"
-"""
-
-
-@pytest.fixture(scope="module")
-def defaults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Defaults]:
-    """A coordinator with an empty settings file, its services at their default addresses."""
-    if subprocess.run(["unshare", "-rn", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this system allows no network of one's own (unshare --net)")
-    folder = Path(tempfile.mkdtemp(prefix="mito-test-"))
-    try:
-        for command in (
-            "openssl genpkey -algorithm ed25519 -out private.pem",
-            "openssl pkey -in private.pem -pubout -out public.pem",
-        ):
-            subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
-        (folder / "empty.toml").touch()
-        (folder / "ready.py").write_text(_READY)
-        (folder / "session.sh").write_text(_SESSION.format(python=sys.executable))
-        done = subprocess.run(
-            ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-m",
-             "tests.acceptance.parity.default_addresses", "sh", "session.sh"],
-            cwd=folder, capture_output=True, text=True, timeout=110, check=False,
-            env={**os.environ, "HOME": str(folder), "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        yield Defaults(done.stdout.splitlines(), done.stderr)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parity("S-038")

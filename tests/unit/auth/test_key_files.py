@@ -20,6 +20,8 @@ from mitosis.errors import Misconfigured
 from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.tokens import TokenKeys
 
+pytestmark = pytest.mark.parity("R-23")
+
 KEY = Ed25519PrivateKey.generate()
 
 

@@ -10,6 +10,8 @@ from mitosis.config.worker import WorkerConfig
 from mitosis.domain.roles import Role
 from mitosis.errors import InvalidSettings
 
+pytestmark = pytest.mark.parity("R-32")
+
 HEAD = "[worker]\n"
 WRITTEN = [
     ("lifetime = 7d\n", 2, 'text needs quotes: write lifetime = "7d"'),
