@@ -63,7 +63,7 @@ def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def test_there_is_something_to_check() -> None:
-    assert {"errors.py", "domain/task.py", "contract/wire.py"} <= set(MODULES)
+    assert {"errors.py", "domain/task/decisions.py", "contract/wire.py"} <= set(MODULES)
 
 
 def test_each_library_stays_at_home() -> None:

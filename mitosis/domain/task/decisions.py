@@ -1,0 +1,322 @@
+"""What a command makes true of a task."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from mitosis.domain.attachment import check_sha256
+from mitosis.domain.event import Command, Event
+from mitosis.domain.execution import ExecutionState, Step
+from mitosis.domain.limits import (
+    MAX_PRIORITY,
+    MAX_REASON_BYTES,
+    MAX_SIZE_BYTES,
+    MAX_TIMEOUT_SECONDS,
+    MIN_TIMEOUT_SECONDS,
+    check_command,
+    check_number,
+    check_tags,
+    check_text,
+    clip_text,
+)
+from mitosis.domain.task.commands import (
+    AssignTask,
+    ChangeTask,
+    CommitTask,
+    DeleteArtifact,
+    FailWatch,
+    FireWatch,
+    ReplaceTaskLabels,
+    ReportExit,
+    ReportStart,
+    ReportSteps,
+    RequestCancel,
+    RequeueTask,
+    StoreArtifact,
+    SubmitTask,
+    WarnTask,
+)
+from mitosis.domain.task.events import (
+    ArtifactDeleted,
+    ArtifactStored,
+    TaskAssigned,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskChanged,
+    TaskCommitted,
+    TaskExited,
+    TaskLabelsReplaced,
+    TaskProgressed,
+    TaskReady,
+    TaskRequeued,
+    TaskStarted,
+    TaskSubmitted,
+    TaskWarned,
+)
+from mitosis.domain.task.spec import (
+    MAX_EXACT,
+    MAX_TAIL_BYTES,
+    MAX_WARNINGS,
+    EndCause,
+    Exit,
+    ExitKind,
+    Outcome,
+    TaskSpec,
+    TaskState,
+    Usage,
+)
+from mitosis.domain.task.state import Task, as_submitted
+from mitosis.domain.watch import check_watch, mask
+from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
+
+
+def decide(state: Task | None, command: Command) -> list[Event]:
+    """Return what the command makes true; nothing for a repeat.
+
+    Raises:
+        Rejection: A rule says no.
+    """
+    match command:
+        case SubmitTask():
+            return _submit(state, command)
+        case _ if state is None:
+            raise NotFound("no such task")
+        case ReportStart(worker, attempt, steps):
+            _check_live(state, worker, attempt)
+            return [] if state.started else [TaskStarted(attempt, _untold(state, steps))]
+        case ReportSteps(worker, attempt, steps):
+            _check_live(state, worker, attempt)
+            steps = _untold(state, steps)
+            return [TaskProgressed(attempt, steps)] if steps else []
+        case ReportExit(worker, attempt, end, steps):
+            _check_live(state, worker, attempt)
+            if state.exit:
+                return []
+            return [TaskExited(attempt, _bounded(end), _untold(state, steps))]
+        case StoreArtifact():
+            return _store_artifact(state, command)
+        case DeleteArtifact(kind):
+            held = state.artifact(kind)
+            if held is None:
+                raise NotFound(f"task {state.task} has no artifact of type {kind.value}")
+            return [ArtifactDeleted(kind, held.object_name, held.size_bytes)]
+        case WarnTask(worker, attempt, text):
+            _check_live(state, worker, attempt)
+            if state.warnings >= MAX_WARNINGS:
+                return []
+            return [TaskWarned(attempt, check_text(text, "warning", MAX_REASON_BYTES))]
+        case CommitTask(worker, attempt):
+            return _commit(state, worker, attempt)
+        case ReplaceTaskLabels(labels):
+            labels = check_tags(labels, "labels")
+            return [] if labels == state.labels else [TaskLabelsReplaced(labels)]
+        case _ if state.state.terminal:
+            raise WrongState(_ended(state), task=state.task, state=state.state.value)
+        case AssignTask(worker, lease_seconds):
+            if state.state is not TaskState.READY:
+                raise WrongState(f"task {state.task} is {state.state}, not ready")
+            return [TaskAssigned(state.attempt + 1, worker, lease_seconds)]
+        case RequestCancel(reason):
+            return _request_cancel(state, check_text(reason, "reason", MAX_REASON_BYTES))
+        case RequeueTask():
+            return _requeue(state, command)
+        case ChangeTask(spec):
+            if state.state is TaskState.RUNNING:
+                raise WrongState(
+                    f"task {state.task} runs already and cannot be changed: cancel it and submit "
+                    "another one",
+                    task=state.task, state=state.state.value,
+                )  # fmt: skip
+            return _change(state, check_spec(spec), command)
+        case FireWatch(reason, at):
+            return [] if state.watching_since is None else [_fired(reason, at)]
+        case FailWatch():
+            return [] if state.watching_since is None else [_failed_watch(command)]
+        case _:
+            raise AssertionError(f"no rule for {type(command).__name__}")
+
+
+def check_spec(spec: TaskSpec) -> TaskSpec:
+    """Check what is to be run, and return it in its canonical form.
+
+    Raises:
+        InvalidInput: A value is out of its bounds.
+    """
+    check_command(spec.argv, spec.env)
+    check_number(spec.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
+    check_number(
+        spec.timeout_seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+    )
+    check_number(spec.max_losses, "max losses", 1, 1_000)
+    watch = spec.watch and check_watch(spec.watch)
+    return replace(spec, tags=check_tags(spec.tags, "tags"), watch=watch)
+
+
+def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
+    spec, labels = check_spec(command.spec), check_tags(command.labels, "labels")
+    if state is None:
+        steps = _wait_begins(spec, command.at)
+        submitted = TaskSubmitted(
+            command.task, command.group, command.creator, command.number, spec, labels, steps
+        )
+        return [submitted, *_unless_it_waits(steps, command.fired)]
+    if as_submitted(state) != (spec, labels):
+        raise AlreadyExists(
+            f"the idempotency key was used for task {state.task} with another specification: "
+            "use a new key",
+            task=state.task,
+        )
+    return []
+
+
+def _wait_begins(spec: TaskSpec, at: datetime | None) -> tuple[Step, ...]:
+    if spec.watch is None:
+        return ()
+    if at is None:
+        raise AssertionError("whoever decides on a watch says when")
+    return (Step(ExecutionState.WATCH, at),)
+
+
+def _unless_it_waits(steps: tuple[Step, ...], fired: str) -> list[Event]:
+    if not steps:
+        return [TaskReady()]
+    return [_fired(fired, steps[0].at)] if fired else []
+
+
+def _fired(reason: str, at: datetime) -> TaskReady:
+    return TaskReady(reason, (Step(ExecutionState.WATCH_FINISHED, at),))
+
+
+def _failed_watch(command: FailWatch) -> TaskCancelled:
+    if not command.timed_out:
+        return TaskCancelled(Outcome.CANCELLED, command.reason)
+    steps = (Step(ExecutionState.WATCH_TIMEOUT, command.at),)
+    return TaskCancelled(Outcome.TIMED_OUT, command.reason, steps)
+
+
+def _change(state: Task, spec: TaskSpec, command: ChangeTask) -> list[Event]:
+    if spec.max_losses <= state.losses:
+        raise InvalidInput(
+            f"max losses is {spec.max_losses}, but task {state.task} has lost {state.losses} "
+            "attempts already: give a larger number",
+            field="max losses",
+        )
+    if spec == state.spec:
+        return []
+    if spec.watch == state.spec.watch:
+        return [TaskChanged(spec)]
+    if spec.watch is None:
+        waited = state.watching_since is not None
+        return [TaskChanged(spec), *([TaskReady()] if waited else [])]
+    steps = _wait_begins(spec, command.at)
+    return [TaskChanged(spec, steps), *_unless_it_waits(steps, command.fired)]
+
+
+def _ended(state: Task) -> str:
+    return f"task {state.task} has ended already: {state.outcome or state.state}"
+
+
+def _check_live(state: Task, worker: str, attempt: int) -> None:
+    if state.state is not TaskState.RUNNING or (state.worker, state.attempt) != (worker, attempt):
+        raise StaleAttempt(
+            f"attempt {attempt} of task {state.task} on worker {worker} is not live: the task is "
+            f"{state.state} at attempt {state.attempt}",
+            task=state.task, attempt=attempt, current=state.attempt,
+        )  # fmt: skip
+
+
+def _untold(state: Task, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Return the steps that the attempt has not told before, each state once."""
+    told, new = state.told, []
+    for step in steps:
+        bit = mask((step.state,))
+        if not told & bit:
+            told |= bit
+            new.append(step)
+    return tuple(new)
+
+
+def _bounded(end: Exit) -> Exit:
+    """Keep the promise that stored texts are short and numbers fit, whatever a worker sends."""
+    check_number(end.number, "exit code, signal or errno", 0, 2**31 - 1)
+    used = (min(max(value, 0), MAX_EXACT) for value in msgspec.structs.astuple(end.usage))
+    return replace(
+        end,
+        usage=Usage(*used),
+        reason=clip_text(end.reason, MAX_REASON_BYTES),
+        stdout_tail=clip_text(end.stdout_tail, MAX_TAIL_BYTES, keep_end=True),
+        stderr_tail=clip_text(end.stderr_tail, MAX_TAIL_BYTES, keep_end=True),
+    )
+
+
+def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
+    artifact = command.artifact
+    if command.worker or command.attempt:
+        _check_live(state, command.worker, command.attempt)
+    check_number(artifact.size_bytes, "size in bytes", 0, MAX_SIZE_BYTES)
+    check_sha256(artifact.sha256)
+    if artifact in state.artifacts:
+        return []
+    replaced = state.artifact(artifact.kind)
+    stored = ArtifactStored(
+        attempt=command.attempt,
+        kind=artifact.kind,
+        object_name=artifact.object_name,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+        freed_bytes=replaced.size_bytes if replaced else 0,
+    )
+    return [stored]
+
+
+def _commit(state: Task, worker: str, attempt: int) -> list[Event]:
+    if state.state.terminal and state.attempt == attempt and state.exit is not None:
+        return []  # the same report again
+    _check_live(state, worker, attempt)
+    if state.exit is None:
+        raise InvalidInput(f"task {state.task} cannot be committed before its exit was reported")
+    outcome, reason = judge(state.exit, cancel_requested=state.cancel_requested)
+    return [TaskCommitted(attempt, outcome, reason)]
+
+
+def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
+    """Say how a task ended, from how its program ended.
+
+    A program that ends by itself keeps its own outcome, even when a cancel was on its way. A
+    timeout is a timeout although the program, asked to stop, ended with code 0.
+    """
+    if end.kind is ExitKind.NOT_STARTED:
+        return Outcome.ERROR, end.reason or "the program could not be started"
+    if end.cause is EndCause.TIMEOUT:
+        return Outcome.TIMED_OUT, "the timeout was over"
+    if end.cause is EndCause.CANCEL or (end.cause is not EndCause.OWN and cancel_requested):
+        return Outcome.CANCELLED, end.reason or "cancelled while it ran"
+    if end.kind is ExitKind.CODE and end.number == 0:
+        return Outcome.SUCCEEDED, ""
+    what = "exit code" if end.kind is ExitKind.CODE else "signal"
+    return Outcome.FAILED, f"{what} {end.number}"
+
+
+def _request_cancel(state: Task, reason: str) -> list[Event]:
+    if state.cancel_requested:
+        return []
+    requested = TaskCancelRequested(reason)
+    if state.state is TaskState.RUNNING:
+        return [requested]
+    return [requested, TaskCancelled(Outcome.CANCELLED, reason or "cancelled before it ran")]
+
+
+def _requeue(state: Task, command: RequeueTask) -> list[Event]:
+    attempt, counted = command.attempt, command.counted
+    if state.state is not TaskState.RUNNING or state.attempt != attempt:
+        raise StaleAttempt(f"attempt {attempt} of task {state.task} is not live")
+    if state.cancel_requested:
+        return [TaskCancelled(Outcome.CANCELLED, "cancelled while it ran", command.steps)]
+    reason = clip_text(command.reason, MAX_REASON_BYTES)
+    requeued = TaskRequeued(attempt, reason, counted, command.steps)
+    losses = state.losses + counted
+    if counted and losses >= state.spec.max_losses:
+        times = "once" if losses == 1 else f"{losses} times"
+        return [requeued, TaskCancelled(Outcome.LOST, f"worker lost {times}: {reason}")]
+    return [requeued]

@@ -1,0 +1,137 @@
+"""What is to be run, and how it ends: the words of tasks."""
+
+from enum import StrEnum
+
+import msgspec
+
+from mitosis.domain.limits import (
+    DEFAULT_MAX_LOSSES,
+)
+from mitosis.domain.nearest import one_of
+from mitosis.domain.watch import Watch
+from mitosis.errors import InvalidInput
+
+MAX_WARNINGS = 20
+MAX_EXACT = 2**53 - 1  # the largest whole number that every JSON reader keeps
+MAX_TAIL_BYTES = 4_096
+DEFAULT_TIMEOUT_SECONDS = 600.0  # as in the original: 10min
+
+
+class TaskState(StrEnum):
+    """Where a task is."""
+
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it can never change again."""
+        return self in {TaskState.FINISHED, TaskState.CANCELLED}
+
+
+UNKNOWN_STATE = "unknown"  # of the original, which never writes it: a filter that fits nothing
+
+
+def check_state(text: str) -> str:
+    """Return the name of a state that tasks can be filtered by.
+
+    Raises:
+        InvalidInput: No such state.
+    """
+    names = [*(state.value for state in TaskState), UNKNOWN_STATE]
+    if text not in names:
+        raise InvalidInput(
+            f"{text[:40]!r} is no state of a task: {one_of(text[:40], names)}", field="state"
+        )
+    return text
+
+
+class Outcome(StrEnum):
+    """How a task ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+    @property
+    def state(self) -> TaskState:
+        """The terminal state that this outcome leads to."""
+        ran = self in {Outcome.SUCCEEDED, Outcome.FAILED}
+        return TaskState.FINISHED if ran else TaskState.CANCELLED
+
+
+class ArtifactKind(StrEnum):
+    """What an artifact of a task holds."""
+
+    RESULT = "result"
+    EXEC_LOG = "exec-log"
+    STD_LOG = "std-log"
+
+    @property
+    def filename(self) -> str:
+        """The name that users see."""
+        return f"{self.value}.tar.gz"
+
+
+class ExitKind(StrEnum):
+    """The three different ways in which a program ends, or does not even start."""
+
+    CODE = "code"
+    SIGNAL = "signal"
+    NOT_STARTED = "not_started"
+
+
+class EndCause(StrEnum):
+    """What made the program end."""
+
+    OWN = "own"
+    TIMEOUT = "timeout"
+    CANCEL = "cancel"
+    LEASE = "lease"
+    SHUTDOWN = "shutdown"
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the whole process tree used. `max_rss_bytes` is the largest single process."""
+
+    wall_seconds: float = 0.0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    stdout_bytes: int = 0
+    stderr_bytes: int = 0
+
+
+class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the program ended. `number` is the exit code, the signal, or the errno.
+
+    The tails are the last bytes of each stream, at most 4 KiB; NUL and bytes that are no UTF-8
+    are replaced.
+    """
+
+    kind: ExitKind
+    number: int = 0
+    cause: EndCause = EndCause.OWN
+    reason: str = ""
+    usage: Usage = Usage()
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+
+
+class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be run, and what it waits for."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+    tags: tuple[str, ...] = ()
+    priority: int = 0
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    terminal: bool = False
+    max_losses: int = DEFAULT_MAX_LOSSES
+    watch: Watch | None = None

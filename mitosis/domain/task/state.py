@@ -1,0 +1,171 @@
+"""What decisions about a task need, as a fold of its events."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from mitosis.domain.event import Command, Event
+from mitosis.domain.execution import ExecutionState, Step
+from mitosis.domain.task.events import (
+    ArtifactDeleted,
+    ArtifactStored,
+    TaskAssigned,
+    TaskCancelled,
+    TaskCancelRequested,
+    TaskChanged,
+    TaskCommitted,
+    TaskExited,
+    TaskLabelsReplaced,
+    TaskProgressed,
+    TaskReady,
+    TaskRequeued,
+    TaskRetryScheduled,
+    TaskStarted,
+    TaskSubmitted,
+    TaskWarned,
+)
+from mitosis.domain.task.spec import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
+from mitosis.domain.watch import mask, reached_at_end
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """A stored output of the task."""
+
+    kind: ArtifactKind
+    object_name: str
+    size_bytes: int
+    sha256: str
+
+
+class Task(Command, frozen=True):
+    """What decisions about a task need. `attempt` is the number of the latest attempt.
+
+    `submitted` holds specification and labels as they were submitted, once they were changed: a
+    repeated submit is compared with them. `watching_since`: it waits for another task. `reached`:
+    the execution states of all attempts (see `watch.mask`). `told`: those that the worker of the
+    latest attempt has told; each is stored once an attempt, whatever a worker repeats.
+    """
+
+    task: str
+    group: str
+    creator: str
+    number: int
+    spec: TaskSpec
+    labels: tuple[str, ...] = ()
+    state: TaskState = TaskState.PENDING
+    attempt: int = 0
+    worker: str = ""
+    losses: int = 0
+    started: bool = False
+    cancel_requested: bool = False
+    exit: Exit | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    warnings: int = 0
+    outcome: Outcome | None = None
+    submitted: tuple[TaskSpec, tuple[str, ...]] | None = None
+    watching_since: datetime | None = None
+    reached: int = 0
+    told: int = 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """What its artifacts take of the group's quota."""
+        return sum(artifact.size_bytes for artifact in self.artifacts)
+
+    def artifact(self, kind: ArtifactKind) -> Artifact | None:
+        """Return the artifact of a kind, if there is one."""
+        return next((a for a in self.artifacts if a.kind is kind), None)
+
+
+def evolve(state: Task | None, event: Event) -> Task:
+    """Apply a fact. Total: never raises for an event that `decide` made."""
+    new = _changed(state, event)
+    reached, told = _reached(new.reached, event), _told(new.told, event)
+    if (reached, told) == (new.reached, new.told):
+        return new
+    return replace(new, reached=reached, told=told)
+
+
+def _changed(state: Task | None, event: Event) -> Task:
+    match event:
+        case TaskSubmitted(task, group, creator, number, spec, labels, steps):
+            since = steps[0].at if steps else None
+            return Task(task, group, creator, number, spec, labels, watching_since=since)
+        case _ if state is None:
+            raise AssertionError(f"{event.TOPIC} before the task was submitted")
+        case TaskReady():
+            return replace(state, state=TaskState.READY, watching_since=None)
+        case TaskAssigned(attempt, worker):
+            return replace(
+                state, state=TaskState.RUNNING, attempt=attempt, worker=worker,
+                started=False, exit=None,
+            )  # fmt: skip
+        case TaskStarted():
+            return replace(state, started=True)
+        case TaskExited():
+            return replace(state, exit=event.exit)
+        case ArtifactStored(_, kind, object_name, size, sha256):
+            others = tuple(a for a in state.artifacts if a.kind is not kind)
+            return replace(state, artifacts=(*others, Artifact(kind, object_name, size, sha256)))
+        case ArtifactDeleted(kind):
+            return replace(state, artifacts=tuple(a for a in state.artifacts if a.kind is not kind))
+        case TaskWarned():
+            return replace(state, warnings=state.warnings + 1)
+        case TaskRetryScheduled():
+            return replace(state, state=TaskState.PENDING, worker="", started=False, exit=None)
+        case TaskRequeued(_, _, counted):
+            return replace(
+                state, state=TaskState.READY, worker="", started=False, exit=None,
+                losses=state.losses + counted,
+            )  # fmt: skip
+        case TaskCommitted(_, outcome):
+            return replace(state, state=outcome.state, outcome=outcome, worker="")
+        case TaskCancelled(outcome):
+            return replace(
+                state, state=outcome.state, outcome=outcome, worker="", exit=None,
+                watching_since=None,
+            )  # fmt: skip
+        case TaskCancelRequested():
+            return replace(state, cancel_requested=True)
+        case TaskLabelsReplaced(labels):
+            return replace(state, labels=labels, submitted=as_submitted(state))
+        case TaskChanged(spec, steps):
+            changed = replace(state, spec=spec, submitted=as_submitted(state))
+            if not steps:
+                return changed
+            return replace(changed, state=TaskState.PENDING, watching_since=steps[0].at)
+        case _:
+            return state
+
+
+def _reached(reached: int, event: Event) -> int:
+    match event:
+        case TaskAssigned():
+            return reached | mask((ExecutionState.FETCH_RESOURCE,))
+        case TaskCommitted(_, outcome):
+            return reached_at_end(
+                reached,
+                finished=outcome.state is TaskState.FINISHED,
+                timed_out=outcome is Outcome.TIMED_OUT,
+            )
+        case TaskCancelled():
+            return reached_at_end(reached | mask(s.state for s in event.steps))
+        case _:
+            steps: tuple[Step, ...] = getattr(event, "steps", ())
+            return reached | mask(step.state for step in steps) if steps else reached
+
+
+def _told(told: int, event: Event) -> int:
+    match event:
+        case TaskAssigned():
+            return 0
+        case TaskStarted() | TaskProgressed() | TaskExited():
+            return told | mask(step.state for step in event.steps) if event.steps else told
+        case _:
+            return told
+
+
+def as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:
+    """Return specification and labels of a task as they were submitted."""
+    return state.submitted or (state.spec, state.labels)
