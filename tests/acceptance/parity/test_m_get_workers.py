@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from mitosis import SyncMitoClient
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs
 from mitosis.errors import NotAllowed, NotFound
 
-from ..conftest import Done, Platform
+from ..conftest import Done, Platform, side_by_side
 from .machines import Account, Link, Machine, machine, soon
 
 
@@ -30,11 +30,11 @@ class Fleet(NamedTuple):
     mito: Callable[..., Done]
     link: Link
 
-    def listed(self, *filters: str) -> list[str]:
-        """What `get workers` prints: one UUID a line."""
-        done = self.mito("get", "workers", *filters)
-        assert done.status == 0, done
-        return done.text.splitlines()
+    def listed(self, *filters: Sequence[str]) -> list[list[str]]:
+        """What `get workers` prints with each set of filters: one UUID a line."""
+        ended = side_by_side(lambda words: self.mito("get", "workers", *words), list(filters))
+        assert {done.status for done in ended} == {0}, ended
+        return [done.text.splitlines() for done in ended]
 
 
 @pytest.fixture(scope="module")
@@ -100,44 +100,45 @@ def test_one_worker_is_shown_with_all_that_is_known_of_it(fleet: Fleet) -> None:
 @pytest.mark.parity("S-187", "V-018")
 def test_workers_of_a_group_are_listed_the_own_group_unless_another_is_named(fleet: Fleet) -> None:
     both = [fleet.wide.uuid, fleet.shy.uuid]
-    assert fleet.listed() == both
-    assert fleet.listed("-g", fleet.lab) == both
-    assert fleet.listed("--group", fleet.lab, "--limit", "1") == both[1:]
-    assert fleet.listed("--limit", "1", "--offset", "1") == both[:1]
+    assert fleet.listed(
+        [], ["-g", fleet.lab], ["--group", fleet.lab, "--limit", "1"],
+        ["--limit", "1", "--offset", "1"],
+    ) == [both, both, both[1:], both[:1]]  # fmt: skip
     with pytest.raises(NotAllowed):
         fleet.stranger.client.get_workers(GetWorkersArgs(group=fleet.lab))
-    done = fleet.mito("get", "workers", "-g", "no-such-group")
-    assert (done.status, done.out) == (3, b""), done
+    with pytest.raises(NotFound):
+        fleet.alice.client.get_workers(GetWorkersArgs(group="no-such-group"))
 
 
 @pytest.mark.parity("V-019")
 def test_workers_are_filtered_by_the_role_of_the_group_on_them(fleet: Fleet) -> None:
-    of_lab = ("-g", fleet.lab)
-    assert fleet.listed(*of_lab, "-r", "write") == [fleet.wide.uuid]
-    assert fleet.listed(*of_lab, "--role", "read") == [fleet.shy.uuid]
-    assert fleet.listed(*of_lab, "-r", "read,write") == [fleet.wide.uuid, fleet.shy.uuid]
-    assert fleet.listed(*of_lab, "-r", "admin") == []
+    wide, shy, of_lab = fleet.wide.uuid, fleet.shy.uuid, ["-g", fleet.lab]
+    assert fleet.listed(
+        [*of_lab, "-r", "write"], [*of_lab, "--role", "read"], [*of_lab, "-r", "read,write"],
+        [*of_lab, "-r", "admin"],
+    ) == [[wide], [shy], [wide, shy], []]  # fmt: skip
     wrong = fleet.mito("get", "workers", "-r", "owner")
     assert (wrong.status, "owner" in wrong.err) == (2, True), wrong
 
 
 @pytest.mark.parity("V-020")
 def test_workers_are_filtered_by_tags_which_must_all_be_there(fleet: Fleet) -> None:
-    assert fleet.listed("-t", "gpu") == [fleet.wide.uuid, fleet.shy.uuid]
-    assert fleet.listed("--tags", "gpu,net") == [fleet.wide.uuid]
-    assert fleet.listed("-t", "gpu,arm") == []
+    wide, shy = fleet.wide.uuid, fleet.shy.uuid
+    assert fleet.listed(["-t", "gpu"], ["--tags", "gpu,net"], ["-t", "gpu,arm"]) == [
+        [wide, shy], [wide], [],
+    ]  # fmt: skip
 
 
 def test_workers_are_filtered_by_labels_which_are_no_patterns(fleet: Fleet) -> None:
-    assert fleet.listed("-l", "rack2") == [fleet.shy.uuid]
-    assert fleet.listed("-l", "rack1,a_b") == [fleet.wide.uuid]
-    assert fleet.listed("-l", "axb") == []
+    wide, shy = fleet.wide.uuid, fleet.shy.uuid
+    assert fleet.listed(["-l", "rack2"], ["-l", "rack1,a_b"], ["-l", "axb"]) == [[shy], [wide], []]
 
 
 @pytest.mark.parity("V-021")
 def test_workers_are_filtered_by_who_started_them(fleet: Fleet) -> None:
-    assert fleet.listed("--creator", fleet.alice.name) == [fleet.wide.uuid, fleet.shy.uuid]
-    assert fleet.listed("--creator", fleet.stranger.name) == []
+    assert fleet.listed(["--creator", fleet.alice.name], ["--creator", fleet.stranger.name]) == [
+        [fleet.wide.uuid, fleet.shy.uuid], [],
+    ]  # fmt: skip
 
 
 @pytest.mark.parity("V-022", "V-044")

@@ -81,7 +81,7 @@ def bench(platform: Platform, admin: SyncMitoClient) -> Iterator[Bench]:
 def test_new_tags_are_exactly_those_given_and_a_task_that_waited_for_them_runs(
     bench: Bench,
 ) -> None:
-    bench.manage("update-tags", "cpu")
+    bench.alice.client.update_worker_tags(bench.uuid, ["cpu"])
     task = bench.alice.client.submit_task(SubmitTaskArgs(command=("true",), tags=("gpu",)))
     assert bench.alice.client.get_task(task.task).state is TaskState.READY
     bench.manage("update-tags", "gpu")
@@ -89,7 +89,7 @@ def test_new_tags_are_exactly_those_given_and_a_task_that_waited_for_them_runs(
     (view,) = bench.alice.client.wait_for_tasks([task])
     assert view.worker == bench.uuid
     assert not bench.runs(SubmitTaskArgs(command=("true",), tags=("cpu",)))
-    bench.manage("update-tags")
+    bench.alice.client.update_worker_tags(bench.uuid, [])
 
 
 @pytest.mark.parity("S-206")
@@ -97,12 +97,12 @@ def test_the_example_of_tags_works(bench: Bench) -> None:
     done = bench.manage("update-tags", "wired", "file")
     assert done.text == f"Worker {bench.uuid} has the tags: wired, file"
     assert bench.alice.worker(bench.uuid).tags == ("file", "wired")
-    bench.manage("update-tags")
+    bench.alice.client.update_worker_tags(bench.uuid, [])
 
 
 @pytest.mark.parity("D-029")
 def test_tags_can_be_cleared_and_then_every_task_runs(bench: Bench) -> None:
-    bench.manage("update-tags", "gpu")
+    bench.alice.client.update_worker_tags(bench.uuid, ["gpu"])
     assert not bench.runs(SubmitTaskArgs(command=("true",)))
     bench.manage("update-tags")
     assert bench.alice.worker(bench.uuid).tags == ()
@@ -120,7 +120,7 @@ def test_a_granted_role_shows_in_the_map_and_a_task_that_waited_for_it_runs(benc
     }  # fmt: skip
     (view,) = bench.alice.client.wait_for_tasks([task])
     assert view.worker == bench.uuid
-    bench.manage("remove-roles", bench.one)
+    bench.alice.client.remove_worker_roles(bench.uuid, [bench.one])
 
 
 @pytest.mark.parity("S-208")
@@ -128,18 +128,19 @@ def test_the_example_of_roles_works(bench: Bench) -> None:
     bench.manage("update-roles", f"{bench.one}:admin", f"{bench.two}:write")
     roles = bench.alice.worker(bench.uuid).roles
     assert (roles[bench.one], roles[bench.two]) == (Role.ADMIN, Role.WRITE)
-    bench.manage("remove-roles", bench.one, bench.two)
+    bench.alice.client.remove_worker_roles(bench.uuid, [bench.one, bench.two])
 
 
 @pytest.mark.parity("S-209")
 def test_the_tasks_of_a_group_without_a_role_any_more_are_not_taken(bench: Bench) -> None:
-    bench.manage("update-roles", f"{bench.one}:write", f"{bench.two}:write")
+    grants = {bench.one: Role.WRITE, bench.two: Role.WRITE}
+    bench.alice.client.update_worker_roles(bench.uuid, grants)
     assert bench.runs(SubmitTaskArgs(command=("true",), group=bench.one))
     bench.manage("remove-roles", bench.one)
     assert bench.one not in bench.alice.worker(bench.uuid).roles
     assert not bench.runs(SubmitTaskArgs(command=("true",), group=bench.one))
     assert bench.runs(SubmitTaskArgs(command=("true",), group=bench.two))
-    bench.manage("remove-roles", bench.two)
+    bench.alice.client.remove_worker_roles(bench.uuid, [bench.two])
 
 
 @pytest.mark.parity("S-109", "D-056")
