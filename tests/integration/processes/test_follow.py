@@ -10,7 +10,7 @@ from mitosis.processes.follow import Chunk, Follow
 from mitosis.processes.run import Run
 from mitosis.processes.runs import Exited
 
-from .conftest import Bench, until
+from .conftest import Bench, until, wait_until
 
 WAITS = "while [ ! -e go ]; do sleep 0.02; done"
 
@@ -139,6 +139,26 @@ async def test_behind_the_cap_the_missing_part_is_counted_and_the_end_is_there(
     assert len(heard.text()) + heard.skipped() == result.stdout.total_bytes
     assert heard.text().startswith(b"1\n2\n3\n")
     assert heard.text().endswith(b"99999\n100000\n")
+
+
+@pytest.mark.parametrize(("tail", "seen"), [(None, b"abcdef"), (3, b"def"), (0, b"")])
+async def test_whoever_comes_just_after_the_end_gets_what_was_asked_for(
+    bench: Bench, tail: int | None, seen: bytes
+) -> None:
+    run = bench.shell("printf abcdef")
+    # The loop stands still meanwhile, so the worker does not know yet that the run has ended.
+    wait_until(lambda: run.pid is None and _is_idle(bench.engine.guardian_pid))
+    heard = Heard()
+    await follow_to_the_end(bench, run, run.start_follow(heard, tail_bytes=tail))
+    assert heard.text() == seen
+
+
+def _is_idle(guardian: int) -> bool:
+    """Whether the runner of the one slot has had a task, and has none."""
+    [runner] = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
+    faults_of_children = Path(f"/proc/{runner}/stat").read_text().rpartition(")")[2].split()[8]
+    running = Path(f"/proc/{runner}/task/{runner}/children").read_text()
+    return int(faults_of_children) > 0 and running == ""
 
 
 async def test_several_follow_and_each_can_stop(bench: Bench) -> None:
