@@ -171,6 +171,7 @@ async def test_a_vanished_root_is_a_fault_of_the_worker_and_can_come_back(bench:
     assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
 
 
+@pytest.mark.parity("D-045")
 async def test_tasks_at_the_same_time_share_no_folder(tmp_path: Path) -> None:
     from mitosis.processes.runs import RunSpec
 

@@ -20,6 +20,7 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.parity("D-037")
 async def test_the_tail_of_each_stream_is_kept_and_the_rest_counted(bench: Bench) -> None:
     run = bench.shell("seq 100000; seq 5 >&2", tail_bytes=1000)
     result = await bench.finish(run)
@@ -31,6 +32,7 @@ async def test_the_tail_of_each_stream_is_kept_and_the_rest_counted(bench: Bench
     assert result.stderr.dropped_bytes == 0
 
 
+@pytest.mark.parity("F-14", "D-036")
 @pytest.mark.parametrize("cap", [0, 1, 65536, 1_000_001])
 async def test_a_cap_is_exact_and_keeps_head_and_end_around_a_mark(bench: Bench, cap: int) -> None:
     size = 300 << 20
@@ -94,6 +96,7 @@ async def test_a_tail_can_be_had_while_output_is_past_its_cap(bench: Bench) -> N
     assert result.stdout.tail == b"0123456789abc"
 
 
+@pytest.mark.parity("D-035")
 async def test_output_written_before_a_kill_is_kept(bench: Bench) -> None:
     run = bench.shell("yes | head -c 50000; sleep 20", output="file", timeout_seconds=1.5,
                       grace_seconds=0)  # fmt: skip

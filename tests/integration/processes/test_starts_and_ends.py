@@ -27,6 +27,7 @@ async def test_an_exit_code_is_reported_as_it_is(bench: Bench, code: int) -> Non
     assert result.tree_clean
 
 
+@pytest.mark.parity("D-038")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGUSR1])
 async def test_death_by_a_signal_is_no_exit_code(bench: Bench, number: int) -> None:
     result = await bench.finish(bench.shell(f"ulimit -c 0; kill -{int(number)} $$"))
@@ -169,6 +170,7 @@ async def test_a_spec_out_of_bounds_is_refused_and_costs_no_slot(bench: Bench) -
     assert bench.engine.free_slots == 1
 
 
+@pytest.mark.parity("F-11")
 @pytest.mark.long
 @pytest.mark.timeout(600)
 async def test_a_mixed_thousand_leaves_descriptors_and_threads_as_they_were(

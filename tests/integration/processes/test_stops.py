@@ -87,6 +87,7 @@ async def test_a_timeout_that_is_ignored_ends_after_the_grace(bench: Bench) -> N
     assert result.stdout.tail == b"ready\n"
 
 
+@pytest.mark.parity("F-08", "D-033")
 async def test_children_forked_while_dying_are_killed(bench: Bench) -> None:
     run = bench.python(FORKS_AT_TERM, grace_seconds=1.0)
     await ready(bench, run)
@@ -96,6 +97,7 @@ async def test_children_forked_while_dying_are_killed(bench: Bench) -> None:
     assert result.leftovers_killed >= 3
 
 
+@pytest.mark.parity("R-01")
 async def test_the_grace_lasts_until_the_tree_is_empty_not_until_its_main_process_ends(
     bench: Bench,
 ) -> None:
@@ -140,6 +142,7 @@ async def test_a_second_stop_can_shorten_the_grace(bench: Bench) -> None:
     assert result.wall_seconds < 15
 
 
+@pytest.mark.parity("F-07", "D-033")
 @pytest.mark.parametrize(
     "script",
     [
@@ -176,6 +179,7 @@ async def test_a_fork_bomb_is_frozen_and_killed(bench: Bench) -> None:
     await bench.finish(run)
 
 
+@pytest.mark.parity("F-07", "D-034")
 async def test_a_grandchild_that_holds_stdout_delays_nothing(bench: Bench) -> None:
     run = bench.shell("echo out; sleep 20 & exit 0")
     result = await bench.finish(run)
