@@ -43,5 +43,13 @@ def _folder(variable: str, linux: str, macos: str, env: Mapping[str, str] | None
     # The XDG specification: a relative path is to be ignored.
     if given and Path(given).is_absolute():
         return Path(given) / APP
-    home = Path(values["HOME"]) if values.get("HOME") else Path.home()
+    home = Path(values["HOME"]) if values.get("HOME") else _home()
     return home / (macos if sys.platform == "darwin" else linux) / APP
+
+
+def _home() -> Path:
+    """Return the home of the account; the root folder for one that is in no list of accounts."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")

@@ -6,6 +6,7 @@ import pytest
 from mitosis.config.client import ClientConfig
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import ConfigFile, combine, load
+from mitosis.config.locations import default_config_file
 from mitosis.config.section import Section
 from mitosis.config.worker import WorkerConfig
 from mitosis.domain.roles import Role
@@ -241,3 +242,14 @@ def test_no_file_is_searched_for_in_parent_folders(tmp_path: Path) -> None:
     assert load(ClientConfig, env=env, cwd=below).config.user is None
     with pytest.raises(InvalidSettings, match=r"below/config\.toml cannot be read"):
         load(ClientConfig, config=Path("config.toml"), env=env, cwd=below)
+
+
+def test_an_account_without_a_home_has_folders_at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container may run with a user id that is in no list of accounts."""
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert default_config_file({}) == Path("/.config/mitosis/config.toml")
+    assert default_config_file({"HOME": "/h"}) == Path("/h/.config/mitosis/config.toml")
