@@ -313,23 +313,23 @@ def _say_what_is_next(submitted: "Submitted", tags: tuple[str, ...]) -> None:
 
 
 def _print_table(page: "TaskPage") -> None:
-    from mitosis.cli.output.tables import print_table
+    from mitosis.cli.output.tables import print_table, short_ids
     from mitosis.cli.output.texts import age, command_line, listed
 
-    now = datetime.now(UTC)
+    now, ids = datetime.now(UTC), short_ids([task.uuid for task in page.tasks])
     print_table(
         ("#", "UUID", "STATE", "OUTCOME", "CREATED", "LABELS", "COMMAND"),
         [
             (
                 str(task.number),
-                task.uuid,
+                short,
                 task.state.value,
                 task.outcome.value if task.outcome else "",
                 age(task.created_at, now),
                 listed(task.labels) if task.labels else "",
                 command_line(task.spec.argv),
             )
-            for task in page.tasks
+            for task, short in zip(page.tasks, ids, strict=True)
         ],
         whole=("#", "UUID", "STATE"),
     )

@@ -95,5 +95,5 @@ def _by_default(number: int) -> None:
 
 
 def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    # Not by the buffered stream: a signal may come while that is at work, and it is not reentrant.
+    os.write(sys.stderr.fileno(), text.encode())

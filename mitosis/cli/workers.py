@@ -90,15 +90,15 @@ def _queried(group: str, worker: WorkerView) -> str:
 
 
 def _print_workers(page: WorkerPage) -> None:
-    from mitosis.cli.output.tables import print_table
+    from mitosis.cli.output.tables import print_table, short_ids
     from mitosis.cli.output.texts import age, listed
 
-    now = datetime.now(UTC)
+    now, ids = datetime.now(UTC), short_ids([w.uuid for w in page.workers])
     print_table(
         ("UUID", "STATE", "TASKS", "TAGS", "OWNER", "HOST", "HEARD"),
         [
             (
-                w.uuid,
+                short,
                 w.state,
                 f"{len(w.tasks)}/{w.slots}",
                 listed(w.tags),
@@ -106,7 +106,7 @@ def _print_workers(page: WorkerPage) -> None:
                 w.host,
                 age(w.last_heartbeat_at, now) if w.last_heartbeat_at else "",
             )
-            for w in page.workers
+            for w, short in zip(page.workers, ids, strict=True)
         ],
         whole=("UUID",),
     )

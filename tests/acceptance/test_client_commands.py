@@ -396,8 +396,9 @@ def test_a_terminal_gets_a_table_and_what_to_do_next(platform: Platform, shell: 
     task = said.splitlines()[0]
     assert f"mito client get task {task}" in said
     table = on_terminal("get", "tasks")
-    for word in ("UUID", "STATE", "COMMAND", task):
+    for word in ("UUID", "STATE", "COMMAND", f" {task[:8]} "):
         assert word in table
+    assert task in on_terminal("get", "task", task[:8])
     assert "\x1b[" not in table
 
 

@@ -8,6 +8,7 @@ from mitosis.cli.output.screen import flush, printable
 
 GAP = 2  # columns of rich stand this far apart
 LEAST_WIDTH = 4
+SHORT_ID = 8
 COLOURS = {
     "succeeded": "green", "finished": "green", "normal": "green", "running": "cyan",
     "ready": "blue", "failed": "red", "lost": "red", "error": "red", "timed_out": "red",
@@ -40,6 +41,18 @@ def print_table(
     # Of a dumb terminal rich asks neither COLUMNS nor the terminal itself.
     width, height = max(screen.columns, sum(widths) + GAP * (len(columns) - 1)), screen.lines
     Console(file=sys.stdout, highlight=False, width=width, height=height).print(table)
+
+
+def short_ids(uuids: Sequence[str]) -> list[str]:
+    """Return the beginning of each UUID by which it can be told from all others here.
+
+    For people only, who may give it back in the place of the whole: 8 characters, more where two
+    begin alike. The platform says so if another one, that is not shown, begins alike too.
+    """
+    length = SHORT_ID
+    while len({uuid[:length] for uuid in uuids}) < len(set(uuids)):
+        length += 1
+    return [uuid[:length] for uuid in uuids]
 
 
 def fit(wanted: Sequence[int], cuttable: Sequence[bool], room: int) -> list[int]:

@@ -337,7 +337,8 @@ def test_whatever_ends_the_password_prompt_leaves_the_terminal_as_it_was(
         shown.send(keys)  # the first one only sends what stands there
     if number is not None:
         os.kill(shown.child.pid, number)
-    assert shown.ends() == status
+    ended = shown.ends()
+    assert ended == status, shown.said
     assert shown.echoes
     assert "S3cret" not in shown.said
     assert "Traceback" not in shown.said

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mitosis.cli.output.tables import LEAST_WIDTH, fit, print_table
+from mitosis.cli.output.tables import LEAST_WIDTH, fit, print_table, short_ids
 
 
 def test_the_widest_columns_are_cut_first_and_the_whole_ones_never() -> None:
@@ -24,3 +24,10 @@ def test_a_long_command_hides_no_other_column(
     assert row.split()[0] == "u" * 36
     assert len(row.split()) == 3
     assert len(row) <= max(int(columns), 36 + 2 * (LEAST_WIDTH + 2))
+
+
+def test_a_uuid_is_shortened_to_what_tells_it_from_the_others() -> None:
+    assert short_ids([]) == []
+    assert short_ids(["e07a2bf2-166d", "b168dbe6-5c44"]) == ["e07a2bf2", "b168dbe6"]
+    assert short_ids(["e07a2bf2-166d", "e07a2bf2-1777"]) == ["e07a2bf2-16", "e07a2bf2-17"]
+    assert short_ids(["e07a2bf2-166d", "e07a2bf2-166d"]) == ["e07a2bf2", "e07a2bf2"]
