@@ -325,7 +325,7 @@ def test_a_group_may_store_sixteen_gigabytes_unless_somebody_says_otherwise(keep
 
 @pytest.mark.parity("D-075", "D-076", "D-077", "D-078", "D-079")
 def test_a_group_is_charged_for_what_it_stores_whatever_happens_at_once(
-    keeper: Keeper, tmp_path: Path
+    keeper: Keeper, admin: SyncMitoClient, tmp_path: Path
 ) -> None:
     """Overwritten by a smaller file, by many at once, deleted, refused: the sum stays exact."""
     before = keeper.used()
@@ -345,11 +345,14 @@ def test_a_group_is_charged_for_what_it_stores_whatever_happens_at_once(
     assert keeper.used() - before == sum(view.size_bytes for view in page.attachments)
     for view in page.attachments:
         keeper.client.delete_attachment(keeper.name, view.key)
-    huge = tmp_path / "huge"
-    with huge.open("wb") as hole:
-        hole.truncate(17 * 1000**3)  # takes no room here, and is never read
-    with pytest.raises(LimitReached, match="quota"):
-        keeper.client.upload_attachment(huge, "huge")
+    admin.set_storage_quota(keeper.name, f"={before + 999}")
+    try:
+        with pytest.raises(LimitReached, match="quota"):
+            keeper.client.upload_attachment(large, "over")
+        keeper.client.upload_attachment(small, "over")
+    finally:
+        admin.set_storage_quota(keeper.name, "=16GB")
+    keeper.client.delete_attachment(keeper.name, "over")
     assert keeper.used() == before
 
 

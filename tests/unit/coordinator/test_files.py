@@ -79,6 +79,8 @@ async def test_overwriting_counts_the_real_size_and_removes_the_old_object_after
     coordinator.attachments.sizes[f"alice/{begun.upload}"] = 4
     body = commands.CompleteAttachment(begun.upload, "alice", "k", SHA)
     await coordinator.ask("alice", coordinator.files.complete_attachment, body)
+    for background in list(coordinator.core.background):
+        await background
     assert coordinator.attachments.deleted == []  # not stored yet
     coordinator.store.let_through()
     for background in list(coordinator.core.background):
