@@ -1,12 +1,12 @@
 """Moving bytes by presigned URLs: what worker and SDK do, without keys and without the S3 SDK.
 
 URLs are secrets for as long as they live: no message here shows more of one than its host. Only
-the standard library is used, since every client command pays for what is imported here.
+the standard library is used, and what of it is heavy is imported when it is needed: every client
+command pays for what is imported here.
 """
 
 import contextlib
 import hashlib
-import http.client
 import os
 import secrets
 import ssl
@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from mitosis.artifacts.pieces import Body, Digest, FileTrouble, Receiver, TransferStopped
 from mitosis.errors import InvalidInput, MitosisError, NotAllowed, NotFound, ObjectsUnavailable
+from mitosis.tls import Place, Trust, why_refused
 
 if TYPE_CHECKING:
+    import http.client
     import socket
-
-from mitosis.tls import Place, Trust, why_refused
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0  # of silence; a slow transfer that moves is not cut
@@ -32,6 +32,7 @@ FIRST_DELAY_SECONDS = 0.2
 CHUNK_BYTES = 1 << 18
 SYSTEM_TRUST = Trust("s3_ca")
 _MAX_ERROR_BYTES = 4_096
+PARTIAL_CONTENT = 206
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 T = TypeVar("T")
@@ -183,7 +184,7 @@ class Transfers:
                         connection.request("GET", _target(url), headers=headers)
                         response = connection.getresponse()
                         _check(response, url, "download")
-                        if response.status != http.client.PARTIAL_CONTENT:
+                        if response.status != PARTIAL_CONTENT:
                             receiver.restart()
                         chunks = iter(lambda: response.read(CHUNK_BYTES), b"")
                         receiver.take(chunks, response.length)
@@ -196,7 +197,9 @@ class Transfers:
             part.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _connection(self, url: str, stop: Stop) -> Iterator[http.client.HTTPConnection]:
+    def _connection(self, url: str, stop: Stop) -> Iterator["http.client.HTTPConnection"]:
+        import http.client
+
         parts = urlsplit(url)
         connection: http.client.HTTPConnection
         try:
@@ -251,10 +254,12 @@ def download(
 
 
 def _send(
-    connection: http.client.HTTPConnection, url: str, body: Body, size: int
-) -> http.client.HTTPResponse:
+    connection: "http.client.HTTPConnection", url: str, body: Body, size: int
+) -> "http.client.HTTPResponse":
     # The length is always sent (some stores answer 411 without, and it is signed), and no header
     # that was not signed (some answer 403): facts on S3, 13 and 14.
+    import http.client
+
     headers = {"Content-Length": str(size)}
     try:
         connection.request("PUT", _target(url), body=body, headers=headers)
@@ -274,6 +279,8 @@ def _target(url: str) -> str:
 @contextlib.contextmanager
 def _mapped(url: str, what: str, stop: Stop, trust: Trust) -> Iterator[None]:
     """Errors of the HTTP library and of the network, as errors of ours."""
+    import http.client
+
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -294,7 +301,7 @@ def _mapped(url: str, what: str, stop: Stop, trust: Trust) -> Iterator[None]:
         ) from None
 
 
-def _check(response: http.client.HTTPResponse, url: str, what: str) -> None:
+def _check(response: "http.client.HTTPResponse", url: str, what: str) -> None:
     if 200 <= response.status < 300:
         return
     raise _refusal(response.status, _s3_code(response.read(_MAX_ERROR_BYTES)), _host(url), what)
