@@ -12,6 +12,7 @@ from mitosis.errors import InvalidInput, MitosisError, TooLarge, from_wire
 
 MAX_REQUEST_BYTES = 1024 * 1024  # the default payload limit of nats-server
 MAX_ID_CHARS = 100  # it is stored with the commit, and remembered
+MAX_ERROR_CHARS = 4_000  # of a message that repeats what it was given
 PROTOCOL = 1
 
 T = TypeVar("T")
@@ -110,9 +111,22 @@ def decode_request(decoder: msgspec.json.Decoder[Request[T]], data: bytes) -> Re
     return request
 
 
-def error_body(error: MitosisError) -> ErrorBody:
-    """Return the wire form of an error."""
-    return ErrorBody(error.code, error.message, error.details)
+def error_body(error: MitosisError, longest: int = MAX_ERROR_CHARS) -> ErrorBody:
+    """Return the wire form of an error, which may repeat no more than a part of a huge value.
+
+    Args:
+        error: The error.
+        longest: Characters of the message; a quarter of them of each text in the details.
+    """
+    details = {
+        key: _clipped(value, longest // 4) if isinstance(value, str) else value
+        for key, value in error.details.items()
+    }
+    return ErrorBody(error.code, _clipped(error.message, longest), details)
+
+
+def _clipped(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def error_reply(error: MitosisError, position: int = 0) -> bytes:

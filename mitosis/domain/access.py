@@ -40,6 +40,16 @@ def need_role(user: User, group: Group | None, name: str, role: Role, what: str)
     return group
 
 
+def need_sight(user: User, group: Group | None, task: str) -> None:
+    """Check that the user may know of a task of this group.
+
+    Raises:
+        NotFound: Said just as of a task that does not exist: who guesses a UUID learns nothing.
+    """
+    if not user.admin and (group is None or user.name not in group.members):
+        raise NotFound(f"there is no task {task}", task=task)
+
+
 def need_group_admin(user: User, group: Group | None, name: str, what: str) -> Group:
     """Check that the user is Admin in the group or a platform administrator; return the group.
 

@@ -104,7 +104,7 @@ def check_command(argv: Iterable[str], env: Mapping[str, str]) -> None:
         total += len(check_text(argument, "an argument", MAX_ARGUMENT_BYTES).encode()) + 1
     for name, value in env.items():
         if not name or "=" in name:
-            raise InvalidInput(f"{name!r} cannot name an environment variable", field="env")
+            raise InvalidInput(f"{name[:40]!r} cannot name an environment variable", field="env")
         pair = check_text(
             f"{name}={value}", f"environment variable {name[:40]}", MAX_ARGUMENT_BYTES
         )

@@ -1,10 +1,14 @@
 """Being found: services answer `$SRV.PING`, `$SRV.INFO` and `$SRV.STATS` of NATS."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 import msgspec
 import nats.micro
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.micro.request import Request
 from nats.micro.service import Service
@@ -13,6 +17,8 @@ from mitosis.errors import Unavailable
 from mitosis.nats.connection import Connection
 
 log = logging.getLogger(__name__)
+
+_INBOXES = "_INBOX."
 
 
 class Discovery:
@@ -51,7 +57,7 @@ class Discovery:
 
     async def _register(self) -> None:
         self._service = await nats.micro.add_service(
-            self._connection.raw,
+            cast(Client, _InboxesOnly(self._connection.raw)),
             name=self._name,
             version=self._version,
             description=self._description,
@@ -62,3 +68,32 @@ class Discovery:
 
     async def _answer(self, request: Request) -> None:
         await request.respond(msgspec.json.encode(self._status()))
+
+
+class _InboxesOnly:
+    """The link as nats.micro sees it: a question that wants its answer elsewhere is dropped.
+
+    The server does not check the reply subject of whoever asks, and a service may publish
+    anywhere: an answer sent to `mito.events.>` would be stored, and end the history.
+    """
+
+    def __init__(self, link: Client) -> None:
+        self._link = link
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+    async def subscribe(
+        self, subject: str, *, cb: Callable[[Msg], Awaitable[None]], **options: Any
+    ) -> Subscription:
+        async def answer(message: Msg) -> None:
+            if message.reply.startswith(_INBOXES):
+                await cb(message)
+            else:
+                log.warning(
+                    "a question on %s wants its answer on %r, which is no inbox: dropped",
+                    message.subject,
+                    message.reply,
+                )
+
+        return await self._link.subscribe(subject, cb=answer, **options)

@@ -222,3 +222,23 @@ async def test_services_are_found_by_administrators(platform, coordinator):
     assert isinstance(
         await error_of(lambda: root.request("$SRV.PING.mito-coordinator", b"", 5)), NoCoordinator
     )
+
+
+async def test_a_question_to_a_service_cannot_send_the_answer_anywhere_but_to_an_inbox(
+    platform, coordinator
+):
+    discovery = Discovery(
+        coordinator, "mito-coordinator", "1.2.3", "decides", lambda: Result(5, "up")
+    )
+    await discovery.start()
+    await coordinator.flush()
+    root, stored = await platform.enter("root"), []
+    await platform.service.subscribe("mito.>", lambda message: stored.append(message.subject))
+    await platform.service.flush()
+    for question in ("$SRV.PING", "$SRV.INFO", "$SRV.STATS", "$SRV.PING.mito-coordinator"):
+        for foreign in ("mito.events.task.lab.x", "mito.control.x", "mito.live.task.lab.x"):
+            root.publish(question, b"", foreign)
+    await root.request("$SRV.PING", b"", 5)  # answered after all of them
+    await platform.service.flush()
+    assert stored == []
+    await discovery.stop()

@@ -52,6 +52,16 @@ def test_an_error_arrives_as_the_error_that_was_raised() -> None:
     assert raised.value.details == {"task": "t"}
 
 
+def test_an_error_repeats_a_huge_value_only_in_part() -> None:
+    huge = "\x7f" * 1_000_000
+    data = wire.error_reply(NotFound(f"there is no {huge!r}", name=huge))
+    assert len(data) < 32 * 1024
+    error = wire.reply_decoder(Nothing).decode(data).error
+    assert error is not None
+    assert error.message.startswith("there is no '")
+    assert error.message.endswith("...")
+
+
 def test_a_reply_arrives_as_it_was_sent() -> None:
     sent = Reply(commands.Cancelled("t", ended=True), position=3)
     assert wire.reply_decoder(commands.Cancelled).decode(wire.encode(sent)) == sent

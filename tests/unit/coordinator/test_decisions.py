@@ -420,3 +420,37 @@ async def test_a_worker_cannot_have_others_objects_or_its_own_stored_ones_delete
         await background
     assert coordinator.objects.deleted == []
     assert coordinator.world.used_bytes["alice"] == 10
+
+
+async def test_who_may_not_see_a_task_cannot_tell_it_from_one_that_does_not_exist(coordinator):
+    coordinator.add_user("bob")
+    task = await coordinator.submit()
+    missing = "00000000-0000-8000-8000-000000000000"
+    tasks, files = coordinator.tasks, coordinator.files
+    for handler, make in (
+        (tasks.cancel, commands.CancelTask),
+        (tasks.replace_labels, lambda uuid: commands.ReplaceTaskLabels(uuid, ("x",))),
+        (tasks.change, lambda uuid: commands.ChangeTask(uuid, priority=1)),
+        (files.begin_artifact, lambda uuid: commands.BeginArtifact(uuid, ArtifactKind.RESULT, 1)),
+        (files.delete_artifact, lambda uuid: commands.DeleteArtifact(uuid, ArtifactKind.RESULT)),
+    ):
+        texts = []
+        for uuid in (task, missing):
+            reply = await coordinator.ask("bob", handler, make(uuid))
+            error = coordinator.answer(reply).error
+            texts.append(f"{error.code} {error.message}".replace(uuid, "UUID"))
+        assert texts == ["not_found there is no task UUID"] * 2
+
+
+async def test_a_batch_of_stored_and_refused_tasks_has_an_answer_whatever_is_refused(coordinator):
+    no_group = commands.SubmitTask(("true",), "k", group="g" * 255)
+    bad_name = commands.SubmitTask(("true",), "k", env={"\x7f" * 800 + "=": "x"})
+    bad_tag = commands.SubmitTask(("true",), "k", tags=("\x7f" * 255,), priority=2**40)
+    bodies = [commands.SubmitTask(("true",), "good"), *[no_group, bad_name, bad_tag] * 333]
+    many = coordinator.tasks.submit_many
+    reply = await coordinator.ask("alice", many, commands.SubmitMany(bodies))
+    coordinator.store.let_through()
+    results = coordinator.answer(reply, commands.SubmittedMany).result.results
+    assert results[0].submitted is not None
+    assert len(results) == len(bodies)
+    assert all(result.error is not None for result in results[1:])

@@ -289,8 +289,8 @@ async def test_labels_are_replaced_also_after_the_end_and_only_by_who_may(coordi
     assert (await label("alice", "a,b")).error.code == "invalid"
     coordinator.add_user("eve")
     stored = len(coordinator.store.stored)
-    assert (await label("eve", "mine")).error.code == "not_allowed"
-    assert (await change(coordinator, task, "eve", priority=1)).error.code == "not_allowed"
+    assert (await label("eve", "mine")).error.code == "not_found"
+    assert (await change(coordinator, task, "eve", priority=1)).error.code == "not_found"
     assert len(coordinator.store.stored) == stored
     assert task not in coordinator.world.tasks
 

@@ -12,12 +12,12 @@ import msgspec
 from mitosis.artifacts.names import artifact_object, attachment_object
 from mitosis.contract import commands, subjects
 from mitosis.domain import attachment, task
-from mitosis.domain.access import need_role
+from mitosis.domain.access import need_role, need_sight
 from mitosis.domain.attachment import Attachment, check_key, check_sha256
 from mitosis.domain.group import Group
 from mitosis.domain.names import check_name, check_uuid
 from mitosis.domain.roles import Role
-from mitosis.domain.task import Artifact
+from mitosis.domain.task import Artifact, Task
 from mitosis.domain.user import User
 from mitosis.errors import InvalidInput, NotFound, Rejection
 from mitosis.nats.rpc import Caller
@@ -79,7 +79,7 @@ class FileHandlers:
         core = self._core
         user = core.user(caller.owner)
         async with core.kept_task(check_uuid(body.task, "task")) as state:
-            group = self._writable(user, state.group, "uploading")
+            group = self._writable_task(user, state, "uploading")
             old = state.artifact(body.kind)
             upload = core.ids.uuid()
             grant = Grant(
@@ -169,7 +169,7 @@ class FileHandlers:
             raise InvalidInput(f"upload {body.upload} was begun for another artifact")
         size = await stored_size(core.uploads, self._artifacts, grant) if grant else None
         async with core.kept_task(uuid) as state:
-            self._writable(user, state.group, "uploading")
+            self._writable_task(user, state, "uploading")
             old = state.artifact(body.kind)
 
             def store(unit: Unit, size_bytes: int) -> commands.UploadedArtifact:
@@ -244,6 +244,7 @@ class FileHandlers:
         core = self._core
         user = core.user(caller.owner)
         async with core.kept_task(check_uuid(body.task, "task")) as state:
+            self._see(user, state)
             self._deletable(user, state.group)
             held = state.artifact(body.kind)
             name = held.object_name if held else ""
@@ -273,6 +274,13 @@ class FileHandlers:
     def _writable(self, user: User, name: str, what: str) -> Group:
         check_name(name, "group")
         return need_role(user, self._core.world.groups.get(name), name, Role.WRITE, what)
+
+    def _writable_task(self, user: User, state: Task, what: str) -> Group:
+        self._see(user, state)
+        return self._writable(user, state.group, what)
+
+    def _see(self, user: User, state: Task) -> None:
+        need_sight(user, self._core.world.groups.get(state.group), state.task)
 
     def _deletable(self, user: User, name: str) -> None:
         if not user.admin:

@@ -10,7 +10,7 @@ import msgspec
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.contract.commands import WatchWanted
 from mitosis.domain import task
-from mitosis.domain.access import need_role
+from mitosis.domain.access import need_role, need_sight
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import MAX_BATCH, MAX_KEY_BYTES, check_text
 from mitosis.domain.names import check_name, check_uuid, is_uuid, task_uuid
@@ -23,6 +23,8 @@ from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
+
+ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
 Recalled = Mapping[str, Task]
 """Watched tasks that have ended, as the store has them."""
@@ -79,7 +81,7 @@ class TaskHandlers:
             try:
                 results.append(commands.SubmitResult(self._submit(unit, user, one, recalled)))
             except MitosisError as error:
-                results.append(commands.SubmitResult(error=wire.error_body(error)))
+                results.append(commands.SubmitResult(error=wire.error_body(error, ERROR_CHARS)))
         self._core.answer(unit, caller, commands.SubmittedMany(results))
 
     async def cancel(self, caller: Caller, body: commands.CancelTask) -> None:
@@ -90,9 +92,9 @@ class TaskHandlers:
         state = await core.task(uuid)
         tail = subjects.task_tail(state.group, uuid)
         try:
-            need_role(
-                user, core.world.groups.get(state.group), state.group, Role.WRITE, "cancelling"
-            )
+            group = core.world.groups.get(state.group)
+            need_sight(user, group, uuid)
+            need_role(user, group, state.group, Role.WRITE, "cancelling")
             unit = core.begin(f"user:{user.name}", caller)
             unit.run(tail, task.RequestCancel(body.reason))
             ended = core.world.tasks[uuid].state.terminal
@@ -147,7 +149,9 @@ class TaskHandlers:
         uuid = check_uuid(name, "task")
         state = await core.task(uuid)
         try:
-            need_role(user, core.world.groups.get(state.group), state.group, Role.WRITE, what)
+            group = core.world.groups.get(state.group)
+            need_sight(user, group, uuid)
+            need_role(user, group, state.group, Role.WRITE, what)
         except MitosisError:
             core.release(state.group, uuid)
             raise
