@@ -79,7 +79,9 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
         committed: Nothing more will come: end the task, free the slot.
         handed_back: The attempt was stopped by the worker's own doing, for this reason; requeue
             it without counting a loss.
-        fault: The worker could not set the attempt up; requeue it, counted.
+        fault: The attempt ended by a fault of the worker; requeue it, counted.
+        before_start: The fault is the worker's alone, as no program was started yet: not counted.
+            After some of them in a row the worker is paused.
     """
 
     task: str
@@ -93,6 +95,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
     committed: bool = False
     handed_back: str = ""
     fault: str = ""
+    before_start: bool = False
 
 
 class Reports(msgspec.Struct):

@@ -190,6 +190,11 @@ class Engine:
         return 0 if self._closing else len(self._free)
 
     @property
+    def is_broken(self) -> bool:
+        """Whether all helpers died at their starts, so that nothing can run any more."""
+        return bool(self._slots) and all(slot.state is SlotState.BROKEN for slot in self._slots)
+
+    @property
     def runs(self) -> list[Run]:
         """Runs that are not released."""
         return [slot.run for slot in self._slots if slot.run is not None]

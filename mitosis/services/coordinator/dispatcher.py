@@ -7,6 +7,7 @@ from mitosis.contract import subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.dispatch import Capacity, ReadyQueue, ahead, choose_worker, may_run
 from mitosis.domain.task import TaskState
+from mitosis.services.coordinator.faults import Faults
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.paces import Paces
 from mitosis.services.coordinator.world import World
@@ -23,6 +24,7 @@ class Dispatcher:
         self._queue = ReadyQueue()
         self.unreachable: set[str] = set()
         self.paces = Paces()
+        self.faults = Faults()
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -70,6 +72,7 @@ class Dispatcher:
         """A worker is gone."""
         self.unreachable.discard(name)
         self.paces.forget(name)
+        self.faults.forget(name)
 
     def push_again(self, name: str) -> None:
         """Push a stored assignment once more; the worker knows those that it has."""

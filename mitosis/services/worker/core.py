@@ -21,12 +21,21 @@ from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import EndCause, Exit, ExitKind
 from mitosis.processes.runs import Cause, RunResult
 from mitosis.services.worker.drafts import Draft, Key
-from mitosis.services.worker.run import Ending, Fault, ending, has_outputs, run_warnings
+from mitosis.services.worker.run import (
+    Ending,
+    Fault,
+    ending,
+    has_outputs,
+    is_doubtful,
+    run_warnings,
+)
 
 log = logging.getLogger(__name__)
 
 # The coordinator sends ahead what should take 20 ms; ten times that says that it was mistaken.
 PATIENCE_SECONDS = 0.2
+# A disk that a task has filled has space again as soon as its folder is emptied.
+DISK_PATIENCE_SECONDS = 1.0
 REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
 STALE = "conflict.stale_attempt"
 
@@ -100,6 +109,9 @@ class Effects(Protocol):
 
     def forget_reports(self, key: Key) -> None:
         """Do not send what still waits about this attempt."""
+
+    def complaint(self) -> str:
+        """Why the worker's folder is of no use just now; empty when it is."""
 
     def idle(self) -> None:
         """Nothing is held any more."""
@@ -246,7 +258,7 @@ class Core:
         effects = self._effects
         for attempt in list(self._attempts.values()):
             if attempt.phase is Phase.WAITING and not self._predecessor_lives(attempt):
-                if not effects.free_slots():
+                if not effects.free_slots() or effects.complaint():
                     return
                 attempt.phase = Phase.RUNNING
                 attempt.run = effects.start(attempt)
@@ -258,8 +270,15 @@ class Core:
             return
         if running >= self._slots:
             self._hand_back(attempt, "sent ahead, and no slot became free in time")
-        else:
-            self._effects.remind(attempt, PATIENCE_SECONDS)  # a slot is being cleaned
+            return
+        why = self._effects.complaint()
+        if why and self._effects.now() >= attempt.assigned_at + DISK_PATIENCE_SECONDS:
+            text = f"the worker could not set the task up: {why}"
+            self.not_started(attempt, Fault(text, before_start=True))
+            return
+        self.fill()
+        if attempt.phase is Phase.WAITING:  # a slot is being cleaned
+            self._effects.remind(attempt, PATIENCE_SECONDS)
 
     def started(self, attempt: Attempt, started_at: float) -> None:
         """The program runs."""
@@ -296,19 +315,23 @@ class Core:
         if isinstance(end, Exit):
             draft.exit = end
         elif isinstance(end, Fault):
-            draft.fault = end.reason
+            draft.fault, draft.before_start = end.reason, end.before_start
         else:
             draft.handed_back = self.draining or end.reason
         self._finish(attempt, draft)
 
     def _exited(self, attempt: Attempt, result: RunResult, end: Exit) -> None:
+        outputs = has_outputs(result, terminal=attempt.assignment.spec.terminal)
+        if is_doubtful(end, outputs) and (why := self._effects.complaint()):
+            self.not_started(attempt, Fault(f"{why}, and so the program failed"))
+            return
         draft = attempt.draft()
         timed_out = end.cause is EndCause.TIMEOUT
         state = State.EXEC_TIMEOUT if timed_out else State.EXEC_FINISHED
         draft.steps.append((state, result.ended_at))
         draft.exit = end
         draft.warnings += run_warnings(result)
-        if not has_outputs(result, terminal=attempt.assignment.spec.terminal):
+        if not outputs:
             self._release(attempt)
             self._finish(attempt, draft)
             return
@@ -329,15 +352,22 @@ class Core:
         draft.alone = True
         return draft
 
-    def delivered(self, attempt: Attempt, warnings: list[str], *, timed_out: bool) -> None:
-        """All outputs that could be stored are stored; the run is released."""
+    def delivered(
+        self, attempt: Attempt, warnings: list[str], *, timed_out: bool, fault: str = ""
+    ) -> None:
+        """All outputs that could be stored are stored; the run is released.
+
+        `fault`: none of them, as the worker has no room; the task goes elsewhere.
+        """
         if attempt.dropped:
             self._remove(attempt)
             return
         draft = attempt.draft()
-        state = State.UPLOAD_RESULT_TIMEOUT if timed_out else State.UPLOAD_RESULT_FINISHED
-        draft.steps.append((state, self._effects.now()))
         draft.warnings += warnings
+        draft.fault = fault
+        if not fault:
+            state = State.UPLOAD_RESULT_TIMEOUT if timed_out else State.UPLOAD_RESULT_FINISHED
+            draft.steps.append((state, self._effects.now()))
         self._finish(attempt, draft)
 
     # --- inside ------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ class Draft:
     """
 
     __slots__ = (
-        "alone", "artifacts", "attempt", "committed", "exit", "fault", "group", "handed_back",
-        "on_verdict", "started", "steps", "task", "warnings",
+        "alone", "artifacts", "attempt", "before_start", "committed", "exit", "fault", "group",
+        "handed_back", "on_verdict", "started", "steps", "task", "warnings",
     )  # fmt: skip
 
     def __init__(self, task: str, group: str, attempt: int) -> None:
@@ -30,6 +30,7 @@ class Draft:
         self.committed = False
         self.handed_back = ""
         self.fault = ""
+        self.before_start = False
         self.alone = False
         self.on_verdict: Callable[[str], None] | None = None
 
@@ -55,6 +56,7 @@ class Draft:
         self.warnings += later.warnings
         self.committed = later.committed
         self.handed_back, self.fault = later.handed_back, later.fault
+        self.before_start = later.before_start
         return True
 
     def report(self, now: float) -> TaskReport:
@@ -71,4 +73,5 @@ class Draft:
             self.committed,
             self.handed_back,
             self.fault,
+            self.before_start,
         )

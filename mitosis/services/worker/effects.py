@@ -13,6 +13,7 @@ from mitosis.processes.run import Run
 from mitosis.processes.runs import RunResult
 from mitosis.services.worker.core import Attempt, Core
 from mitosis.services.worker.drafts import Draft, Key
+from mitosis.services.worker.faults import complaint
 from mitosis.services.worker.identity import WorkFolder
 from mitosis.services.worker.lease import LeaseKeeper
 from mitosis.services.worker.link import Link
@@ -46,6 +47,7 @@ class Parts:
     ) -> None:
         self._engine = engine
         self._base = base_environment
+        self._slots_folder = folder.slots
         self._nothing_held = asyncio.Event()
         self.core = Core(self, slots)
         self.reporter = Reporter(link, self.core.verdict, machine_clock)
@@ -107,7 +109,7 @@ class Parts:
         except ValueError as error:
             end = Exit(ExitKind.NOT_STARTED, reason=str(error)[:500])
         except WorkerFault as error:
-            end = Fault(f"the worker could not set the task up: {error}")
+            end = Fault(f"the worker could not set the task up: {error}", before_start=True)
         asyncio.get_running_loop().call_soon(self.core.not_started, attempt, end)
         return None
 
@@ -136,6 +138,12 @@ class Parts:
     def forget_reports(self, key: Key) -> None:
         """Drop reports that wait."""
         self.reporter.forget(key)
+
+    def complaint(self) -> str:
+        """Look at the file system and at the engine."""
+        if self._engine.is_broken:
+            return "no runner can be started any more: start the worker anew"
+        return complaint(self._slots_folder)
 
     def idle(self) -> None:
         """Nothing is held."""

@@ -10,6 +10,7 @@ from mitosis.contract.work import Assignment
 from mitosis.domain.task import MAX_TAIL_BYTES, EndCause, Exit, ExitKind, Usage
 from mitosis.processes.environment import TEMPORARY
 from mitosis.processes.runs import (
+    WORKER_STAGES,
     Exited,
     Lost,
     Part,
@@ -17,11 +18,16 @@ from mitosis.processes.runs import (
     RunSpec,
     Signaled,
     SpawnFailed,
+    Stage,
     StreamResult,
 )
 
 TERMINAL_CAP_BYTES = 1 << 30  # of each stream; what comes besides is counted and named
 GRACE_SECONDS = 10.0  # upstream §4.6: between SIGTERM and SIGKILL
+
+#: A start that fails at one of these would have failed for any task. The limits are the task's own
+#: wishes, and so they could fail everywhere.
+_STAGES_OF_ANY_TASK: frozenset[Stage] = WORKER_STAGES - {"limits"}
 
 _DIRECTORIES: Mapping[Part, str] = {
     "result": "MITO_RESULT_DIR",
@@ -32,9 +38,14 @@ _DIRECTORIES_AND_TEMPORARY: Mapping[Part, str] = {**_DIRECTORIES, TEMPORARY[0]: 
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """The attempt is over through no doing of the task: it goes elsewhere, counted as a loss."""
+    """The attempt is over through no doing of the task: it goes elsewhere.
+
+    Counted as a loss, for the program may be what brings workers down; unless the worker could not
+    even begin (`before_start`).
+    """
 
     reason: str
+    before_start: bool = False
 
 
 class HandedBack(msgspec.Struct, frozen=True):
@@ -82,19 +93,28 @@ def ending(result: RunResult) -> Ending:
     return _exit(outcome, result)
 
 
-def has_outputs(result: RunResult, *, terminal: bool) -> bool:
-    """Whether there is something to pack."""
+def is_doubtful(end: Exit, outputs: bool | None) -> bool:
+    """Whether the worker may have spoiled this end: the program failed, or its outputs are gone."""
+    failed = end.kind is not ExitKind.CODE or end.number != 0
+    return end.cause is EndCause.OWN and (failed or outputs is None)
+
+
+def has_outputs(result: RunResult, *, terminal: bool) -> bool | None:
+    """Whether there is something to pack; None when the folder of results cannot be read."""
+    if terminal:
+        return True
     folder = str(result.folder)  # joined as text: this is on the way of every task
-    return terminal or holds_something(f"{folder}/result") or holds_something(f"{folder}/exec")
+    results = holds_something(f"{folder}/result")
+    return results or holds_something(f"{folder}/exec") or results
 
 
-def holds_something(folder: Path | str) -> bool:
-    """Whether a folder is there and not empty; one that cannot be read counts as empty."""
+def holds_something(folder: Path | str) -> bool | None:
+    """Whether a folder holds something; None when it is not there or cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is not None
     except OSError:
-        return False
+        return None
 
 
 def stream_warnings(result: RunResult) -> list[str]:
@@ -127,7 +147,8 @@ def run_warnings(result: RunResult) -> list[str]:
 
 def _not_started(failure: SpawnFailed) -> Ending:
     if failure.is_worker_fault:
-        return Fault(f"the worker could not set the task up ({failure.stage}): {failure.text}")
+        text = f"the worker could not set the task up ({failure.stage}): {failure.text}"
+        return Fault(text, before_start=failure.stage in _STAGES_OF_ANY_TASK)
     if failure.stage == "lease":
         return Fault("the lease of the worker was over before the program started")
     return Exit(ExitKind.NOT_STARTED, failure.errno, reason=failure.text[:500])

@@ -55,7 +55,9 @@ class Delivered(Protocol):
     def artifact(self, attempt: Attempt, artifact: StoredArtifact) -> Draft:
         """The report about one stored output."""
 
-    def delivered(self, attempt: Attempt, warnings: list[str], *, timed_out: bool) -> None:
+    def delivered(
+        self, attempt: Attempt, warnings: list[str], *, timed_out: bool, fault: str = ""
+    ) -> None:
         """The delivery is over."""
 
     def drop(self, key: Key) -> None:
@@ -128,7 +130,9 @@ class Deliveries:
         self._running.pop(attempt, None)
         delivery.end()
         if not task.cancelled() or attempt.dropped:
-            self._core.delivered(attempt, delivery.warnings, timed_out=delivery.timed_out)
+            self._core.delivered(
+                attempt, delivery.warnings, timed_out=delivery.timed_out, fault=delivery.fault
+            )
 
     # --- for the deliveries -------------------------------------------------------------------
 
@@ -201,6 +205,7 @@ class _Delivery:
         self._all, self.attempt = all_, attempt
         self._left_seconds = limit_seconds
         self.timed_out = False
+        self.fault = ""
         self._stopped = threading.Event()
         self._archives: list[Path] = []
         self.warnings: list[str] = []
@@ -217,14 +222,18 @@ class _Delivery:
 
     async def run(self, result: RunResult) -> None:
         packed = []
+        # What was stopped has its outcome, whatever is left of its outputs.
+        own = result.cause == "own"
         for kind, work in self._packings(result):
-            archive = await self._pack(kind, work)
+            archive = await self._pack(kind, work, own=own)
             if archive is not None:
                 packed.append((kind, archive))
         if self.attempt.assignment.spec.terminal:
             for text in stream_warnings(result):
                 self.warn(text)
         self._release()
+        if self.fault:
+            return
         for kind, archive in packed:
             await self._store(kind, archive)
 
@@ -242,15 +251,19 @@ class _Delivery:
         return found
 
     async def _pack(
-        self, kind: ArtifactKind, work: Callable[[Path], Packed | None]
+        self, kind: ArtifactKind, work: Callable[[Path], Packed | None], *, own: bool
     ) -> Packed | None:
         path = self._all.archive_path()
         self._archives.append(path)
         try:
             async with self._limited():
                 packed = await self._all.in_thread(partial(work, path))
-        except OSError as error:
-            self.warn(f"{kind.value}: could not be packed on the worker: {error.strerror}")
+        except OSError as error:  # of the archive: what cannot be read is only left out
+            text = f"{kind.value}: could not be packed on the worker: {error.strerror}"
+            if own:
+                self.fault = self.fault or text
+            else:
+                self.warn(text)
             return None
         if packed is not None:
             for text in packed.warnings:

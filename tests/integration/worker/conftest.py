@@ -194,6 +194,7 @@ class Coordinator:
             found[-1].committed,
             found[-1].handed_back,
             found[-1].fault,
+            found[-1].before_start,
         )
 
     async def started(self, task: str) -> None:

@@ -18,7 +18,7 @@ from mitosis.processes.runs import (
     SpawnFailed,
     StreamResult,
 )
-from mitosis.services.worker.core import STALE, Attempt, Core, Phase
+from mitosis.services.worker.core import DISK_PATIENCE_SECONDS, STALE, Attempt, Core, Phase
 from mitosis.services.worker.drafts import Draft, Key
 
 
@@ -46,6 +46,7 @@ class RecordingEffects:
         self.clock = 100.0
         self.free = 2
         self.accepts = True
+        self.why = ""
 
     def now(self) -> float:
         return self.clock
@@ -74,6 +75,9 @@ class RecordingEffects:
 
     def forget_reports(self, key: Key) -> None:
         self.log.append(("forget", *key))
+
+    def complaint(self) -> str:
+        return self.why
 
     def idle(self) -> None:
         self.log.append(("idle",))
@@ -291,6 +295,81 @@ def test_a_program_that_the_engine_does_not_take_ends_the_attempt(bench: Bench) 
     bench.effects.take()
     bench.core.not_started(attempt, Exit(ExitKind.NOT_STARTED, reason="too long"))
     assert bench.reported().committed
+
+
+@pytest.mark.parametrize(("stage", "before_start"), [("folder", True), ("limits", False)])
+def test_only_what_would_have_failed_for_any_task_is_not_counted(
+    bench: Bench, stage: Any, before_start: bool
+) -> None:
+    bench.end(bench.assign(), SpawnFailed(stage, 28, "no space"))
+    assert bench.effects.take()[-1][1].before_start is before_start
+
+
+@pytest.mark.parametrize("outcome", [Exited(1), Signaled(6)])
+def test_a_program_that_failed_on_a_broken_disk_goes_elsewhere_and_is_counted(
+    bench: Bench, outcome: Any
+) -> None:
+    attempt = bench.running()
+    bench.effects.why = "no space is left"
+    bench.end(attempt, outcome)
+    report = bench.effects.take()[-1][1]
+    assert report.fault == "no space is left, and so the program failed"
+    assert (report.exit, report.committed, report.before_start) == (None, False, False)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "cause"), [(Exited(0), "own"), (Exited(1), "timeout"), (Signaled(15), "cancel")]
+)
+def test_a_program_that_succeeded_or_was_stopped_keeps_its_end_on_a_broken_disk(
+    bench: Bench, outcome: Any, cause: Cause
+) -> None:
+    attempt = bench.running()
+    bench.effects.why = "no space is left"
+    bench.end(attempt, outcome, cause)
+    report = bench.effects.take()[-1][1]
+    assert (report.fault, report.committed) == ("", True)
+
+
+def test_a_success_whose_results_have_vanished_with_the_disk_is_none(bench: Bench) -> None:
+    attempt = bench.running()
+    (bench.folder / "result").rmdir()
+    bench.effects.why = "it has vanished"
+    bench.end(attempt)
+    assert "it has vanished" in bench.effects.take()[-1][1].fault
+
+
+def test_a_worker_without_room_for_the_outputs_gives_the_task_away(bench: Bench) -> None:
+    attempt = bench.running(terminal=True)
+    bench.end(attempt)
+    bench.effects.take()
+    bench.core.delivered(attempt, [], timed_out=False, fault="result: no space")
+    report = bench.reported()
+    assert (report.fault, report.committed, report.steps) == ("result: no space", False, [])
+
+
+def test_what_waits_for_a_slot_that_will_never_come_goes_elsewhere(bench: Bench) -> None:
+    bench.effects.free = 0
+    attempt = bench.assign()
+    bench.effects.take()
+    bench.core.waited(attempt)
+    assert bench.effects.take() == [("remind", "t1", 1)]
+    bench.effects.why = "no runner lives"
+    bench.effects.clock += DISK_PATIENCE_SECONDS
+    bench.core.waited(attempt)
+    report = bench.reported()
+    assert report.fault == "the worker could not set the task up: no runner lives"
+    assert report.before_start
+
+
+def test_a_disk_that_is_full_for_a_moment_delays_a_task_and_is_no_fault(bench: Bench) -> None:
+    bench.effects.why = "no space is left"
+    attempt = bench.assign()
+    bench.effects.clock += DISK_PATIENCE_SECONDS / 2
+    bench.core.waited(attempt)
+    assert bench.effects.take() == [("remind", "t1", 1), ("remind", "t1", 1)]
+    bench.effects.why = ""
+    bench.core.waited(attempt)
+    assert bench.effects.take() == [("start", "t1", 1)]
 
 
 # --- slots -------------------------------------------------------------------------------------

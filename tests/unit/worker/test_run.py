@@ -90,7 +90,8 @@ def test_a_worker_that_cannot_start_anything_is_not_the_task_s_fault(
 ) -> None:
     failed = result(tmp_path, outcome=SpawnFailed(stage, 11, "no process left"))
     assert ending(failed) == Fault(
-        f"the worker could not set the task up ({stage}): no process left"
+        f"the worker could not set the task up ({stage}): no process left",
+        before_start=stage != "limits",
     )
 
 

@@ -11,7 +11,7 @@ from mitosis.domain import task
 from mitosis.domain.execution import Step
 from mitosis.domain.limits import MAX_REASON_BYTES, clip_text
 from mitosis.domain.task import Artifact, Task, TaskState
-from mitosis.domain.worker import Worker, WorkerPhase
+from mitosis.domain.worker import PauseWorker, Worker, WorkerPhase
 from mitosis.errors import (
     AuthenticationFailed,
     InvalidInput,
@@ -22,6 +22,7 @@ from mitosis.errors import (
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
+from mitosis.services.coordinator.faults import MAX_IN_A_ROW, MAX_UNCOUNTED_ATTEMPTS
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.report_checks import (
     MAX_REPORTS,
@@ -216,6 +217,7 @@ class ReportHandlers:
         tail = subjects.task_tail(group, report.task)
         steps, attempt = self._steps(report), report.attempt
         if report.started:
+            core.dispatcher.faults.started(name)
             unit.run(tail, task.ReportStart(name, attempt, steps if not report.exit else ()))
         if report.exit is not None:
             core.dispatcher.paces.took(name, report.exit.usage.wall_seconds)
@@ -230,10 +232,23 @@ class ReportHandlers:
             if report.exit is None:  # it had outputs, and kept its slot while they were uploaded
                 core.dispatcher.paces.was_slow(name)
             unit.run(tail, task.CommitTask(name, attempt))
-        elif report.handed_back or report.fault:
+        elif report.handed_back:
             core.dispatcher.paces.was_slow(name)
-            reason = report.handed_back or f"worker fault: {report.fault}"
-            requeue(core, unit, report.task, reason, counted=bool(report.fault))
+            requeue(core, unit, report.task, report.handed_back, counted=False)
+        elif report.fault:
+            self._fault(unit, name, report)
+
+    def _fault(self, unit: Unit, name: str, report: work.TaskReport) -> None:
+        """Give the task to somebody else, after a worker that sets nothing up was paused."""
+        core = self._core
+        core.dispatcher.paces.was_slow(name)
+        before_start = report.before_start and not core.world.tasks[report.task].started
+        if before_start and core.dispatcher.faults.failed(name):
+            why = clip_text(f"{MAX_IN_A_ROW} tasks in a row: {report.fault}", MAX_REASON_BYTES)
+            log.warning("worker %s is paused: %s", name, why)
+            unit.run(subjects.worker_tail(name), PauseWorker(why))
+        counted = not before_start or report.attempt > MAX_UNCOUNTED_ATTEMPTS
+        requeue(core, unit, report.task, f"worker fault: {report.fault}", counted=counted)
 
     def _store(
         self,

@@ -1,0 +1,126 @@
+"""A worker whose disk lets it down: its tasks are not to blame, and it says what is wrong."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mitosis.services.worker.faults import complaint
+from mitosis.testing.disks import ScratchDisk, can_mount, scratch_disk
+
+from .conftest import Working
+
+Work = Callable[..., Working]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[ScratchDisk]:
+    """Under the work folder of the one worker."""
+    yield from _mounted(tmp_path, "work")
+
+
+@pytest.fixture
+def slots_disk(tmp_path: Path) -> Iterator[ScratchDisk]:
+    """Under the folders of its tasks: nothing is open for writing there when no task runs."""
+    yield from _mounted(tmp_path, "work/slots")
+
+
+def _mounted(folder: Path, name: str) -> Iterator[ScratchDisk]:
+    if not can_mount(folder):
+        pytest.skip("this user may not mount a small disk")
+    with scratch_disk(folder / name) as mounted:
+        yield mounted
+
+
+def fill(disk: ScratchDisk) -> None:
+    disk.fill()
+
+
+def make_read_only(disk: ScratchDisk) -> None:
+    disk.make_read_only()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"), [(fill, "no space is left"), (make_read_only, "mounted read-only")]
+)
+async def test_on_a_spoiled_disk_no_task_is_begun_and_on_a_healed_one_they_run_again(
+    coordinator: Any,
+    work: Work,
+    slots_disk: ScratchDisk,
+    spoil: Callable[[ScratchDisk], None],
+    why: str,
+) -> None:
+    await work().ready()
+    spoil(slots_disk)
+    told = await coordinator.over(coordinator.assign("true"))
+    assert why in told.fault
+    assert (told.before_start, told.started, told.exit) == (True, False, None)
+    slots_disk.heal()
+    told = await coordinator.over(coordinator.assign("true"))
+    assert told.committed
+
+
+async def test_a_task_that_fails_when_the_disk_is_full_goes_elsewhere_and_is_counted(
+    coordinator: Any, work: Work, disk: ScratchDisk
+) -> None:
+    await work().ready()
+    script = "head -c 1G /dev/zero > full"
+    told = await coordinator.over(coordinator.assign("sh", "-c", script))
+    assert "no space is left" in told.fault
+    assert (told.before_start, told.started, told.exit) == (False, True, None)
+    told = await coordinator.over(coordinator.assign("true"))
+    assert told.committed, "the next task has the space again"
+
+
+async def test_results_for_whose_archive_there_is_no_room_are_made_elsewhere(
+    storing_coordinator: Any, storing_work: Work, disk: ScratchDisk
+) -> None:
+    coordinator = storing_coordinator
+    await storing_work().ready()
+    script = "head -c 40M /dev/urandom > $MITO_RESULT_DIR/x; echo log > $MITO_EXEC_DIR/y"
+    told = await coordinator.over(coordinator.assign("sh", "-c", script))
+    assert told.fault == "result: could not be packed on the worker: No space left on device"
+    assert not told.committed
+    assert told.artifacts == []
+    told = await coordinator.over(coordinator.assign("sh", "-c", "echo 1 > $MITO_RESULT_DIR/x"))
+    assert len(told.artifacts) == 1
+
+
+async def test_a_work_folder_that_has_vanished_is_named(
+    coordinator: Any, work: Work, tmp_path: Path
+) -> None:
+    await work().ready()
+    (tmp_path / "work" / "slots").rename(tmp_path / "elsewhere")
+    told = await coordinator.over(coordinator.assign("true"))
+    assert f"{tmp_path}/work/slots: No such file or directory" in told.fault
+    assert told.before_start
+    (tmp_path / "elsewhere").rename(tmp_path / "work" / "slots")
+    assert (await coordinator.over(coordinator.assign("true"))).committed
+
+
+async def test_a_folder_of_a_slot_that_has_vanished_is_made_anew(
+    coordinator: Any, work: Work, tmp_path: Path
+) -> None:
+    await work(slots=1).ready()
+    (folder,) = (tmp_path / "work" / "slots").iterdir()
+    folder.rename(tmp_path / "elsewhere")
+    told = await coordinator.over(coordinator.assign("true"))
+    assert told.before_start
+    assert "(folder)" in told.fault
+    assert (await coordinator.over(coordinator.assign("true"))).committed
+
+
+def test_a_file_system_without_room_for_more_files_is_full(tmp_path: Path) -> None:
+    if not can_mount(tmp_path):
+        pytest.skip("this user may not mount a small disk")
+    with scratch_disk(tmp_path / "disk", files=20) as disk:
+        assert complaint(disk.path) == ""
+        with pytest.raises(OSError, match="No space left"):
+            _make_files(disk.path)
+        assert complaint(disk.path).startswith("no more files fit")
+
+
+def _make_files(folder: Path) -> None:
+    for number in range(100):
+        (folder / str(number)).touch()
