@@ -7,6 +7,7 @@ import pytest
 from mitosis.testing.parity import PAGE, Row
 from mitosis.testing.sabotage import Patch, _problem, patches, problems_of
 
+ROOT = Path(__file__).parents[3]
 TABLE = "| S-001 | First promise | `a` | so |\n"
 PATCH = Patch(
     name="turned", breaks="it is the other way round", rows=["S-001"],
@@ -63,6 +64,12 @@ def test_only_a_test_that_fails_itself_shows_that_the_row_is_guarded() -> None:
 
 
 def test_names_are_unique_and_each_patch_says_what_it_breaks() -> None:
-    every = patches(Path(__file__).parents[3])
+    every = patches(ROOT)
     assert len({patch.name for patch in every}) == len(every)
     assert all(patch.breaks and patch.rows and patch.old != patch.new for patch in every)
+
+
+@pytest.mark.parametrize("patch", patches(ROOT), ids=lambda patch: patch.name)
+def test_each_patch_still_applies_and_breaks_what_is_tested(patch: Patch) -> None:
+    """If not, the code was changed: write the patch in tests/sabotage/patches.toml anew."""
+    assert problems_of(patch, ROOT) == []
