@@ -220,9 +220,11 @@ def test_the_level_variables_of_the_original_set_terminal_and_file_apart(by_file
 
 DURATIONS = {
     "7d": "7d", "600s": "10m", "3m": "3m", "5m": "5m", "10min": "10m", "1year": "365d 6h",
-    "1h 30m": "1h 30m", "1h30m": "1h 30m", "500ms": "0.5s", "2 weeks": "14d", "01:30:00": "1h 30m",
+    "1h 30m": "1h 30m", "1h30m": "1h 30m", "500ms": "0.5s", "2 weeks": "14d",
 }  # fmt: skip
-NO_DURATIONS = ["abc", "-3s", "", "7", "0s", "1 fortnight", "1e9d", "3s-", "999999years"]
+NO_DURATIONS = [
+    "abc", "-3s", "", "7", "0s", "1 fortnight", "1e9d", "3s-", "999999years", "01:30:00",
+]  # fmt: skip
 
 
 @pytest.mark.parity("S-057")
@@ -334,7 +336,9 @@ def test_a_stronger_source_wins_and_each_value_says_where_it_came_from(tmp_path:
     assert by_env["coordinator", "bind"][0] == "1.1.1.1:1"
     assert by_env["client", "user"] == ("for-clients", "MITO_CLIENT_USER")
     assert by_env["worker", "tags"] == (["a", "b"], "MITO_TAGS")
-    # Options win over all of them: test_e_coordinator_options.py starts a coordinator so.
+    address, unused = "http://127.0.0.1:1", "http://127.0.0.1:2"
+    by_option = home.run("client", "-c", address, "auth", more={"MITO_COORDINATOR_ADDR": unused})
+    assert (by_option.status, address in by_option.complaint) == (6, True), by_option.err
 
 
 @pytest.mark.parity("R-32")

@@ -276,6 +276,7 @@ def test_another_login_ends_no_session_with_or_without_retain(
     assert len(alice.client.get_sessions().sessions) >= 3
 
 
+@pytest.mark.parity("D-064")
 def test_a_session_that_is_revoked_is_over_and_the_others_are_not(
     platform: Platform, pair: list[Person], tmp_path: Path
 ) -> None:
