@@ -33,8 +33,15 @@ python=${PYTHON:-python3}
     exit 1
 }
 mkdir -p "$prefix/bin" "$prefix/lib"
-[ -x "$home/bin/python" ] || "$python" -m venv "$home"
-"$home/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "$source"
+# The pip of the system, if it is new enough, saves a copy of its own in the environment.
+if "$python" -m pip --python "$python" --version >/dev/null 2>&1; then
+    [ -x "$home/bin/python" ] || "$python" -m venv --without-pip "$home"
+    set -- "$python" -m pip --python "$home/bin/python"
+else
+    [ -x "$home/bin/python" ] || "$python" -m venv "$home"
+    set -- "$home/bin/python" -m pip
+fi
+"$@" install --quiet --disable-pip-version-check --upgrade "$source"
 ln -sf "$home/bin/mito" "$prefix/bin/mito"
 "$prefix/bin/mito" --version
 case ":$PATH:" in

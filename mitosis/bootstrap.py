@@ -21,7 +21,8 @@ from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.log_filter import parse_log_filter
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
-from mitosis.log import configure_log, log_to_file
+from mitosis.errors import MitosisError
+from mitosis.log import FILE_ONLY, configure_log, log_to_file
 from mitosis.tls import Trust
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
     Returns:
         The exit status.
     """
+    _configure_log(config, f"coordinator/{config.bind}.log")
+    log.info("mito coordinator %s starts at %s", __version__, config.bind, extra=FILE_ONLY)
+    try:
+        _run_coordinator(config, reset_admin_password)
+    except MitosisError as error:  # the command line says it to the terminal
+        log.error("%s", error, extra=FILE_ONLY)
+        raise
+    return 0
+
+
+def _run_coordinator(config: CoordinatorConfig, reset_admin_password: bool) -> None:
     from mitosis.projections.migrations import migrate
     from mitosis.projections.pool import ReadPool
     from mitosis.projections.position import applied_position
@@ -76,8 +88,6 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
     from mitosis.services.coordinator.history import Mark
     from mitosis.services.coordinator.service import Coordinator, server_certificate
 
-    _configure_log(config, f"coordinator/{config.bind}.log")
-    log.info("mito coordinator %s starts at %s", __version__, config.bind)
     # What is wrong on this machine is said before anybody else is asked.
     keys = load_keys(config.access_token_private_path, config.access_token_public_path)
     certificate = server_certificate(config)
@@ -109,7 +119,6 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
             await objects.close()
 
     run(main())
-    return 0
 
 
 def run_projector(config: CoordinatorConfig) -> int:

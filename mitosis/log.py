@@ -13,6 +13,8 @@ from mitosis.errors import Misconfigured
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 KEPT_DAYS = 14
 OFF = logging.CRITICAL + 10
+FILE_ONLY = {"file_only": True}
+"""`extra` of a line that a terminal gets in another form, or need not have."""
 
 Levels = Mapping[str, str]
 """Level by name of a logger, `off` for none; the empty name is all others."""
@@ -72,6 +74,7 @@ class DailyFileHandler(logging.FileHandler):
 def configure_log(levels: Levels) -> None:
     """Send log lines to standard error; called once by each process."""
     handler = _prepared(logging.StreamHandler(sys.stderr), levels)
+    handler.addFilter(lambda record: not getattr(record, "file_only", False))
     logging.basicConfig(level=_lowest(levels), handlers=[handler])
     # It warns of each try of a request; what becomes of the request is said by who asked.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

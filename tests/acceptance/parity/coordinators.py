@@ -114,9 +114,10 @@ class Lab(Site):
         return row[0] if row else None
 
     def logs(self, kind: str = "coordinator") -> dict[str, str]:
-        """The log files in the cache folder, name to text."""
+        """The log files of the coordinator at `bind` in the cache folder, name to text."""
         folder = self.folder / ".cache" / "mitosis" / kind
-        return {path.name: path.read_text() for path in sorted(folder.glob("*"))}
+        found = sorted(folder.glob(f"{self.values['bind']}.log*"))
+        return {path.name: path.read_text() for path in found}
 
 
 @contextlib.contextmanager
