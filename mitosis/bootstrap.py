@@ -21,7 +21,7 @@ from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.log_filter import parse_log_filter
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.config.worker import WorkerConfig
-from mitosis.errors import MitosisError
+from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError
 from mitosis.log import FILE_ONLY, configure_log, log_to_file
 from mitosis.tls import Trust
 
@@ -263,7 +263,7 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
     http_port = split_bind(options.bind)[1] if options.bind else None
     settings = PlatformSettings(
         data=options.data or data_dir() / "platform",
-        ready_check=lambda running: _is_ready(running, options.workers),
+        ready_check=_Served(options.workers),
         coordinator_check=_is_active,
         workers=options.workers,
         worker_slots=options.slots,
@@ -274,6 +274,7 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
         nats_port=options.nats_port or None,
         ready_file=options.ready_file,
         on_ready=announce,
+        reset_admin_password=options.reset_admin_password,
     )
     return serve(settings)
 
@@ -284,7 +285,7 @@ def run_demo(options: DemoOptions, view: "View") -> "Report":
     from mitosis.demo.run import run_demo as demonstrate
 
     configure_log({"": "error"})
-    checks = Checks(_is_active, lambda running: _is_ready(running, options.workers))
+    checks = Checks(_is_active, _Served(options.workers))
     return asyncio.run(demonstrate(options, checks, view))
 
 
@@ -328,26 +329,50 @@ async def _is_active(running: "RunningPlatform") -> bool:
     return bool(status.get("active"))
 
 
-async def _is_ready(running: "RunningPlatform", workers: int) -> bool:
-    """Whether the coordinator is active, all workers are registered, and queries are answered."""
+class _Served:
+    """Whether the coordinator is active, queries are answered, and all workers are registered."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._let_in = False
+
+    async def __call__(self, running: "RunningPlatform") -> bool:
+        """Look once; asked again until the time of the start is over."""
+        status = await asyncio.to_thread(_http_status, running.addresses.http)
+        if not status.get("active"):
+            return False
+        self._let_in = self._let_in or await _lets_in(running)
+        return self._let_in and int(status.get("workers", 0)) >= self._workers
+
+
+async def _lets_in(running: "RunningPlatform") -> bool:
+    """Whether the administrator of the data folder gets an answer.
+
+    Raises:
+        Misconfigured: The password in the folder is not the administrator's any more, with which
+            the workers log in too.
+    """
     from mitosis.client.client import MitoClient
     from mitosis.config.client import ClientConfig
-    from mitosis.errors import MitosisError
     from mitosis.services.platform import ADMIN_USER
 
-    status = await asyncio.to_thread(_http_status, running.addresses.http)
-    if not status.get("active") or status.get("workers", 0) < workers:
-        return False
+    credentials = running.credentials
     config = ClientConfig(
         coordinator_addr=running.addresses.nats,
         credential_path=running.folder.secrets / "client-credentials",
         user=ADMIN_USER,
-        password=running.credentials.admin_password,
+        password=credentials.admin_password,
     )
     try:
         async with MitoClient(config) as client:
             await client.whoami()
-    except MitosisError:  # asked again until the time of the start is over
+    except AuthenticationFailed as error:
+        raise Misconfigured(
+            f"the password of {ADMIN_USER} has been changed, and `mito up` works with it: write "
+            f"the new one into {credentials.admin_password_path}, or start once with "
+            "--reset-admin-password, which brings the one in that file back"
+        ) from error
+    except MitosisError:
         return False
     return True
 

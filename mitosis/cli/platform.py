@@ -28,6 +28,7 @@ def up(
     bind: Annotated[str | None, Parameter(name=["--bind", "-b"])] = None,
     nats_port: int | None = None,
     log_level: str = "info",
+    reset_admin_password: Flag = False,
 ) -> int:
     """Run a whole platform on this machine, with nothing to configure.
 
@@ -40,6 +41,8 @@ def up(
             free one, kept at the next start.
         nats_port: The port of NATS; default: 4222 if free, else a free one, kept likewise.
         log_level: The least level that is logged.
+        reset_admin_password: Give the administrator the password in the data folder anew; all
+            sessions of the account end.
     """
     _check_counts(workers, 0, slots)
     _check_places(bind, nats_port, log_level)
@@ -53,6 +56,7 @@ def up(
         bind=bind,
         nats_port=nats_port,
         log_level=log_level,
+        reset_admin_password=reset_admin_password,
     )
     return run_platform(options, _announce)
 

@@ -17,6 +17,7 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
             free, else a free one.
         nats_port: Port of NATS; 0: any free one; None: 4222 if free, else a free one.
         log_level: Level of what is logged.
+        reset_admin_password: Give the administrator the password of the data folder anew.
     """
 
     data: Path | None = None
@@ -26,6 +27,7 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
     bind: str | None = None
     nats_port: int | None = None
     log_level: str = "info"
+    reset_admin_password: bool = False
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -187,6 +187,11 @@ class Platform:
         self.notice = json.loads(self.ready_file.read_bytes())
         return self
 
+    def add(self, *arguments: str) -> Self:
+        """Start with more arguments from now on."""
+        self._arguments = (*self._arguments, *arguments)
+        return self
+
     @property
     def supervisor(self) -> Running:
         """The started process."""

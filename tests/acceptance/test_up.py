@@ -1,6 +1,7 @@
 """`mito up`: what it says, what it leaves, and what it finds again."""
 
 import json
+import secrets
 import signal
 import stat
 import subprocess
@@ -160,3 +161,31 @@ async def test_what_was_killed_leaves_no_orphan_and_comes_back_whole(
 def test_a_version_is_said_without_any_service(tmp_path: Path) -> None:
     done: Done = Home(tmp_path).run("--version")
     assert (done.status, done.err) == (0, "")
+
+
+@pytest.mark.parity("D-069")
+async def test_a_changed_password_of_the_administrator_has_two_ways_back(
+    make_platform: Callable[..., Platform],
+) -> None:
+    platform = await make_platform(workers=1, slots=1).start()
+    file = Path(platform.notice["admin_password_file"])
+    old, new = platform.admin_password, secrets.token_hex(12)
+    with SyncMitoClient(platform.config()) as client:
+        client.change_password(old, new)
+    assert platform.supervisor.stop() == 0
+
+    with pytest.raises(AssertionError, match="password of mitosis_admin has been changed") as said:
+        await platform.start()
+    assert str(file) in str(said.value)
+    assert platform.supervisor.wait() == 1
+
+    file.write_text(f"{new}\n")
+    await platform.start()
+    with SyncMitoClient(platform.config()) as client:
+        assert client.whoami().admin
+    assert platform.supervisor.stop() == 0
+
+    file.write_text(f"{old}\n")
+    await platform.add("--reset-admin-password").start()
+    with SyncMitoClient(platform.config()) as client:
+        assert client.whoami().admin

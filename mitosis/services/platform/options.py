@@ -71,4 +71,6 @@ class PlatformSettings(msgspec.Struct, frozen=True, kw_only=True):
     sync_always: bool = True
     children: Callable[[RunningPlatform], Sequence[Child]] | None = None
     """What to run beside the servers, in the order of the start; None: coordinator and workers."""
+    reset_admin_password: bool = False
+    """Let the coordinator set the password of the data folder anew, at each of its starts."""
     on_ready: Callable[[ReadyNotice], None] | None = None

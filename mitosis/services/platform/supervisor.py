@@ -166,10 +166,11 @@ class Platform:
             "coordinator",
             coordinator_config(addresses, credentials),
         )
+        reset = ("--reset-admin-password",) if self._options.reset_admin_password else ()
         children = [
             Child(
                 name="coordinator",
-                command=(*program, "coordinator", "--config", str(path)),
+                command=(*program, "coordinator", "--config", str(path), *reset),
                 ends_platform=True,
             )
         ]
