@@ -9,6 +9,7 @@ import io
 import os
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, cast
 
@@ -19,20 +20,44 @@ from mitosis.errors import CorruptData, TooLarge
 
 MAX_BYTES = 1 << 40
 MAX_MEMBERS = 1_000_000
+MAX_SKIPPED = 100
 _CHUNK = 1 << 20
 _MAX_HEADER_BYTES = 4 << 20
+_MAX_PADDING_BYTES = 1 << 20
 
 
 class Unpacked(msgspec.Struct, frozen=True):
-    """What was written. `skipped` names links that lead out of the target, and special files."""
+    """What was written.
+
+    Attributes:
+        members: Files, folders and links.
+        size_bytes: Of the files, without holes.
+        skipped: What was left out, the first hundred: links that lead out, hard links, special
+            files. Bytes that are no UTF-8 are escaped.
+        skipped_count: How many were left out.
+    """
 
     members: int
     size_bytes: int
     skipped: tuple[str, ...] = ()
+    skipped_count: int = 0
+
+
+class UnpackingStopped(Exception):
+    """Somebody wants it to end; the caller removes what was unpacked so far."""
+
+
+def _never() -> bool:
+    return False
 
 
 def unpack(
-    archive: Path, target: Path, *, max_bytes: int = MAX_BYTES, max_members: int = MAX_MEMBERS
+    archive: Path,
+    target: Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_members: int = MAX_MEMBERS,
+    stop: Callable[[], bool] = _never,
 ) -> Unpacked:
     """Unpack a gzip tar into a folder, which is made if needed.
 
@@ -45,14 +70,18 @@ def unpack(
         TooLarge: More bytes or members than allowed.
         FileExistsError: A member exists in the target already.
         OSError: The target cannot be written.
+        UnpackingStopped: `stop` returned True.
     """
     target.mkdir(parents=True, exist_ok=True)
     try:
         with gzip.open(archive, "rb") as stream:
             reader = _HeaderBound(stream)
             with tarfile.open(fileobj=reader, mode="r:", errors="surrogateescape") as tar:
-                return _Unpacking(target, max_bytes, max_members).run(tar)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+                unpacked = _Unpacking(target, max_bytes, max_members, stop).run(tar)
+                _check_end(tar, reader)
+                return unpacked
+    # A chain of extended headers is read by recursion.
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError) as error:
         raise CorruptData(f"{archive} is damaged or no gzip tar: {error}") from error
 
 
@@ -82,6 +111,18 @@ class _HeaderBound(io.RawIOBase):
         return self._stream.read(size)
 
 
+def _check_end(tar: tarfile.TarFile, reader: _HeaderBound) -> None:
+    """Tell an end from damage, for which `tarfile` only stops when it comes after a member.
+
+    Raises:
+        CorruptData: The archive does not end as it should.
+    """
+    reader.seek(tar.offset)
+    if reader.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise CorruptData(f"the archive is damaged, or was cut, behind byte {tar.offset}")
+    reader.read(_MAX_PADDING_BYTES)  # up to the checksum of gzip, which is looked at there
+
+
 def pieces_of(member: tarfile.TarInfo) -> list[Piece]:
     """Return where the content of a member is, without its holes."""
     # The published types are wrong about it: it is a list of (offset, length).
@@ -89,7 +130,11 @@ def pieces_of(member: tarfile.TarInfo) -> list[Piece]:
 
 
 class _Unpacking:
-    def __init__(self, target: Path, max_bytes: int, max_members: int) -> None:
+    def __init__(
+        self, target: Path, max_bytes: int, max_members: int, stop: Callable[[], bool]
+    ) -> None:
+        self._stop = stop
+        self._left_out = 0
         self._target = target
         self._bytes_left, self._members_left = max_bytes, max_members
         self._size, self._members = 0, 0
@@ -106,15 +151,21 @@ class _Unpacking:
         # Folders get their modes last and deepest first: one without write would refuse its files.
         for path, mode in reversed(self._modes):
             path.chmod(mode)
-        return Unpacked(self._members, self._size, tuple(self._skipped))
+        return Unpacked(self._members, self._size, tuple(self._skipped), self._left_out)
 
     def _one(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        if self._stop():
+            raise UnpackingStopped
         self._members_left -= 1
         if self._members_left < 0:
             raise TooLarge(f"the archive has more members than allowed ({self._members})")
+        if member.size < 0:  # would also have the next header looked for further in front
+            raise CorruptData(f"the archive has a member of {member.size} bytes")
         self._bytes_left -= member.size
         if self._bytes_left < 0:
             raise TooLarge(f"the archive has more bytes than allowed, at {member.name!r}")
+        if member.isdir() and not PurePosixPath(member.name).parts:
+            return  # the target itself, in archives made by `tar -c .`
         path = self._inside(member.name)
         mode = (member.mode & 0o755) | 0o600
         if member.isdir():
@@ -127,7 +178,9 @@ class _Unpacking:
             self._make_folder(path.parent)
             self._links.append((path, member.linkname))
         else:
-            self._skipped.append(member.name)
+            self._left_out += 1
+            if len(self._skipped) < MAX_SKIPPED:
+                self._skipped.append(_readable(member.name))
             return
         self._members += 1
 
@@ -163,7 +216,11 @@ class _Unpacking:
             raise CorruptData(f"the archive has no content for {member.name!r}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with content, os.fdopen(os.open(path, flags, mode), "wb") as target:
+            end = 0
             for offset, length in pieces_of(member):
+                if offset < end or length < 0:
+                    raise CorruptData(f"the archive has a wrong map of holes: {member.name!r}")
+                end = offset + length
                 content.seek(offset)
                 target.seek(offset)
                 self._copy(content, target, length)
@@ -171,9 +228,15 @@ class _Unpacking:
 
     def _copy(self, content: IO[bytes], target: IO[bytes], length: int) -> None:
         while length:
+            if self._stop():
+                raise UnpackingStopped
             chunk = content.read(min(_CHUNK, length))
             if not chunk:
                 raise CorruptData("the archive ends inside a file")
             target.write(chunk)
             length -= len(chunk)
             self._size += len(chunk)
+
+
+def _readable(name: str) -> str:
+    return os.fsencode(name).decode(errors="backslashreplace")

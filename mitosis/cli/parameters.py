@@ -12,7 +12,7 @@ from cyclopts import Parameter, Token
 from mitosis.cli.invocation import UsageError
 from mitosis.config.client import NO_WATCH, WatchArgs
 from mitosis.config.values import split_list
-from mitosis.domain.durations import format_duration, parse_duration
+from mitosis.domain.durations import format_duration, format_size, parse_duration, parse_size
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.names import task_may_be_named
 from mitosis.domain.nearest import one_of
@@ -117,6 +117,15 @@ def read_duration(texts: list[str]) -> timedelta:
     return timedelta(seconds=parse_duration(texts[-1]))
 
 
+def read_size(texts: list[str]) -> int:
+    """Read the last size given.
+
+    Raises:
+        InvalidInput: Not a size.
+    """
+    return parse_size(texts[-1])
+
+
 def read_outputs(texts: list[str]) -> ArtifactKind:
     """Read the name of a kind of output.
 
@@ -152,6 +161,11 @@ def show_duration(value: timedelta) -> str:
     return format_duration(value.total_seconds())
 
 
+def show_size(value: int) -> str:
+    """Write a default as it would be given."""
+    return format_size(value).replace(".0 ", "")
+
+
 def several(*names: str, read: Callable[[list[str]], Any] = read_list) -> Parameter:
     """Return the description of an option that takes zero or more values, as in the seed."""
     return Parameter(
@@ -183,6 +197,10 @@ Duration = Annotated[
 OptionalDuration = Annotated[
     timedelta | None,
     Parameter(converter=converter(read_duration), n_tokens=1, metavar="DURATION"),
+]
+Size = Annotated[
+    int,
+    Parameter(converter=converter(read_size), n_tokens=1, show_default=show_size, metavar="SIZE"),
 ]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]

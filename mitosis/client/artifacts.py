@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from mitosis.artifacts.transfer import Transfers
 from mitosis.client.downloads import Downloaded, download, target_path
+from mitosis.client.extraction import DEFAULT_MAX_BYTES, download_and_extract, target_folder
 from mitosis.client.session import Session
 from mitosis.client.threads import Progress, transfers
 from mitosis.client.uploads import local_file, upload
@@ -39,6 +41,9 @@ class Artifacts:
         kind: ArtifactKind,
         output: Path | None = None,
         progress: Progress | None = None,
+        *,
+        extract: bool = False,
+        max_size_bytes: int = DEFAULT_MAX_BYTES,
     ) -> Path:
         """Download an output.
 
@@ -47,15 +52,20 @@ class Artifacts:
             kind: Which output.
             output: A file, or a folder that gets `result.tar.gz` and the like; None: here.
             progress: Told bytes so far and bytes of all, in a thread.
+            extract: Unpack it: `output` is a folder, made if missing, that gets a folder `result`
+                and the like. Nothing outside of it and nothing that exists is touched.
+            max_size_bytes: What may be unpacked at most.
 
         Returns:
-            The file, complete and with the right checksum. An error leaves what was there before.
+            The file, complete and with the right checksum, or the folder that was unpacked to. An
+            error leaves what was there before.
 
         Raises:
             NotFound: No such task, or it has no such output.
             ObjectsUnavailable: The store does not give it.
-            CorruptData: What the store gave is not what was uploaded.
-            InvalidInput: The file cannot be written.
+            CorruptData: What the store gave is not what was uploaded, or cannot be unpacked.
+            InvalidInput: The file cannot be written, or what is unpacked exists already.
+            TooLarge: It unpacks to more than is allowed.
 
         Example:
             script = "echo 42 > $MITO_RESULT_DIR/answer"
@@ -63,7 +73,10 @@ class Artifacts:
             await client.wait_for_tasks([submitted])
             path = await client.get_artifact(submitted.task, ArtifactKind.RESULT, Path("a.tar.gz"))
         """
-        done = await self.download(task, kind, output, progress)
+        if extract:
+            done = await self.extract(task, kind, output, progress, max_size_bytes=max_size_bytes)
+        else:
+            done = await self.download(task, kind, output, progress)
         return Path(done.path or "")
 
     async def download(
@@ -75,8 +88,26 @@ class Artifacts:
     ) -> Downloaded:
         """Do the same as `get`; return also size and checksum."""
         target = target_path(output, kind.filename)
-        carrier = transfers(self._session.timeout_seconds, self._session.store_trust)
-        return await download(carrier, lambda: self.link(task, kind), target, progress)
+        return await download(self._carrier(), lambda: self.link(task, kind), target, progress)
+
+    async def extract(
+        self,
+        task: str,
+        kind: ArtifactKind,
+        output: Path | None = None,
+        progress: Progress | None = None,
+        *,
+        max_size_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> Downloaded:
+        """Do the same as `get` with `extract`; return also what was unpacked, and left out."""
+        return await download_and_extract(
+            self._carrier(),
+            lambda: self.link(task, kind),
+            target_folder(output),
+            kind.value,
+            max_bytes=max_size_bytes,
+            progress=progress,
+        )
 
     async def upload(
         self, task: str, kind: ArtifactKind, path: Path, progress: Progress | None = None
@@ -110,6 +141,9 @@ class Artifacts:
         """
         body = DeleteArtifact(await self._uuid(task), kind)
         return await self._session.command("artifact", "delete", body, Done)
+
+    def _carrier(self) -> Transfers:
+        return transfers(self._session.timeout_seconds, self._session.store_trust)
 
     async def _uuid(self, task: str) -> str:
         if is_uuid(task):

@@ -13,6 +13,7 @@ from typing import Self
 
 from mitosis.client.artifacts import Artifacts
 from mitosis.client.attachments import Attachments
+from mitosis.client.extraction import DEFAULT_MAX_BYTES
 from mitosis.client.groups import Groups
 from mitosis.client.platform import PlatformCommands
 from mitosis.client.session import Session
@@ -251,9 +252,14 @@ class MitoClient:
         kind: ArtifactKind,
         output: Path | None = None,
         progress: Progress | None = None,
+        *,
+        extract: bool = False,
+        max_size_bytes: int = DEFAULT_MAX_BYTES,
     ) -> Path:
         """See `Artifacts.get`."""
-        return await self.artifacts.get(task, kind, output, progress)
+        return await self.artifacts.get(
+            task, kind, output, progress, extract=extract, max_size_bytes=max_size_bytes
+        )
 
     async def get_artifact_link(self, task: str, kind: ArtifactKind) -> ArtifactLink:
         """See `Artifacts.link`."""

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from mitosis.artifacts.transfer import Transfers
+from mitosis.artifacts.unpack import Unpacked
 from mitosis.client.threads import Meter, Progress, in_thread
 from mitosis.errors import InvalidInput, NotAllowed, NotFound, ObjectsUnavailable
 
@@ -14,12 +15,19 @@ LINKS = 3  # how many URLs are asked for: one may expire, or its object may be r
 
 
 class Downloaded(msgspec.Struct):
-    """What came of a download: the file, or only the URL when that was wanted (a secret)."""
+    """What came of a download: the file, or only the URL when that was wanted (a secret).
+
+    Attributes:
+        size_bytes, sha256: Of what was stored.
+        path: The file, or the folder that an archive was unpacked to.
+        extracted: What was unpacked, when that was wanted.
+    """
 
     size_bytes: int
     sha256: str
     path: str | None = None
     url: str | None = None
+    extracted: Unpacked | None = None
 
     def __repr__(self) -> str:
         return f"Downloaded(path={self.path!r}, size_bytes={self.size_bytes})"

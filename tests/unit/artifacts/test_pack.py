@@ -18,7 +18,7 @@ from mitosis.artifacts.pack import (
     pack_directory,
     pack_std_log,
 )
-from mitosis.artifacts.unpack import unpack
+from mitosis.artifacts.unpack import MAX_SKIPPED, UnpackingStopped, unpack
 from mitosis.errors import CorruptData, TooLarge
 
 
@@ -397,6 +397,75 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
         out.write(bytes(64 << 20))
     with pytest.raises(TooLarge, match="header"):
         unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_a_chain_of_headers_without_end_is_called_damaged(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, 0
+    with gzip.open(tmp_path / "a", "wb") as out:
+        out.write(header.tobuf(tarfile.USTAR_FORMAT) * 5_000)
+    with pytest.raises(CorruptData, match="damaged"):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_a_member_of_negative_size_is_refused(tmp_path: Path) -> None:
+    """It would make the reader go in circles."""
+    header = tarfile.TarInfo("a")
+    header.size = -512
+    with gzip.open(tmp_path / "a", "wb") as out:
+        out.write(header.tobuf(tarfile.GNU_FORMAT) + bytes(2048))
+    with pytest.raises(CorruptData):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+@pytest.mark.parametrize("ending", [b"", b"\1" * 512, b"\1" * 4096])
+def test_damage_behind_a_member_is_not_taken_for_the_end(tmp_path: Path, ending: bytes) -> None:
+    header = tarfile.TarInfo("a")
+    with gzip.open(tmp_path / "a", "wb") as out:
+        out.write(header.tobuf(tarfile.GNU_FORMAT) + ending)
+    with pytest.raises(CorruptData, match="damaged"):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+@pytest.mark.parametrize("pieces", [[(512, 512), (0, 512)], [(0, 512), (0, 512)], [(0, -5)]])
+def test_a_map_of_holes_that_goes_backwards_is_refused(
+    tmp_path: Path, pieces: list[tuple[int, int]]
+) -> None:
+    text = "\n".join(str(number) for piece in pieces for number in piece)
+    table = f"{len(pieces)}\n{text}\n".encode().ljust(512, b"\0")
+    header = tarfile.TarInfo("a")
+    header.size = 512 + 1024
+    header.pax_headers = {
+        "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "a",
+        "GNU.sparse.realsize": "4096",
+    }  # fmt: skip
+    with tarfile.open(tmp_path / "a", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(header, io.BytesIO(table + b"x" * 1024))
+    with pytest.raises(CorruptData, match="map of holes"):
+        unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_an_archive_of_a_folder_by_its_dot_is_unpacked(tmp_path: Path) -> None:
+    dot = tarfile.TarInfo("./")
+    dot.type = tarfile.DIRTYPE
+    archive = make_archive(tmp_path / "a", (dot, b""), (tarfile.TarInfo("./x"), b"1"))
+    assert unpack(archive, tmp_path / "out").members == 1
+    assert (tmp_path / "out" / "x").read_bytes() == b"1"
+
+
+def test_what_is_left_out_is_named_up_to_a_bound(tmp_path: Path) -> None:
+    links = [link(f"l{number}\udcff", "/etc") for number in range(MAX_SKIPPED + 5)]
+    done = unpack(make_archive(tmp_path / "a", *links), tmp_path / "out")
+    assert (len(done.skipped), done.skipped_count) == (MAX_SKIPPED, MAX_SKIPPED + 5)
+    assert done.skipped[0] == "l0\\xff"
+
+
+def test_a_stop_ends_the_unpacking_between_two_pieces(tmp_path: Path) -> None:
+    archive = make_archive(tmp_path / "a", (tarfile.TarInfo("a"), bytes(5 << 20)))
+    asked = iter([False, False, True])
+    with pytest.raises(UnpackingStopped):
+        unpack(archive, tmp_path / "out", stop=lambda: next(asked))
+    assert (tmp_path / "out" / "a").stat().st_size == 1 << 20
 
 
 @pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"no tar" * 200)])
