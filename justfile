@@ -50,6 +50,10 @@ types:
 bench *args:
     {{ bin }}/python -m bench.quick {{ args }}
 
+# Run many mixed tasks (--tasks N, 20,000): the worker stays as fit, the ledger is exact
+soak *args:
+    {{ bin }}/python -m bench.soak {{ args }}
+
 # Bring the generated parts of docs/ up to date
 docs:
     {{ bin }}/python -m mitosis.testing.reference docs
