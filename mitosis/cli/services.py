@@ -199,6 +199,7 @@ def worker(
     file_log: Annotated[bool | None, SWITCH] = None,
     shared_log: Annotated[bool | None, SWITCH] = None,
     lifetime: OptionalDuration = None,
+    upload_timeout: OptionalDuration = None,
 ) -> int:
     """Run a mitosis worker.
 
@@ -234,6 +235,7 @@ def worker(
         file_log: Enable logging to file.
         shared_log: One default log file for all workers of this user on this machine.
         lifetime: The lifetime of the worker to alive (e.g., 7d, 1year); then it finishes its tasks.
+        upload_timeout: The longest time to pack and send the outputs of one task, default to 10min.
     """
     flags = _given(locals())
     flags |= {"groups": parse_grants(groups)} if groups else {}

@@ -29,6 +29,8 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         heartbeat_interval: Longest time between two renewals of its lease.
         lifetime: After this it takes nothing new, finishes what it runs, and leaves; unset: the
             coordinator's `access_token_expires_in`.
+        upload_timeout: Longest time for packing and sending the outputs of one task; what is not
+            stored by then is a warning on the task.
         credential_path: File of stored sessions; unset: `credentials` in the settings folder.
         user: Who registers it; unset: the first one of the credential file.
         password: Used to log in when there is no valid session.
@@ -65,6 +67,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         "polling_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "heartbeat_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "lifetime": duration_check(0.001, MAX_TIMEOUT_SECONDS),
+        "upload_timeout": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "tags": check_words("tags"),
         "labels": check_words("labels"),
         "slots": range_check(1, MAX_SLOTS),
@@ -77,6 +80,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     polling_interval: timedelta = timedelta(minutes=3)
     heartbeat_interval: timedelta = timedelta(minutes=5)
     lifetime: timedelta | None = None
+    upload_timeout: timedelta = timedelta(minutes=10)
     credential_path: Path | None = None
     user: str | None = None
     password: str | None = None

@@ -44,6 +44,7 @@ class Parts:
         slots: int,
         renew_seconds: float,
         trust: Trust,
+        upload_seconds: float,
     ) -> None:
         self._engine = engine
         self._base = base_environment
@@ -58,6 +59,7 @@ class Parts:
             folder.outbox(),
             threads=min(slots, MAX_DELIVERY_THREADS),
             trust=trust,
+            limit_seconds=upload_seconds,
         )
         self.lease = LeaseKeeper(
             link,

@@ -7,7 +7,6 @@ still tried. The whole delivery has a limit.
 import asyncio
 import contextlib
 import logging
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ import msgspec
 
 from mitosis.artifacts.pack import Packed, pack_directory, pack_std_log
 from mitosis.artifacts.sending import send
-from mitosis.artifacts.transfer import SYSTEM_TRUST, Transfers
+from mitosis.artifacts.transfer import SYSTEM_TRUST, Stopper, Transfers
 from mitosis.contract.commands import PartUrls
 from mitosis.contract.work import PartsWanted, StoredArtifact, UploadGranted, UploadWanted
 from mitosis.domain.durations import format_size
@@ -44,7 +43,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LIMIT_SECONDS = 600.0  # upstream §4.6, step 8
 MAX_WARNING = 900  # characters; the domain takes 1000 bytes
 _MAX_REFUSED_URLS = 3
 
@@ -85,7 +83,7 @@ class Deliveries:
         *,
         threads: int,
         trust: Trust = SYSTEM_TRUST,
-        limit_seconds: float = LIMIT_SECONDS,
+        limit_seconds: float,
     ) -> None:
         self._link, self._core, self._report = link, core, report
         self._outbox = outbox
@@ -206,7 +204,7 @@ class _Delivery:
         self._left_seconds = limit_seconds
         self.timed_out = False
         self.fault = ""
-        self._stopped = threading.Event()
+        self._stopper = Stopper()
         self._archives: list[Path] = []
         self.warnings: list[str] = []
 
@@ -215,7 +213,7 @@ class _Delivery:
 
     def end(self) -> None:
         """Let threads stop, give the run back, remove the archives."""
-        self._stopped.set()
+        self._stopper.stop()
         self._release()
         for path in self._archives:
             path.unlink(missing_ok=True)
@@ -240,7 +238,7 @@ class _Delivery:
     def _packings(
         self, result: RunResult
     ) -> list[tuple[ArtifactKind, Callable[[Path], Packed | None]]]:
-        folder, stop = result.folder, self._stopped.is_set
+        folder, stop = result.folder, self._stopper
         found: list[tuple[ArtifactKind, Callable[[Path], Packed | None]]] = [
             (ArtifactKind.RESULT, partial(_pack_folder, folder / "result", "result", stop)),
             (ArtifactKind.EXEC_LOG, partial(_pack_folder, folder / "exec", "exec-log", stop)),
@@ -283,7 +281,8 @@ class _Delivery:
             )
             return
         except MitosisError as error:
-            self.warn(f"{kind.value}: not stored: {error.message}")
+            size = format_size(packed.size_bytes)
+            self.warn(f"{kind.value}: {size} were not stored: {error.message}")
             return
         artifact = StoredArtifact(kind, granted.object_name, packed.size_bytes, packed.sha256)
         code = await self._all.judged(self.attempt, artifact)
@@ -299,7 +298,7 @@ class _Delivery:
             granted = await self._all.grant(wanted)
             async with self._limited():
                 try:
-                    await self._all.send(granted, packed, self._stopped.is_set)
+                    await self._all.send(granted, packed, self._stopper)
                     return granted
                 except (NotAllowed, NotFound):
                     # A URL has expired after a long wait for the store, or the coordinator was
