@@ -137,8 +137,6 @@ async def _start(engine: SlotEngine, config: WorkerConfig) -> None:
         raise Misconfigured(
             f"the worker cannot run programs here: {error}", setting=setting
         ) from error
-    for sentence in engine.abilities.guarantees():
-        log.info("%s", sentence)
 
 
 def _print_line(worker: str) -> None:
@@ -216,6 +214,8 @@ class _Worker:
         """Serve one registration; None when the worker has to register anew."""
         registered, connection, _ = membership
         log.info("registered as worker %s", registered.worker)
+        for sentence in self._engine.abilities.guarantees():  # a failed start says one thing
+            log.info("%s", sentence)
         self._write_files(membership)
         link = NatsLink(connection, registered.worker)
         config = self._config

@@ -44,3 +44,10 @@ def defaults() -> Iterator[Defaults]:
     """A coordinator with an empty settings file, the services as docker-compose.yml has them."""
     with composed() as said:
         yield said
+
+
+@pytest.fixture(scope="session")
+def seed_group(admin: SyncMitoClient) -> str:
+    """The group of the seed's examples; the administrator is its Admin."""
+    admin.create_group("test_group")
+    return "test_group"

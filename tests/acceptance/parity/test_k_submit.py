@@ -1,6 +1,5 @@
 """`mito client submit`: every option has its effect, and what cannot be is refused before it."""
 
-import contextlib
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from mitosis.config.client import SubmitTaskArgs, WatchArgs
 from mitosis.contract.queries import TaskView
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
-from mitosis.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, WrongState
+from mitosis.errors import InvalidInput, NotFound, TooLarge, WrongState
 
 from ..conftest import Done, Platform, ended, in_shell, side_by_side
 from .machines import Owner, soon
@@ -205,12 +204,10 @@ def test_only_with_terminal_what_is_printed_becomes_an_artifact(ran: dict[str, T
 
 @pytest.mark.parity("S-167")
 def test_the_example_of_the_seed_is_accepted_with_all_its_fields(
-    shell: Shell, admin: SyncMitoClient
+    shell: Shell, admin: SyncMitoClient, seed_group: str
 ) -> None:
-    with contextlib.suppress(AlreadyExists):
-        admin.create_group("test_group")
     task = shell(
-        "submit", "-g", "test_group", "-t", "wireless,4g", "-l", "mobile,video",
+        "submit", "-g", seed_group, "-t", "wireless,4g", "-l", "mobile,video",
         "-e", "TEST_KEY=1,TEST_VAL=2", "--", "echo", "hello",
     ).text  # fmt: skip
     shown = shell("get", "task", task).text

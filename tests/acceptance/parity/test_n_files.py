@@ -16,6 +16,7 @@ import pytest
 
 from mitosis import ClientConfig, SyncMitoClient
 from mitosis.config.client import CreateUserArgs, GetAttachmentsArgs
+from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, Outcome
 from mitosis.errors import LimitReached, NotAllowed, NotFound
 
@@ -104,9 +105,9 @@ def test_what_was_uploaded_under_a_key_is_downloaded_with_equal_bytes(
 
 @pytest.mark.parity("S-200", "S-194")
 def test_the_examples_of_an_attachment_work_as_they_stand(
-    platform: Platform, keeper: Keeper, source: Path
+    platform: Platform, admin: SyncMitoClient, keeper: Keeper, source: Path, seed_group: str
 ) -> None:
-    keeper.client.create_group("test_group")
+    admin.change_members(seed_group, {keeper.name: Role.WRITE})
     up = keeper.shell("upload", "attachment", "-g", "test_group", source, "attachment_key")
     assert up.status == 0, up.err
     down = keeper.shell("get", "attachment", "test_group", "attachment_key")

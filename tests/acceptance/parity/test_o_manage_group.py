@@ -133,7 +133,8 @@ def test_submitting_needs_write_and_looking_needs_read(trio: list[Person], lab: 
             "not_allowed",
             lambda one=one: one.client.submit_task(SubmitTaskArgs(command=("true",), group=lab)),
         )
-        refused("not_allowed", lambda one=one: one.client.cancel_task(task))
+    refused("not_allowed", lambda: bob.client.cancel_task(task))
+    refused("not_found", lambda: carol.client.cancel_task(task))  # not even that there is one
     alice.client.change_members(lab, {bob.name: Role.WRITE})
     assert bob.client.submit_task(SubmitTaskArgs(command=("true",), group=lab)).number == 2
     assert bob.client.cancel_task(task).ended

@@ -10,7 +10,7 @@ import pytest
 from mitosis import SyncMitoClient
 from mitosis.config.client import ChangeTaskArgs, GetTasksArgs, SubmitTaskArgs, WatchArgs
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
-from mitosis.errors import NotAllowed, WrongState
+from mitosis.errors import NotFound, WrongState
 
 from ..conftest import Done, Platform, ended, in_shell, side_by_side
 from .machines import Owner, soon
@@ -72,7 +72,7 @@ def test_labels_are_replaced_also_after_the_end(
     assert (after.labels, after.outcome) == (("after", "also"), Outcome.SUCCEEDED)
     assert owner.mito("manage", "task", task, "update-labels").status == 0
     assert owner.client.get_task(task).labels == ()
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotFound):  # a task of others: not even that there is one
         owner.client.update_task_labels(over.uuid, ["mine"])
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import importlib
 import inspect
 import os
 import re
@@ -41,6 +42,9 @@ METHODS = {
 }
 # They have no business with the platform.
 ALONE = {"quit"}
+# Where functions of commands and what they share are at home; not `running`, through which each of
+# them connects.
+HOMES = {f"mitosis.cli.{command.home.partition(':')[0]}" for command in commands.CLIENT}
 
 
 @pytest.mark.parity("S-225")
@@ -116,21 +120,29 @@ def test_a_call_returns_a_typed_result_or_raises_a_typed_error(platform: Platfor
 def calls_of(home: str) -> set[str]:
     """Names of the client's methods that a function of the command line uses, also indirectly."""
     module, _, name = home.partition(":")
-    tree = ast.parse((ROOT / "mitosis" / "cli" / f"{module}.py").read_text())
-    functions = {
-        node.name: node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    seen, pending, used = {name}, [name], set()
+    pending = [getattr(importlib.import_module(f"mitosis.cli.{module}"), name)]
+    seen: set[Any] = set()
+    used: set[str] = set()
     while pending:
-        for node in ast.walk(functions[pending.pop()]):
+        function = pending.pop()
+        if function in seen:
+            continue
+        seen.add(function)
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "client":
                 used.add(node.attr)
-            if isinstance(node, ast.Name) and node.id in functions and node.id not in seen:
-                seen.add(node.id)
-                pending.append(node.id)
+            elif isinstance(node, ast.Name | ast.Attribute):
+                called = _named(ast.unparse(node), function.__globals__)
+                if inspect.isfunction(called) and called.__module__ in HOMES:
+                    pending.append(called)
     return used
+
+
+def _named(expression: str, names: dict[str, Any]) -> Any:
+    """What a name, or a name in an imported module, stands for."""
+    first, _, rest = expression.partition(".")
+    value = names.get(first)
+    return getattr(value, rest, None) if rest and inspect.ismodule(value) else value
 
 
 @pytest.mark.parity("S-230")
