@@ -32,7 +32,7 @@ import pytest
 from mitosis.testing.parity import PAGE, Row, rows_of
 
 PATCHES = Path("tests/sabotage/patches.toml")
-COPIED = ("mitosis", "tests", "docs", "examples", "deploy", "pyproject.toml", "justfile",
+COPIED = ("mitosis", "bench", "tests", "docs", "examples", "deploy", "pyproject.toml", "justfile",
           "README.md", "CHANGELOG.md", "config.example.toml", ".env.example")  # fmt: skip
 TEST_SECONDS = 40  # for a test of a broken program: it may wait for what never comes
 RUN_SECONDS = 300.0  # for all tests of a broken program

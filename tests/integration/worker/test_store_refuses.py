@@ -127,7 +127,11 @@ async def test_the_time_for_outputs_is_a_setting_and_what_is_late_is_named(
     coordinator, work = bench
     small_store.silent.set()
     await work(upload_timeout=timedelta(seconds=1)).ready()
-    told = await coordinator.over(coordinator.assign("sh", "-c", SCRIPT))
+    try:
+        told = await coordinator.over(coordinator.assign("sh", "-c", SCRIPT))
+    finally:
+        small_store.silent.clear()
+        small_store.ended.set()
     assert told.committed
     assert told.artifacts == []
     assert told.warnings == ["outputs: not all could be stored within 1 s"]
