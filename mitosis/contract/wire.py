@@ -67,9 +67,17 @@ def encode(message: msgspec.Struct) -> bytes:
     """Return the bytes of a message.
 
     Raises:
-        TooLarge: Over the bound of one request.
+        TooLarge: Over the bound of one request. InvalidInput: A text that is no UTF-8, such as an
+            argument of a command line may be.
     """
-    data = _encoder.encode(message)
+    try:
+        data = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        # Without the text, which may be a password.
+        raise InvalidInput(
+            f"nothing was sent: character {error.start + 1} of a text with {len(error.object)} is "
+            "not valid UTF-8"
+        ) from None
     if len(data) > MAX_REQUEST_BYTES:
         raise TooLarge(
             f"the request has {len(data)} bytes, at most {MAX_REQUEST_BYTES} are possible",
@@ -97,7 +105,7 @@ def decode_request(decoder: msgspec.json.Decoder[Request[T]], data: bytes) -> Re
     """
     try:
         request = decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the request cannot be read: {error}") from error
     if len(request.id) > MAX_ID_CHARS or not (request.id.isascii() and request.id.isprintable()):
         raise InvalidInput(

@@ -169,6 +169,22 @@ async def list_tasks(connection: Connection, viewer: Viewer, wanted: ListTasks) 
     return TaskPage(tasks, sum(counts.values()), counts)
 
 
+def sized_page(view: LiteralString, order: LiteralString) -> LiteralString:
+    """Return the statement for the first rows of a view that fit into one message, one at least.
+
+    Args:
+        view: A SELECT with the order, limit and offset of the page, and a column `place`.
+        order: The order by `place`: `ASC` or `DESC`.
+    """
+    return (
+        "SELECT body FROM (SELECT body, sum(octet_length(body)) OVER page AS size,"
+        "  row_number() OVER page AS number"
+        f" FROM (SELECT to_json(v)::text AS body, v.place FROM ({view}) v) bodies"
+        f" WINDOW page AS (ORDER BY place {order})) sized"
+        f" WHERE number = 1 OR size <= {MAX_PAGE_BYTES} ORDER BY number"
+    )
+
+
 def _check(wanted: ListTasks, group: str) -> None:
     check_name(group, "group")
     check_page(wanted.limit, wanted.offset)

@@ -16,13 +16,13 @@ from mitosis.contract.queries import (
 from mitosis.domain.names import check_name
 from mitosis.errors import NotAllowed, NotFound
 from mitosis.projections.postgres import Connection, fetch_value
-from mitosis.projections.task_reads import check_page
+from mitosis.projections.task_reads import check_page, sized_page
 from mitosis.projections.viewer import Viewer
 
 _OPEN: LiteralString = "(one->>'expires_at')::timestamptz > now()"
 _VIEW: LiteralString = f"""
     SELECT u.name AS username, u.admin, u.state, u.reason, u.group_quota, u.created_at,
-        u.updated_at,
+        u.updated_at, u.name COLLATE "C" AS place,
         (SELECT count(*) FROM views.groups g
          WHERE g.creator = u.name AND g.state <> 'deleted') AS groups,
         (SELECT count(*) FROM views.user_sessions s, jsonb_array_elements(s.sessions) one
@@ -45,6 +45,8 @@ def whoami(viewer: Viewer) -> WhoAmI:
 async def list_users(connection: Connection, viewer: Viewer, wanted: ListUsers) -> UserPage:
     """Return accounts by name, deleted ones too.
 
+    A page may be shorter than `limit` since it has to fit into one message; go on with `offset`.
+
     Raises:
         NotAllowed: The viewer is no platform administrator. InvalidInput: A filter.
     """
@@ -62,8 +64,9 @@ async def list_users(connection: Connection, viewer: Viewer, wanted: ListUsers) 
     counted = await connection.execute(f"SELECT count(*) FROM views.users u WHERE {_MATCH}", args)
     total = await counted.fetchone()
     found = await connection.execute(
-        f'SELECT to_json(v)::text FROM ({_VIEW} WHERE {_MATCH} ORDER BY u.name COLLATE "C"'
-        " LIMIT %(limit)s OFFSET %(offset)s) v",
+        sized_page(
+            f"{_VIEW} WHERE {_MATCH} ORDER BY place LIMIT %(limit)s OFFSET %(offset)s", "ASC"
+        ),
         args,
     )
     views = [_decode_view(row[0]) for row in await found.fetchall()]

@@ -14,7 +14,7 @@ from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.projections.naming import MAX_CANDIDATES, uuid_range
 from mitosis.projections.postgres import Connection
-from mitosis.projections.task_reads import check_page, only_one
+from mitosis.projections.task_reads import check_page, only_one, sized_page
 from mitosis.projections.viewer import VISIBLE, Viewer, check_group
 
 _SEEN: LiteralString = (
@@ -24,7 +24,7 @@ _SEEN: LiteralString = (
 _ITS: LiteralString = f"(w.owner = %(viewer)s OR {VISIBLE})"
 _VIEW: LiteralString = f"""
     SELECT w.uuid, w.owner, w.state, w.tags, w.labels, w.slots, w.host, w.version, w.created_at,
-        w.updated_at, w.reason,
+        w.updated_at, w.reason, w.created_position AS place,
         (SELECT coalesce(json_object_agg(group_name, role), '{{}}') FROM views.worker_roles
          WHERE worker = w.uuid AND {_ITS}) AS roles,
         (SELECT coalesce(json_agg(uuid ORDER BY created_position), '[]') FROM views.tasks
@@ -64,6 +64,8 @@ async def get_worker(connection: Connection, viewer: Viewer, name: str) -> Worke
 async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorkers) -> WorkerPage:
     """Return workers on which a group has a role, the oldest first.
 
+    A page may be shorter than `limit` since it has to fit into one message; go on with `offset`.
+
     Raises:
         InvalidInput: A filter that cannot be. NotFound, NotAllowed: The group.
     """
@@ -94,8 +96,9 @@ async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorke
     counted = await connection.execute(f"SELECT count(*) FROM views.workers w WHERE {where}", args)
     total = await counted.fetchone()
     found = await connection.execute(
-        f"SELECT to_json(v)::text FROM ({_VIEW} WHERE {where} ORDER BY w.created_position DESC"
-        " OFFSET %(offset)s LIMIT %(limit)s) v",
+        sized_page(
+            f"{_VIEW} WHERE {where} ORDER BY place DESC OFFSET %(offset)s LIMIT %(limit)s", "DESC"
+        ),
         args,
     )
     newest_first = [_decode_view(row[0]) for row in await found.fetchall()]

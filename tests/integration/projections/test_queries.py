@@ -8,7 +8,7 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from mitosis.contract import subjects
+from mitosis.contract import subjects, wire
 from mitosis.contract.queries import (
     GetArtifact,
     GetGroup,
@@ -330,6 +330,36 @@ async def test_workers_that_are_gone_are_listed_only_when_asked_for(lab: Lab) ->
     page = await lab.queries.list_workers("bob", ListWorkers(group="lab", tags=("gpu", "arm")))
     assert (page.workers, page.total) == ([], 0)
     assert (await lab.queries.list_workers("eve", ListWorkers())).total == 0
+
+
+async def test_a_page_of_workers_or_users_fits_into_one_message_and_goes_on_at_its_end(
+    make_database: MakeDatabase,
+) -> None:
+    history = History()
+    history.add_user("root", admin=True)
+    history.decide(subjects.group_tail("lab"), group.CreateGroup("lab", "root"))
+    tags = tuple(f"{number:03}{'x' * 250}" for number in range(64))
+    added = [history.add_worker("root", {"lab": Role.WRITE}, tags=tags) for _ in range(80)]
+    names = sorted(f"{number:04}{'u' * 250}" for number in range(2_000))
+    for name in names:
+        history.add_user(name)
+    url = make_database()
+    await project(url, history)
+    pool = ReadPool(url, size=1)
+    queries, seen, accounts = Queries(pool), [], []
+    while len(seen) < len(added):
+        page = await queries.list_workers("root", ListWorkers("lab", offset=len(seen)))
+        wire.encode(wire.Reply(page))
+        assert page.workers
+        seen[:0] = [one.uuid for one in page.workers]
+    assert seen == added
+    while len(accounts) < len(names) + 1:
+        users = await queries.list_users("root", ListUsers(limit=5_000, offset=len(accounts)))
+        wire.encode(wire.Reply(users))
+        assert users.users
+        accounts += [one.username for one in users.users]
+    assert accounts == [*names, "root"]
+    await pool.close()
 
 
 async def test_workers_are_found_by_the_role_of_the_group_by_labels_and_by_who_started_them(

@@ -17,7 +17,7 @@ def test_a_request_arrives_as_it_was_sent() -> None:
 @pytest.mark.parametrize(
     "data",
     [b"", b"null", b"[]", b"{}", b'{"body":{}}', b'{"body":{"task":1}}', b"\xff", b'{"body":',
-     b'{"body":{"task":"\xff"}}'],
+     b'{"body":{"task":"\xff"}}', b'{"body":' * 50_000, b'{"new":' + b"[" * 50_000],
 )  # fmt: skip
 def test_what_is_no_request_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidInput, match="the request cannot be read"):
@@ -40,6 +40,13 @@ def test_a_message_that_nats_would_not_carry_is_refused_before_it_is_sent() -> N
     with pytest.raises(TooLarge) as refusal:
         wire.encode(Request(body))
     assert refusal.value.details["limit"] == wire.MAX_REQUEST_BYTES
+
+
+def test_a_text_that_is_no_utf8_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(InvalidInput, match="character 4 of a text with 5 is not valid") as refusal:
+        wire.encode(Request(commands.CancelTask("pas\udce9s")))
+    assert "pas" not in str(refusal.value)  # it may be a password
+    assert refusal.value.__context__ is None or refusal.value.__suppress_context__
 
 
 def test_an_error_arrives_as_the_error_that_was_raised() -> None:
