@@ -72,16 +72,18 @@ def read_priority(texts: list[str]) -> str:
     return texts[-1]
 
 
-def one(read: Callable[[list[str]], Any], *names: str) -> Parameter:
+def one(read: Callable[[list[str]], Any], *names: str, metavar: str | None = None) -> Parameter:
     """Return the description of an option with one value that is read by us."""
-    return Parameter(name=list(names), converter=converter(read), n_tokens=1)
+    return Parameter(name=list(names), converter=converter(read), n_tokens=1, metavar=metavar)
 
 
 DEFAULT_TIMEOUT = timedelta(seconds=DEFAULT_TIMEOUT_SECONDS)
 Creators = Annotated[tuple[str, ...], several("--creators", "--creator", "-c")]
 States = Annotated[tuple[str, ...], several("--state", "-s", read=read_states)]
-Watch = Annotated[WatchArgs | None, one(read_watch, "--watch")]
-WatchTimeout = Annotated[timedelta | None, one(read_duration, "--watch-timeout")]
+Watch = Annotated[WatchArgs | None, one(read_watch, "--watch", metavar="TASK,STATE")]
+WatchTimeout = Annotated[
+    timedelta | None, one(read_duration, "--watch-timeout", metavar="DURATION")
+]
 Outcomes = Annotated[tuple[Outcome, ...], several("--outcome", read=choices(Outcome, "outcome"))]
 
 

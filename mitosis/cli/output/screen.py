@@ -64,8 +64,12 @@ def page(stream: TextIO | None = None) -> "Console":
     """Return where help is printed: as wide as the terminal, and without line breaks elsewhere."""
     from rich.console import Console
 
+    class Page(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # noqa: PLE0704  the error that is being handled; rich would exit with 1
+
     out = stream or sys.stdout
-    return Console(file=out, width=None if out.isatty() else UNBROKEN, highlight=False)
+    return Page(file=out, width=None if out.isatty() else UNBROKEN, highlight=False)
 
 
 def flush() -> None:

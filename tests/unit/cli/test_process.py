@@ -162,13 +162,14 @@ def test_importing_the_package_is_cheap(tmp_path: Path) -> None:
     assert done.stdout.split() == ["mitosis._version"]
 
 
-def test_a_reader_that_has_gone_ends_the_command_quietly(mito: Mito, tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["client get tsk --json", "client submit -h"])
+def test_a_reader_that_has_gone_ends_the_command_quietly(line: str, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "w") as gone:
         done = subprocess.run(
-            [sys.executable, "-m", "mitosis", "client", "get", "tsk", "--json"],
+            [sys.executable, "-m", "mitosis", *line.split()],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(root)},
             stdout=gone,
             stderr=subprocess.PIPE,
