@@ -1,5 +1,6 @@
 """A worker that keeps its tasks apart: in a namespace, as another user, with chosen variables."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -78,7 +79,8 @@ async def test_tasks_are_somebody_else_see_only_themselves_and_die_with_all_help
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # with the one above it
+            os.kill(pid, signal.SIGKILL)
     await eventually(lambda: not processes_with("sleep\0009753.1"), seconds=5)
     confined.client.cancel_task(running.task)
 
