@@ -93,7 +93,7 @@ async def test_a_work_folder_that_has_vanished_is_named(
     await work().ready()
     (tmp_path / "work" / "slots").rename(tmp_path / "elsewhere")
     told = await coordinator.over(coordinator.assign("true"))
-    assert f"{tmp_path}/work/slots: No such file or directory" in told.fault
+    assert f"{tmp_path / 'work' / 'slots'}: No such file or directory" in told.fault
     assert told.before_start
     (tmp_path / "elsewhere").rename(tmp_path / "work" / "slots")
     assert (await coordinator.over(coordinator.assign("true"))).committed
