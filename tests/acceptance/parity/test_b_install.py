@@ -58,9 +58,14 @@ class Environment(NamedTuple):
 
 
 def see_dependencies(folder: Path) -> None:
-    """Let an environment find what this one has, behind its own packages."""
+    """Let an environment find what this one has, behind its own packages, but not `mitosis`."""
+    dependencies = folder / "dependencies"
+    dependencies.mkdir()
+    for entry in Path(cyclopts.__file__).parents[1].iterdir():
+        if "mitosis" not in entry.name:  # also not what an editable installation leaves
+            (dependencies / entry.name).symlink_to(entry)
     site = next(folder.glob("lib/python*/site-packages"))
-    (site / "dependencies.pth").write_text(f"{Path(cyclopts.__file__).parents[1]}\n")
+    (site / "dependencies.pth").write_text(f"{dependencies}\n")
 
 
 class Workshop:
