@@ -10,12 +10,13 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter, Token
 
 from mitosis.cli.invocation import UsageError
-from mitosis.config.client import NO_WATCH, WatchArgs
-from mitosis.config.values import split_list
+from mitosis.config.client import NO_LIMIT, NO_WATCH, WatchArgs
+from mitosis.config.values import Slots, from_text, split_list
 from mitosis.domain.durations import format_duration, format_size, parse_duration, parse_size
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.names import task_may_be_named
 from mitosis.domain.nearest import one_of
+from mitosis.domain.resources import check_stop_signal
 from mitosis.domain.roles import Role, parse_grants, parse_role
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import InvalidInput
@@ -118,12 +119,47 @@ def read_duration(texts: list[str]) -> timedelta:
 
 
 def read_size(texts: list[str]) -> int:
-    """Read the last size given.
+    """Read the last size given, in bytes.
 
     Raises:
         InvalidInput: Not a size.
     """
     return parse_size(texts[-1])
+
+
+def read_slots(texts: list[str]) -> int:
+    """Read a number of slots; `auto`: as many as there are cores.
+
+    Raises:
+        InvalidInput: Neither.
+    """
+    return int(from_text(Slots, texts[-1], Path()))
+
+
+def or_none(read: Callable[[list[str]], T]) -> Callable[[list[str]], T | str]:
+    """Return a reader that also takes `none`, for no limit."""
+    return lambda texts: NO_LIMIT if texts[-1] == NO_LIMIT else read(texts)
+
+
+def read_count(texts: list[str]) -> int:
+    """Read the last whole number given.
+
+    Raises:
+        InvalidInput: Not one.
+    """
+    try:
+        return int(texts[-1])
+    except ValueError:
+        raise InvalidInput(f"{texts[-1]!r} is no whole number") from None
+
+
+def read_signal(texts: list[str]) -> str:
+    """Read the name of a signal, with or without SIG.
+
+    Raises:
+        InvalidInput: None that a task can be stopped by.
+    """
+    return check_stop_signal(texts[-1])
 
 
 def read_outputs(texts: list[str]) -> ArtifactKind:
@@ -179,6 +215,10 @@ def several(*names: str, read: Callable[[list[str]], Any] = read_list) -> Parame
     )
 
 
+def _limit(read: Callable[[list[str]], Any], metavar: str) -> Parameter:
+    return Parameter(converter=converter(or_none(read)), n_tokens=1, metavar=metavar)
+
+
 Group = Annotated[str, Parameter(name=["--group", "-g"], metavar="GROUP")]
 Tags = Annotated[tuple[str, ...], several("--tags", "-t")]
 Labels = Annotated[tuple[str, ...], several("--labels", "-l")]
@@ -201,6 +241,18 @@ OptionalDuration = Annotated[
 Size = Annotated[
     int,
     Parameter(converter=converter(read_size), n_tokens=1, show_default=show_size, metavar="SIZE"),
+]
+SizeLimit = Annotated[int | str | None, _limit(read_size, "SIZE")]
+TimeLimit = Annotated[timedelta | str | None, _limit(read_duration, "DURATION")]
+CountLimit = Annotated[int | str | None, _limit(read_count, "NUMBER")]
+StopSignal = Annotated[
+    str | None, Parameter(converter=converter(read_signal), n_tokens=1, metavar="SIGNAL")
+]
+OptionalSize = Annotated[
+    int | None, Parameter(converter=converter(read_size), n_tokens=1, metavar="SIZE")
+]
+SlotCount = Annotated[
+    int | None, Parameter(converter=converter(read_slots), n_tokens=1, metavar="NUMBER")
 ]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]

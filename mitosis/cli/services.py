@@ -16,8 +16,10 @@ from mitosis.cli.parameters import (
     Labels,
     Names,
     OptionalDuration,
+    OptionalSize,
     Password,
     PasswordFile,
+    SlotCount,
     Tags,
     User,
 )
@@ -184,11 +186,21 @@ def worker(
     groups: Grants = (),
     tags: Tags = (),
     labels: Labels = (),
-    slots: int | None = None,
+    slots: SlotCount = None,
     work_dir: Path | None = None,
     isolate: Literal["none", "pid"] | None = None,
     run_as: str | None = None,
     inherit_env: Names = (),
+    default_memory: OptionalSize = None,
+    max_memory: OptionalSize = None,
+    default_cpu_time: OptionalDuration = None,
+    max_cpu_time: OptionalDuration = None,
+    default_processes: int | None = None,
+    max_processes: int | None = None,
+    default_open_files: int | None = None,
+    max_open_files: int | None = None,
+    default_file_size: OptionalSize = None,
+    max_file_size: OptionalSize = None,
     coordinator_ca: Path | None = None,
     nats_ca: Path | None = None,
     s3_ca: Path | None = None,
@@ -217,12 +229,22 @@ def worker(
         groups: The groups allowed to submit tasks to this worker, as NAME or NAME:ROLE.
         tags: The tags of this worker.
         labels: The labels of this worker, used for querying workers.
-        slots: How many tasks to run at once, default to 1.
+        slots: How many tasks to run at once, default to 1; auto: as many as there are cores.
         work_dir: The folder of the tasks' private folders.
         isolate: pid: run all tasks in a PID namespace, so that the kernel ends them whatever is
             killed, default to none.
         run_as: The user that tasks run as, when the worker is root.
         inherit_env: Names of variables of the worker's environment that tasks get as well.
+        default_memory: The memory of a task that does not say, such as 2GiB, default to max_memory.
+        max_memory: The memory of any task at most; a task that asks for more runs elsewhere.
+        default_cpu_time: The CPU time of a task that does not say, default to max_cpu_time.
+        max_cpu_time: The CPU time of any task at most.
+        default_processes: The processes and threads of a task that does not say.
+        max_processes: The processes and threads of any task at most.
+        default_open_files: The open files of each process of a task that does not say.
+        max_open_files: The open files of each process at most.
+        default_file_size: The size of each file that a task writes which does not say.
+        max_file_size: The size of each file that any task writes at most.
         coordinator_ca: The certificate of the authority that signed the coordinator's, and those of
             NATS and S3 if they have none of their own.
         nats_ca: The certificate of the authority that signed the NATS server's.

@@ -10,13 +10,17 @@ from msgspec.structs import replace
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import complain, note, on_terminal, show
 from mitosis.cli.parameters import (
+    CountLimit,
     Duration,
     Envs,
     Flag,
     Group,
     Labels,
     OptionalDuration,
+    SizeLimit,
+    StopSignal,
     Tags,
+    TimeLimit,
     choices,
     converter,
     read_duration,
@@ -26,7 +30,7 @@ from mitosis.cli.parameters import (
     several,
 )
 from mitosis.cli.running import with_client
-from mitosis.client.submits import to_request
+from mitosis.client.submits import read_limits, to_request
 from mitosis.config.client import (
     DEFAULT_PAGE,
     NO_WATCH,
@@ -36,6 +40,7 @@ from mitosis.config.client import (
     WatchArgs,
 )
 from mitosis.domain.comparison import parse_comparison
+from mitosis.domain.resources import DEFAULT_GRACE_SECONDS, DEFAULT_STOP_SIGNAL, NO_LIMITS
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, check_state
 
 if TYPE_CHECKING:
@@ -98,6 +103,13 @@ def submit(
     terminal: Flag = False,
     watch: Watch = None,
     watch_timeout: WatchTimeout = None,
+    memory: SizeLimit = None,
+    cpu_time: TimeLimit = None,
+    processes: CountLimit = None,
+    open_files: CountLimit = None,
+    file_size: SizeLimit = None,
+    stop_signal: StopSignal = None,
+    grace: OptionalDuration = None,
     key: str = "",
 ) -> None:
     r"""Submit a task.
@@ -113,6 +125,14 @@ def submit(
         terminal: Whether to collect the terminal standard output and error of the executed task.
         watch: Run only after another task has reached a state, such as UUID,ExecSpawned.
         watch_timeout: How long to wait for it; default: as long as it takes.
+        memory: The most memory of all its processes together, such as 2GiB; default: what the
+            worker lets tasks have, as for the other limits.
+        cpu_time: The most CPU time of all its processes together, such as 10min.
+        processes: The most processes and threads at a time.
+        open_files: The most open files of each process.
+        file_size: The largest file that it may write, such as 1GB.
+        stop_signal: What asks it to stop at a timeout or cancel, such as INT; default: TERM.
+        grace: The time between the stop signal and the kill; default: 10s.
         key: Idempotency key: submitting again with the same key is the same task.
     """
     if not command:
@@ -128,11 +148,18 @@ def submit(
         terminal=terminal,
         watch=watch_args(watch, watch_timeout),
         key=key,
+        memory=memory,
+        cpu_time=cpu_time,
+        processes=processes,
+        open_files=open_files,
+        file_size=file_size,
+        stop_signal=stop_signal or DEFAULT_STOP_SIGNAL,
+        grace=timedelta(seconds=DEFAULT_GRACE_SECONDS) if grace is None else grace,
     )
     to_request(replace(args, watch=None))  # what is wrong here need not be asked for
     submitted = with_client(lambda client: client.submit_task(args))
     show(submitted, lambda: [submitted.task])
-    _say_what_is_next(submitted, tags)
+    _say_what_is_next(submitted, args)
 
 
 def get_task(task: str, /) -> None:
@@ -251,6 +278,13 @@ def change_task(
     terminal: Annotated[bool | None, Parameter(negative="--no-terminal")] = None,
     watch: Watch = None,
     watch_timeout: WatchTimeout = None,
+    memory: SizeLimit = None,
+    cpu_time: TimeLimit = None,
+    processes: CountLimit = None,
+    open_files: CountLimit = None,
+    file_size: SizeLimit = None,
+    stop_signal: StopSignal = None,
+    grace: OptionalDuration = None,
 ) -> None:
     """Change a task that has not started; what is not given stays as it is.
 
@@ -265,6 +299,14 @@ def change_task(
         watch: Run only after another task has reached a state, such as UUID,ExecSpawned; none:
             wait for nothing.
         watch_timeout: How long to wait for it; default: as long as it takes.
+        memory: The most memory of all its processes together, such as 2GiB; none: no limit of its
+            own any more, as for the other limits.
+        cpu_time: The most CPU time of all its processes together, such as 10min.
+        processes: The most processes and threads at a time.
+        open_files: The most open files of each process.
+        file_size: The largest file that it may write, such as 1GB.
+        stop_signal: What asks it to stop at a timeout or cancel, such as INT.
+        grace: The time between the stop signal and the kill.
     """
     args = ChangeTaskArgs(
         task=task,
@@ -275,11 +317,18 @@ def change_task(
         envs=None if envs is None else as_map(envs),
         terminal=terminal,
         watch=watch_args(watch, watch_timeout),
+        memory=memory,
+        cpu_time=cpu_time,
+        processes=processes,
+        open_files=open_files,
+        file_size=file_size,
+        stop_signal=stop_signal,
+        grace=grace,
     )
     done = with_client(lambda client: client.change_task(args))
     show(done, lambda: [f"Task {done.task} is {'changed' if done.changed else 'so already'}"])
     if not done.runnable:
-        complain(f"no registered worker can run {done.task} now: check its group and tags")
+        complain(f"no registered worker can run {done.task} now: check its group, tags and limits")
 
 
 def as_map(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -300,12 +349,15 @@ def watch_args(watch: WatchArgs | None, timeout: timedelta | None) -> WatchArgs 
     return replace(watch, timeout=timeout)
 
 
-def _say_what_is_next(submitted: "Submitted", tags: tuple[str, ...]) -> None:
+def _say_what_is_next(submitted: "Submitted", args: SubmitTaskArgs) -> None:
     if not submitted.runnable:
+        limits = read_limits(args).of(NO_LIMITS).texts()
+        asked = ", ".join(f"{noun} {value}" for noun, value in limits.items())
         complain(
             f"no registered worker can run {submitted.task} now: it needs a worker that gives "
             f"group {submitted.group} Write, and whose tags are empty or all among the task's "
-            f"({', '.join(tags) or 'it has none'})"
+            f"({', '.join(args.tags) or 'it has none'})"
+            + (f", and whose ceilings allow its limits ({asked})" if asked else "")
         )
     if on_terminal():
         note(f"This is {submitted.group}#{submitted.number}. Next:")

@@ -1,15 +1,16 @@
 """Submits before they are sent: checked as far as it can be here, and cut into requests."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import TypeVar
 
 import msgspec
 
-from mitosis.config.client import NO_WATCH, ChangeTaskArgs, SubmitTaskArgs, WatchArgs
-from mitosis.contract.commands import ChangeTask, SubmitTask, WatchWanted
+from mitosis.config.client import NO_LIMIT, NO_WATCH, ChangeTaskArgs, SubmitTaskArgs, WatchArgs
+from mitosis.contract.commands import ChangedLimits, ChangeTask, SubmitTask, WatchWanted
 from mitosis.contract.wire import MAX_REQUEST_BYTES
-from mitosis.domain.durations import parse_duration
+from mitosis.domain.durations import parse_duration, parse_size
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import (
     MAX_KEY_BYTES,
@@ -22,6 +23,7 @@ from mitosis.domain.limits import (
     check_text,
 )
 from mitosis.domain.names import check_name, check_uuid
+from mitosis.domain.resources import MAX_GRACE_SECONDS, NO_LIMITS, check_stop_signal
 from mitosis.domain.watch import Watch, check_watch
 from mitosis.errors import InvalidInput
 
@@ -31,6 +33,10 @@ MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 4_096
 # The coordinator decides one request in one go: of a large campaign the first tasks run already
 # while the rest is being submitted.
 REQUEST_TASKS = 250
+
+
+Given = TypeVar("Given")
+Read = TypeVar("Read")
 
 
 def to_request(args: SubmitTaskArgs) -> SubmitTask:
@@ -57,6 +63,9 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
         timeout_seconds=seconds_of(args.timeout, "timeout"),
         terminal=args.terminal,
         watch=None if args.watch is None else to_watch(args.watch),
+        limits=read_limits(args).of(NO_LIMITS),
+        stop_signal=check_stop_signal(args.stop_signal),
+        grace_seconds=seconds_of(args.grace, "grace", MAX_GRACE_SECONDS),
     )
 
 
@@ -78,7 +87,14 @@ def to_change(uuid: str, args: ChangeTaskArgs) -> ChangeTask:
         priority=args.priority,
         timeout_seconds=None if args.timeout is None else seconds_of(args.timeout, "timeout"),
         terminal=args.terminal,
+        stop_signal=None if args.stop_signal is None else check_stop_signal(args.stop_signal),
+        grace_seconds=(
+            None if args.grace is None else seconds_of(args.grace, "grace", MAX_GRACE_SECONDS)
+        ),
     )
+    limits = read_limits(args)
+    if limits != ChangedLimits():
+        body.limits = limits
     if args.watch is not None:
         body.watch = None if args.watch == NO_WATCH else to_watch(args.watch)
     if body == ChangeTask(uuid):
@@ -98,7 +114,45 @@ def to_watch(args: WatchArgs) -> WatchWanted:
     return WatchWanted(uuid, state.value, seconds)
 
 
-def seconds_of(limit: timedelta | str, what: str) -> float:
+def read_limits(args: SubmitTaskArgs | ChangeTaskArgs) -> ChangedLimits:
+    """Return the limits that are given, checked.
+
+    Raises:
+        InvalidInput: No size, duration or whole number, or out of its bounds.
+    """
+    changed = ChangedLimits()
+    if args.memory is not None:
+        changed.memory_bytes = _limit(args.memory, _bytes_of)
+    if args.cpu_time is not None:
+        changed.cpu_seconds = _limit(args.cpu_time, lambda value: seconds_of(value, "CPU time"))
+    if args.processes is not None:
+        changed.processes = _limit(args.processes, _count_of)
+    if args.open_files is not None:
+        changed.open_files = _limit(args.open_files, _count_of)
+    if args.file_size is not None:
+        changed.file_size_bytes = _limit(args.file_size, _bytes_of)
+    changed.of(NO_LIMITS).check()
+    return changed
+
+
+def _limit(value: Given, read: Callable[[Given], Read]) -> Read | None:
+    return None if value == NO_LIMIT else read(value)
+
+
+def _bytes_of(size: int | str) -> int:
+    return parse_size(size) if isinstance(size, str) else size
+
+
+def _count_of(count: int | str) -> int:
+    try:
+        return int(count)
+    except ValueError:
+        raise InvalidInput(f"{count!r} is no whole number, nor {NO_LIMIT!r}") from None
+
+
+def seconds_of(
+    limit: timedelta | str, what: str, most_seconds: float = MAX_TIMEOUT_SECONDS
+) -> float:
     """Return a time limit in seconds.
 
     Raises:
@@ -114,7 +168,7 @@ def seconds_of(limit: timedelta | str, what: str) -> float:
             f"{what} is {limit!r}: give a timedelta, or a text with a unit such as '30min'",
             field=what,
         )
-    check_number(seconds, f"{what} in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS)
+    check_number(seconds, f"{what} in seconds", MIN_TIMEOUT_SECONDS, most_seconds)
     return seconds
 
 

@@ -14,6 +14,7 @@ from mitosis.config.checks import url_check
 from mitosis.config.section import Section
 from mitosis.config.trust import INSECURE_WARNING
 from mitosis.domain.execution import ExecutionState
+from mitosis.domain.resources import DEFAULT_GRACE_SECONDS, DEFAULT_STOP_SIGNAL
 from mitosis.domain.roles import Role
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
 from mitosis.domain.user import UserPhase
@@ -125,6 +126,14 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
         key: Idempotency key: the same key with the same content is the same task. Empty: a
             random one.
         watch: Wait for another task first; None: run as soon as there is a worker.
+        memory: Most memory of all its processes, in bytes or as a text such as `2GiB`; None: what
+            the worker lets tasks have. So for the other limits.
+        cpu_time: Most CPU time of all its processes, as a timedelta or a text such as `10min`.
+        processes: Most processes and threads at a time.
+        open_files: Most open files of each process.
+        file_size: Largest file that it may write, in bytes or as a text.
+        stop_signal: What asks it to stop at a timeout or cancel, such as `INT`.
+        grace: Time between that and the kill, as a timedelta or a text.
     """
 
     command: tuple[str, ...]
@@ -137,6 +146,13 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
     terminal: bool = False
     key: str = ""
     watch: WatchArgs | None = None
+    memory: int | str | None = None
+    cpu_time: timedelta | str | None = None
+    processes: int | str | None = None
+    open_files: int | str | None = None
+    file_size: int | str | None = None
+    stop_signal: str = DEFAULT_STOP_SIGNAL
+    grace: timedelta | str = timedelta(seconds=DEFAULT_GRACE_SECONDS)
 
 
 class ChangeTaskArgs(msgspec.Struct, kw_only=True):
@@ -147,6 +163,8 @@ class ChangeTaskArgs(msgspec.Struct, kw_only=True):
         envs: All environment variables, in place of those that it had.
         tags: All tags; the empty tuple takes them away.
         watch: What to wait for; `NO_WATCH`: for nothing any more.
+        memory, cpu_time, processes, open_files, file_size: As in `SubmitTaskArgs`; `NO_LIMIT`: no
+            limit of its own any more.
     """
 
     task: str
@@ -157,10 +175,21 @@ class ChangeTaskArgs(msgspec.Struct, kw_only=True):
     timeout: timedelta | str | None = None
     terminal: bool | None = None
     watch: WatchArgs | None = None
+    memory: int | str | None = None
+    cpu_time: timedelta | str | None = None
+    processes: int | str | None = None
+    open_files: int | str | None = None
+    file_size: int | str | None = None
+    stop_signal: str | None = None
+    grace: timedelta | str | None = None
 
 
 NO_WATCH = WatchArgs("", "")
 """In `ChangeTaskArgs`: wait for nothing any more."""
+
+
+NO_LIMIT = "none"
+"""As the value of a limit: none of the task's own."""
 
 
 class GetTasksArgs(msgspec.Struct, kw_only=True):

@@ -4,16 +4,24 @@ A file gives TOML values, the environment gives text, options give either. A tex
 where a text is wanted, however it looks: a password of digits is no number.
 """
 
+import os
 import types
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, NewType, Union, get_args, get_origin
 
-from mitosis.domain.durations import parse_duration
+from mitosis.domain.durations import parse_duration, parse_size
 from mitosis.domain.roles import Role, parse_grants
 from mitosis.errors import InvalidInput
 
+ByteSize = NewType("ByteSize", int)
+"""A setting in bytes, written as a size such as `2GiB`."""
+
+Slots = NewType("Slots", int)
+"""A number of tasks at once; written `auto`, the cores that this process may use."""
+
 _TRUE = frozenset({"true", "1", "yes", "on"})
+AUTO = "auto"
 _FALSE = frozenset({"false", "0", "no", "off"})
 
 
@@ -24,8 +32,10 @@ def from_toml(wanted: Any, value: object, base: Path) -> Any:
         InvalidInput: Another form is expected; the message says which.
     """
     kind = _without_none(wanted)
-    if kind in {bool, int}:
-        if type(value) is not kind:
+    if kind is ByteSize and type(value) is int:
+        return ByteSize(value)
+    if kind in {bool, int} or (kind is Slots and value != AUTO):
+        if type(value) is not (bool if kind is bool else int):
             raise InvalidInput(_EXPECTED[kind])
         return value
     if _is_list(kind):
@@ -57,12 +67,24 @@ def from_text(wanted: Any, text: str, base: Path) -> Any:
         return _items(kind, split_list(text))
     if kind is bool and is_switch(text):
         return text.lower() in _TRUE
-    if kind is int:
+    if kind is ByteSize:
+        return ByteSize(parse_size(text))
+    if kind is Slots and text == AUTO:
+        return Slots(usable_cores())
+    if kind in {int, Slots}:
         try:
             return int(text)
         except ValueError:
-            raise InvalidInput(_EXPECTED[int]) from None
+            raise InvalidInput(_EXPECTED[kind]) from None
     raise InvalidInput(_EXPECTED[kind])
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
 
 
 def is_switch(text: str) -> bool:
@@ -79,6 +101,8 @@ _EXPECTED: dict[Any, str] = {
     str: 'expected a string in quotes, such as "text"',
     bool: "expected true or false",
     int: "expected a whole number",
+    Slots: "expected a whole number, or auto",
+    ByteSize: 'expected a size in quotes, such as "500MB" or "2GiB"',
     Path: 'expected a path in quotes, such as "folder/file"',
     timedelta: 'expected a duration in quotes, such as "600s", "10min" or "7d"',
 }

@@ -168,11 +168,14 @@ class Assignment(msgspec.Struct, omit_defaults=True):
 
 
 class CancelAttempt(msgspec.Struct, tag="cancel", omit_defaults=True):
-    """Stop the attempt: SIGTERM, grace, SIGKILL; then report as usual."""
+    """Stop the attempt: its stop signal, grace, SIGKILL; then report as usual.
+
+    `grace_seconds` None: what the task asks for.
+    """
 
     task: str
     attempt: int
-    grace_seconds: float = 10.0
+    grace_seconds: float | None = None
 
 
 class Drain(msgspec.Struct, tag="drain", omit_defaults=True):

@@ -1,9 +1,9 @@
 """Which worker runs which task: data in, choices out (docs/architecture.md, Scheduling).
 
-A worker may run a task when its role map gives the task's group Write or Admin, and its tags are
-empty or a subset of the task's tags. Higher priority goes first, first submitted first inside a
-priority. The invariant that makes each step cheap: while a worker has a free slot, nothing that it
-may run is waiting.
+A worker may run a task when its role map gives the task's group Write or Admin, its tags are empty
+or a subset of the task's tags, and the task asks for no more than its ceilings. Higher priority
+goes first, first submitted first inside a priority. The invariant that makes each step cheap: while
+a worker has a free slot, nothing that it may run is waiting.
 """
 
 import heapq
@@ -12,30 +12,39 @@ from collections.abc import Iterable
 
 import msgspec
 
+from mitosis.domain.resources import Limits
 from mitosis.domain.worker import Worker
 
-Lane = tuple[str, frozenset[str]]
+Lane = tuple[str, frozenset[str], Limits | None]
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A ready task as far as dispatch is concerned. `order` is the position of its submit."""
+    """A ready task as far as dispatch is concerned.
+
+    `order` is the position of its submit; `limits` None: it asks for none.
+    """
 
     task: str
     group: str
     tags: frozenset[str]
     priority: int
     order: int
+    limits: Limits | None = None
 
     @property
     def lane(self) -> Lane:
         """Tasks of one lane can be run by the same workers."""
-        return self.group, self.tags
+        return self.group, self.tags, self.limits
 
 
 def may_run(worker: Worker, lane: Lane) -> bool:
-    """Whether group and tags allow it, whatever is free just now."""
-    group, tags = lane
-    return worker.serves(group) and worker.tags <= tags
+    """Whether group, tags and limits allow it, whatever is free just now."""
+    group, tags, limits = lane
+    return (
+        worker.serves(group)
+        and worker.tags <= tags
+        and (limits is None or limits.within(worker.ceilings))
+    )
 
 
 class ReadyQueue:

@@ -119,3 +119,15 @@ def format_size(size: int) -> str:
             break
         amount /= 1000
     return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def format_exact_size(size: int) -> str:
+    """Write bytes in the largest unit in which they are a whole number, such as `2GiB`.
+
+    What `parse_size` reads again as the same size.
+    """
+    for power, letter in reversed(list(enumerate("kMGTP", start=1))):
+        for base, unit in ((1024, f"{letter.upper()}iB"), (1000, f"{letter}B")):
+            if size and size % base**power == 0:
+                return f"{size // base**power}{unit}"
+    return f"{size}B"

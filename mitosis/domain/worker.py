@@ -24,6 +24,7 @@ from mitosis.domain.limits import (
     clip_text,
 )
 from mitosis.domain.names import check_name
+from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, TooLarge, WrongState
 
@@ -37,6 +38,9 @@ class WorkerPhase(StrEnum):
     GONE = "gone"
 
 
+MAX_GUARANTEES = 32
+
+
 # --- events (stored form: add fields with defaults only) ---------------------------------------
 
 
@@ -45,7 +49,9 @@ class WorkerRegistered(Event, frozen=True):
 
     `machine` and `boot` identify where it runs; `folder` is its locked work folder. A successor
     with the same machine and folder, or another boot of the same machine, proves that this one
-    is dead (docs/architecture.md, Time and leases).
+    is dead (docs/architecture.md, Time and leases). `guarantees`: what its machine can promise for
+    tasks, found out by doing it. `default_limits` hold for tasks that ask for none, `ceilings` for
+    all.
     """
 
     TOPIC: ClassVar[str] = "worker.registered@1"
@@ -61,6 +67,9 @@ class WorkerRegistered(Event, frozen=True):
     folder: str = ""
     host: str = ""
     version: str = ""
+    guarantees: tuple[str, ...] = ()
+    default_limits: Limits = NO_LIMITS
+    ceilings: Limits = NO_LIMITS
 
 
 class WorkerTagsReplaced(Event, frozen=True):
@@ -151,6 +160,7 @@ class Worker(Command, frozen=True):
     folder: str = ""
     phase: WorkerPhase = WorkerPhase.NORMAL
     drain_forced: bool = False
+    ceilings: Limits = NO_LIMITS
 
     @property
     def takes_work(self) -> bool:
@@ -169,6 +179,7 @@ def evolve(state: Worker | None, event: Event) -> Worker:
             return Worker(
                 event.worker, event.owner, event.roles, event.slots, event.lease_seconds,
                 frozenset(event.tags), event.labels, event.machine, event.boot, event.folder,
+                ceilings=event.ceilings,
             )  # fmt: skip
         case _ if state is None:
             raise AssertionError(f"{event.TOPIC} before the worker was registered")
@@ -212,6 +223,9 @@ class RegisterWorker(Command, frozen=True):
     folder: str = ""
     host: str = ""
     version: str = ""
+    guarantees: tuple[str, ...] = ()
+    default_limits: Limits = NO_LIMITS
+    ceilings: Limits = NO_LIMITS
 
 
 class ReplaceWorkerTags(Command, frozen=True):
@@ -346,6 +360,8 @@ def _register(state: Worker | None, command: RegisterWorker) -> list[Event]:
     check_roles(command.roles)
     for field in ("machine", "boot", "folder", "host", "version"):
         check_text(getattr(command, field), field, 1_024)
+    command.default_limits.check()
+    command.ceilings.check()
     return [
         WorkerRegistered(
             worker=command.worker,
@@ -360,5 +376,17 @@ def _register(state: Worker | None, command: RegisterWorker) -> list[Event]:
             folder=command.folder,
             host=command.host,
             version=command.version,
+            guarantees=_check_guarantees(command.guarantees),
+            default_limits=command.default_limits,
+            ceilings=command.ceilings,
         )
     ]
+
+
+def _check_guarantees(sentences: tuple[str, ...]) -> tuple[str, ...]:
+    if len(sentences) > MAX_GUARANTEES:
+        raise TooLarge(
+            f"{len(sentences)} guarantees, at most {MAX_GUARANTEES} are possible",
+            field="guarantees", size=len(sentences), limit=MAX_GUARANTEES,
+        )  # fmt: skip
+    return tuple(check_text(one, "guarantee", MAX_REASON_BYTES) for one in sentences)

@@ -13,6 +13,8 @@ from typing import Literal
 
 from msgspec import Struct, field
 
+from mitosis.domain.resources import Limits
+from mitosis.errors import InvalidInput
 from mitosis.processes.guard.linux import machine_clock
 
 Cause = Literal["own", "timeout", "cancel", "lease", "shutdown"]
@@ -31,48 +33,7 @@ LimitName = Literal["memory", "cpu", "processes", "open_files", "file_size", "ma
 
 #: The tail is held in memory by runner and worker.
 MAX_TAIL_BYTES = 1 << 20
-#: Below this no dynamic program can start.
-MIN_MEMORY_BYTES = 1 << 20
-MIN_OPEN_FILES = 8
-MAX_CPU_SECONDS = 1e9
 _STOP_SIGNALS = frozenset(int(number) for number in signal.valid_signals())
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """What a run may use at most; None for no limit. `Abilities` says how each is kept.
-
-    Attributes:
-        memory_bytes: of the whole tree. Where no control group can be had, of each process, and
-            the sum is looked at ten times a second.
-        cpu_seconds: user and system time of the whole tree.
-        processes: processes and threads of the whole tree at a time.
-        open_files: descriptors of each process.
-        file_size_bytes: of each file that is written.
-    """
-
-    memory_bytes: int | None = None
-    cpu_seconds: float | None = None
-    processes: int | None = None
-    open_files: int | None = None
-    file_size_bytes: int | None = None
-
-    def check(self) -> None:
-        """Refuse what no machine can keep.
-
-        Raises:
-            ValueError: a value is out of its range.
-        """
-        least = (
-            ("memory_bytes", self.memory_bytes, MIN_MEMORY_BYTES),
-            ("processes", self.processes, 1),
-            ("open_files", self.open_files, MIN_OPEN_FILES),
-            ("file_size_bytes", self.file_size_bytes, 0),
-        )
-        for name, value, bound in least:
-            if value is not None and not bound <= value < 1 << 62:
-                raise ValueError(f"{name} is {value}, at least {bound} is needed")
-        if self.cpu_seconds is not None and not 0 < self.cpu_seconds < MAX_CPU_SECONDS:
-            raise ValueError(f"cpu_seconds is {self.cpu_seconds}, must be above 0 and finite")
 
 
 class RunSpec(Struct, frozen=True, kw_only=True):
@@ -90,7 +51,8 @@ class RunSpec(Struct, frozen=True, kw_only=True):
         cap_bytes: how much of a stream its file keeps, exact; None for all. Of a longer stream the
             head and the end are kept, with a line between them that says how much is missing.
         cap_end_bytes: how much of the cap is for the end, at most half of it.
-        limits: what the task may use at most.
+        limits: what the task may use at most; None, not one without values, for no limit.
+            `Abilities` says how each is kept.
         directory_env: names of variables that get the path of a part of the slot's folder.
     """
 
@@ -121,7 +83,10 @@ class RunSpec(Struct, frozen=True, kw_only=True):
                 f"cap_end_bytes is {self.cap_end_bytes}, not between 0 and {MAX_TAIL_BYTES}"
             )
         if self.limits is not None:
-            self.limits.check()
+            try:
+                self.limits.check()
+            except InvalidInput as error:
+                raise ValueError(error.message) from error
         if self.stop_signal not in _STOP_SIGNALS:
             raise ValueError(f"stop_signal is {self.stop_signal}, which is no signal to send")
         for name, value in (("timeout", self.timeout_seconds), ("grace", self.grace_seconds)):
@@ -220,6 +185,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
         tree_clean: nothing of the tree is alive. False only after a minute of killing; the slot
             stays taken until the tree is dead.
         limits_hit: limits that the task ran into, whatever its outcome.
+        limits: those that held for it.
         survivors: what could not be killed, when the tree is not clean; the first ten.
         mounts: mount points that the task had left in its folder.
         mounts_gone: they are unmounted. Else its files are kept and the slot gets another folder.
@@ -239,6 +205,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
     leftovers_killed: int = 0
     tree_clean: bool = True
     limits_hit: tuple[LimitName, ...] = ()
+    limits: Limits | None = None
     survivors: tuple[Survivor, ...] = ()
     mounts: tuple[Path, ...] = ()
     mounts_gone: bool = True

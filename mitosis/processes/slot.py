@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import astuple
 
+from mitosis.domain.resources import Limits
 from mitosis.processes.guard import frames, linux
 from mitosis.processes.guard.frames import Channel, Closed, Message
 from mitosis.processes.run import Run
@@ -86,6 +87,7 @@ class Slot:
         self.untouched = False
         self._folder_known = False
         self._run_generation = 0
+        self._limits: Limits | None = None
         self._owner = owner
         self._loop = loop
         self._channel: Channel | None = None
@@ -183,7 +185,7 @@ class Slot:
         if spec.directory_env:
             folder = str(self.folder)
             env = env | {name: f"{folder}/{part}" for part, name in spec.directory_env.items()}
-        limits = spec.limits
+        limits = self._limits = spec.limits
         message = (
             frames.RUN,
             run.number,
@@ -354,6 +356,7 @@ class Slot:
             leftovers_killed=message[11],
             tree_clean=message[12],
             limits_hit=message[14],
+            limits=self._limits,
             survivors=tuple(Survivor(*process) for process in message[15]),
             mounts=tuple(Path(os.fsdecode(point)) for point in message[16]),
             mounts_gone=message[17],

@@ -13,6 +13,7 @@ import msgspec
 from mitosis.contract.queries import SessionView
 from mitosis.domain.execution import Step
 from mitosis.domain.group import GroupPhase
+from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
 from mitosis.domain.user import UserPhase
@@ -76,6 +77,9 @@ class WorkerRow(msgspec.Struct):
     created_position: int
     created_at: datetime
     updated_at: datetime
+    guarantees: tuple[str, ...] = ()
+    default_limits: Limits = NO_LIMITS
+    ceilings: Limits = NO_LIMITS
 
 
 class WorkerRoleRow(msgspec.Struct):

@@ -24,7 +24,8 @@ _SEEN: LiteralString = (
 _ITS: LiteralString = f"(w.owner = %(viewer)s OR {VISIBLE})"
 _VIEW: LiteralString = f"""
     SELECT w.uuid, w.owner, w.state, w.tags, w.labels, w.slots, w.host, w.version, w.created_at,
-        w.updated_at, w.reason, w.created_position AS place,
+        w.updated_at, w.reason, w.guarantees, w.default_limits, w.ceilings,
+        w.created_position AS place,
         (SELECT coalesce(json_object_agg(group_name, role), '{{}}') FROM views.worker_roles
          WHERE worker = w.uuid AND {_ITS}) AS roles,
         (SELECT coalesce(json_agg(uuid ORDER BY created_position), '[]') FROM views.tasks

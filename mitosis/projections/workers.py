@@ -43,7 +43,8 @@ def _register(tables: Tables, commit: Commit, event: WorkerRegistered) -> None:
             uuid=event.worker, owner=event.owner, state=WorkerPhase.NORMAL, tags=event.tags,
             labels=event.labels, slots=event.slots, host=event.host, version=event.version,
             reason="", created_position=commit.position, created_at=commit.at,
-            updated_at=commit.at,
+            updated_at=commit.at, guarantees=event.guarantees,
+            default_limits=event.default_limits, ceilings=event.ceilings,
         )
     )  # fmt: skip
     for group, role in event.roles.items():

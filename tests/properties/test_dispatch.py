@@ -14,6 +14,7 @@ from mitosis.domain.dispatch import (
     choose_worker,
     may_run,
 )
+from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 from mitosis.domain.worker import Worker
 
@@ -21,8 +22,26 @@ GROUPS = ("g1", "g2")
 TAG_SETS = tuple(frozenset(tags) for tags in ((), ("a",), ("b",), ("a", "b")))
 
 
-def worker(name: str, groups: tuple[str, ...], tags: frozenset[str]) -> Worker:
-    return Worker(name, "owner", dict.fromkeys(groups, Role.WRITE), 2, 600.0, tags)
+LIMITS = (None, Limits(processes=2), Limits(processes=4, memory_bytes=1 << 30))
+CEILINGS = (Limits(), Limits(processes=3), Limits(memory_bytes=1 << 29, open_files=50))
+
+
+def worker(
+    name: str, groups: tuple[str, ...], tags: frozenset[str], ceilings: Limits = NO_LIMITS
+) -> Worker:
+    roles = dict.fromkeys(groups, Role.WRITE)
+    return Worker(name, "owner", roles, 2, 600.0, tags, ceilings=ceilings)
+
+
+def fits(asked: Limits | None, most: Limits) -> bool:
+    """The rule as its document has it."""
+    return asked is None or not any(
+        wanted is not None and ceiling is not None and wanted > ceiling
+        for wanted, ceiling in (
+            (asked.processes, most.processes),
+            (asked.memory_bytes, most.memory_bytes),
+        )
+    )
 
 
 class Dispatching(RuleBasedStateMachine):
@@ -36,10 +55,13 @@ class Dispatching(RuleBasedStateMachine):
         group=st.sampled_from(GROUPS),
         tags=st.sampled_from(TAG_SETS),
         priority=st.integers(-2, 2),
+        limits=st.sampled_from(LIMITS),
     )
-    def submit(self, group: str, tags: frozenset[str], priority: int) -> None:
+    def submit(
+        self, group: str, tags: frozenset[str], priority: int, limits: Limits | None
+    ) -> None:
         self.count += 1
-        waiting = Waiting(f"t{self.count}", group, tags, priority, self.count)
+        waiting = Waiting(f"t{self.count}", group, tags, priority, self.count, limits)
         self.queue.push(waiting)
         self.model[waiting.task] = waiting
 
@@ -54,17 +76,22 @@ class Dispatching(RuleBasedStateMachine):
     def move_one_to_another_priority(self, data: st.DataObject, priority: int) -> None:
         if self.model:
             old = self.model[data.draw(st.sampled_from(sorted(self.model)))]
-            new = Waiting(old.task, old.group, old.tags, priority, old.order)
+            new = Waiting(old.task, old.group, old.tags, priority, old.order, old.limits)
             self.model[old.task] = new
             self.queue.push(new)
 
     @rule(
         groups=st.sampled_from([("g1",), ("g2",), GROUPS, ()]),
         tags=st.sampled_from(TAG_SETS),
+        ceilings=st.sampled_from(CEILINGS),
     )
-    def take(self, groups: tuple[str, ...], tags: frozenset[str]) -> None:
-        taker = worker("w", groups, tags)
-        fitting = [w for w in self.model.values() if w.group in groups and tags <= w.tags]
+    def take(self, groups: tuple[str, ...], tags: frozenset[str], ceilings: Limits) -> None:
+        taker = worker("w", groups, tags, ceilings)
+        fitting = [
+            w
+            for w in self.model.values()
+            if w.group in groups and tags <= w.tags and fits(w.limits, ceilings)
+        ]
         best = min(fitting, key=lambda w: (-w.priority, w.order), default=None)
         assert self.queue.take_for(taker) == (best.task if best else None)
         if best:
@@ -90,13 +117,13 @@ def test_a_worker_takes_a_task_only_when_its_tags_are_empty_or_a_subset_of_the_t
         (("a", "b"), ("a",), False),
     ]
     for worker_tags, task_tags, runs in rows:
-        lane = ("g", frozenset(task_tags))
+        lane = ("g", frozenset(task_tags), None)
         assert may_run(worker("w", ("g",), frozenset(worker_tags)), lane) is runs
 
 
 def test_a_group_with_read_on_a_worker_gets_no_task_run_by_it() -> None:
     reader = Worker("w", "owner", {"g": Role.READ}, 1, 600.0)
-    assert not may_run(reader, ("g", frozenset()))
+    assert not may_run(reader, ("g", frozenset(), None))
 
 
 def test_a_task_goes_to_the_worker_with_the_most_free_slots_that_can_be_reached() -> None:

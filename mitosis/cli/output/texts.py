@@ -7,8 +7,14 @@ from datetime import UTC, datetime
 from mitosis.cli.output.screen import printable
 from mitosis.contract.queries import ArtifactView, GroupView, TaskView, WorkerView
 from mitosis.domain.durations import format_duration, format_size
+from mitosis.domain.resources import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_STOP_SIGNAL,
+    NO_LIMITS,
+    Limits,
+)
 from mitosis.domain.roles import Role
-from mitosis.domain.task import Exit, ExitKind
+from mitosis.domain.task import Exit, ExitKind, Outcome, TaskSpec, Usage
 from mitosis.domain.watch import Watch
 
 
@@ -31,14 +37,57 @@ def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
         lines.append(f"Environment: {printable(' '.join(pairs))}")
     lines += ["Terminal: collected"] if spec.terminal else []
     lines += [f"Watch: {watch_text(spec.watch)}"] if spec.watch else []
+    lines += limit_lines(spec)
     lines += [f"Reason: {printable(task.reason)}"] if task.reason else []
     lines += [f"Attempt: {task.attempt}"] if task.attempt else []
     lines += [f"Worker: {task.worker}"] if task.worker else []
     lines += [f"Execution State: {task.steps[-1].state}"] if task.steps else []
     lines += [f"Warning: {printable(text)}" for text in task.warnings]
     lines.append(f"Task Result: {exit_line(task.exit)}")
+    if task.exit is not None and task.exit.kind is not ExitKind.NOT_STARTED:
+        lines.append(usage_line(task.exit.usage))
     if artifacts:
+        lines += tail_lines(task)
         lines += [artifact_line(a) for a in task.artifacts] or ["Artifacts: None"]
+    return lines
+
+
+def limit_lines(spec: TaskSpec) -> list[str]:
+    """Say what a task may use, and how it is stopped if that is not as usual."""
+    lines = [f"Limits: {limits_text(spec.limits)}"] if spec.limits != NO_LIMITS else []
+    if (spec.stop_signal, spec.grace_seconds) != (DEFAULT_STOP_SIGNAL, DEFAULT_GRACE_SECONDS):
+        grace = format_duration(spec.grace_seconds)
+        lines.append(f"Stop Signal: SIG{spec.stop_signal}, Grace: {grace}")
+    return lines
+
+
+def limits_text(limits: Limits) -> str:
+    """Return `memory 2GiB, open files 100`."""
+    return listed(f"{noun} {value}" for noun, value in limits.texts().items())
+
+
+def usage_line(usage: Usage) -> str:
+    """Say what a program used with all that it started."""
+    return (
+        f"Usage: wall {usage.wall_seconds:.3g} s, user {usage.user_seconds:.3g} s, "
+        f"system {usage.system_seconds:.3g} s, peak memory {format_size(usage.max_rss_bytes)}, "
+        f"stdout {format_size(usage.stdout_bytes)}, stderr {format_size(usage.stderr_bytes)}"
+    )
+
+
+def tail_lines(task: TaskView) -> list[str]:
+    """Return the last words of a program that did not succeed: most often they say why."""
+    if task.exit is None or task.outcome in {None, Outcome.SUCCEEDED}:
+        return []
+    lines: list[str] = []
+    for name, tail, size in (
+        ("stderr", task.exit.stderr_tail, task.exit.usage.stderr_bytes),
+        ("stdout", task.exit.stdout_tail, task.exit.usage.stdout_bytes),
+    ):
+        if tail:
+            lines.append(f"End of {name} ({format_size(size)} in all):")
+            words = tail.removesuffix("\n").expandtabs().split("\n")
+            lines += [f"  {printable(line)}" for line in words]
     return lines
 
 
@@ -86,6 +135,9 @@ def worker_lines(worker: WorkerView) -> list[str]:
         f"Created: {moment(worker.created_at)}, Updated: {moment(worker.updated_at)}",
         f"Last Heartbeat: {moment(heard) if heard else 'unknown'}",
         f"Assigned Task: {listed(worker.tasks)}",
+        f"Default Limits: {limits_text(worker.default_limits)}",
+        f"Ceilings: {limits_text(worker.ceilings)}",
+        *(f"Guarantee: {printable(sentence)}" for sentence in worker.guarantees),
     ]
 
 

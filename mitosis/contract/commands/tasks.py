@@ -3,6 +3,12 @@
 import msgspec
 
 from mitosis.contract.wire import ErrorBody
+from mitosis.domain.resources import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_STOP_SIGNAL,
+    NO_LIMITS,
+    Limits,
+)
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS
 
 
@@ -21,6 +27,7 @@ class SubmitTask(msgspec.Struct, omit_defaults=True):
     """Needs Write in the group; `group` empty: the user's own.
 
     The same `key` with the same content is the same task; with another content a conflict.
+    `stop_signal`: a name such as `INT`; `grace_seconds`: the time between it and the kill.
     """
 
     argv: tuple[str, ...]
@@ -33,6 +40,9 @@ class SubmitTask(msgspec.Struct, omit_defaults=True):
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     terminal: bool = False
     watch: WatchWanted | None = None
+    limits: Limits = NO_LIMITS
+    stop_signal: str = DEFAULT_STOP_SIGNAL
+    grace_seconds: float = DEFAULT_GRACE_SECONDS
 
 
 class Submitted(msgspec.Struct, omit_defaults=True):
@@ -84,6 +94,25 @@ class ReplaceTaskLabels(msgspec.Struct):
     labels: tuple[str, ...]
 
 
+class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """Limits to change; None: no limit any more, left out: as it is."""
+
+    memory_bytes: int | msgspec.UnsetType | None = msgspec.UNSET
+    cpu_seconds: float | msgspec.UnsetType | None = msgspec.UNSET
+    processes: int | msgspec.UnsetType | None = msgspec.UNSET
+    open_files: int | msgspec.UnsetType | None = msgspec.UNSET
+    file_size_bytes: int | msgspec.UnsetType | None = msgspec.UNSET
+
+    def of(self, limits: Limits) -> Limits:
+        """Return these limits with what is changed of them."""
+        given = {
+            field: value
+            for field, value in msgspec.structs.asdict(self).items()
+            if value is not msgspec.UNSET
+        }
+        return msgspec.structs.replace(limits, **given)
+
+
 class ChangeTask(msgspec.Struct, omit_defaults=True):
     """Change what is given of a task that has not started; the rest stays.
 
@@ -99,6 +128,9 @@ class ChangeTask(msgspec.Struct, omit_defaults=True):
     timeout_seconds: float | None = None
     terminal: bool | None = None
     watch: WatchWanted | msgspec.UnsetType | None = msgspec.UNSET
+    limits: ChangedLimits | None = None
+    stop_signal: str | None = None
+    grace_seconds: float | None = None
 
 
 class Changed(msgspec.Struct, omit_defaults=True):

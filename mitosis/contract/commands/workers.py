@@ -2,6 +2,7 @@
 
 import msgspec
 
+from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 
 
@@ -13,6 +14,9 @@ class RegisterWorker(msgspec.Struct, omit_defaults=True):
             session lives.
         machine, boot: Identity of the machine and of its present boot.
         folder: The locked work folder; taking it over proves that its former worker is dead.
+        guarantees: What the machine can promise for tasks, a sentence each.
+        default_limits: What holds for tasks that ask for no limit.
+        ceilings: What holds for all tasks; those that ask for more are not given to it.
     """
 
     groups: dict[str, Role] = {}
@@ -25,6 +29,9 @@ class RegisterWorker(msgspec.Struct, omit_defaults=True):
     host: str = ""
     version: str = ""
     lifetime_seconds: float | None = None
+    guarantees: tuple[str, ...] = ()
+    default_limits: Limits = NO_LIMITS
+    ceilings: Limits = NO_LIMITS
 
 
 class Registered(msgspec.Struct):

@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 
 from mitosis.contract.queries.pages import DEFAULT_PAGE
+from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 
 
@@ -24,6 +25,9 @@ class WorkerView(msgspec.Struct):
         tasks: What it runs, of these groups.
         reason: Why it is in this state; empty when there is nothing to say.
         last_heartbeat_at: When the coordinator heard it last; None: nobody knows just now.
+        guarantees: What its machine can promise for tasks, found out at its start; a sentence each.
+        default_limits: What holds for tasks that do not ask for a limit.
+        ceilings: What holds for all tasks; those that ask for more are not given to it.
     """
 
     uuid: str
@@ -40,6 +44,9 @@ class WorkerView(msgspec.Struct):
     updated_at: datetime
     reason: str
     last_heartbeat_at: datetime | None = None
+    guarantees: tuple[str, ...] = ()
+    default_limits: Limits = NO_LIMITS
+    ceilings: Limits = NO_LIMITS
 
 
 class ListWorkers(msgspec.Struct, omit_defaults=True):

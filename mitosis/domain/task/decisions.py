@@ -20,6 +20,7 @@ from mitosis.domain.limits import (
     check_text,
     clip_text,
 )
+from mitosis.domain.resources import check_grace, check_stop_signal
 from mitosis.domain.task.commands import (
     AssignTask,
     ChangeTask,
@@ -149,8 +150,14 @@ def check_spec(spec: TaskSpec) -> TaskSpec:
         spec.timeout_seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
     )
     check_number(spec.max_losses, "max losses", 1, 1_000)
-    watch = spec.watch and check_watch(spec.watch)
-    return replace(spec, tags=check_tags(spec.tags, "tags"), watch=watch)
+    spec.limits.check()
+    check_grace(spec.grace_seconds)
+    return replace(
+        spec,
+        tags=check_tags(spec.tags, "tags"),
+        watch=spec.watch and check_watch(spec.watch),
+        stop_signal=check_stop_signal(spec.stop_signal),
+    )
 
 
 def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
@@ -291,11 +298,11 @@ def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
     if end.cause is EndCause.TIMEOUT:
         return Outcome.TIMED_OUT, "the timeout was over"
     if end.cause is EndCause.CANCEL or (end.cause is not EndCause.OWN and cancel_requested):
-        return Outcome.CANCELLED, end.reason or "cancelled while it ran"
+        return Outcome.CANCELLED, "cancelled while it ran"
     if end.kind is ExitKind.CODE and end.number == 0:
         return Outcome.SUCCEEDED, ""
-    what = "exit code" if end.kind is ExitKind.CODE else "signal"
-    return Outcome.FAILED, f"{what} {end.number}"
+    what = f"{'exit code' if end.kind is ExitKind.CODE else 'signal'} {end.number}"
+    return Outcome.FAILED, f"{end.reason} ({what})" if end.reason else what
 
 
 def _request_cancel(state: Task, reason: str) -> list[Event]:

@@ -8,6 +8,12 @@ from mitosis.domain.limits import (
     DEFAULT_MAX_LOSSES,
 )
 from mitosis.domain.nearest import one_of
+from mitosis.domain.resources import (
+    DEFAULT_GRACE_SECONDS,
+    DEFAULT_STOP_SIGNAL,
+    NO_LIMITS,
+    Limits,
+)
 from mitosis.domain.watch import Watch
 from mitosis.errors import InvalidInput
 
@@ -125,7 +131,13 @@ class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is to be run, and what it waits for."""
+    """What is to be run, and what it waits for.
+
+    Attributes:
+        limits: What it may use; where there is none, the worker's own hold.
+        stop_signal: What asks it to stop at a timeout or cancel, without SIG.
+        grace_seconds: Time between that and the kill.
+    """
 
     argv: tuple[str, ...]
     env: dict[str, str] = {}
@@ -135,3 +147,6 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     terminal: bool = False
     max_losses: int = DEFAULT_MAX_LOSSES
     watch: Watch | None = None
+    limits: Limits = NO_LIMITS
+    stop_signal: str = DEFAULT_STOP_SIGNAL
+    grace_seconds: float = DEFAULT_GRACE_SECONDS

@@ -233,7 +233,8 @@ class Core:
             if attempt.phase is Phase.WAITING:
                 self._hand_back(attempt, reason)
             elif force and attempt.phase is Phase.RUNNING and attempt.run is not None:
-                attempt.run.stop("shutdown", grace_seconds)
+                own = attempt.assignment.spec.grace_seconds
+                attempt.run.stop("shutdown", min(own, grace_seconds))
         self._check_idle()
 
     def verdict(self, draft: Draft, code: str) -> None:

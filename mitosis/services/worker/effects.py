@@ -1,7 +1,6 @@
 """The core's wishes, carried out by the engine, the reporter and the deliveries."""
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
 
 from mitosis.contract.commands import Registered
@@ -18,7 +17,7 @@ from mitosis.services.worker.identity import WorkFolder
 from mitosis.services.worker.lease import LeaseKeeper
 from mitosis.services.worker.link import Link
 from mitosis.services.worker.report import Reporter
-from mitosis.services.worker.run import Ending, Fault, run_spec
+from mitosis.services.worker.run import Ending, Fault, TaskTerms, run_spec
 from mitosis.services.worker.slots import SlotEngine
 from mitosis.services.worker.upload import Deliveries
 from mitosis.tls import Trust
@@ -39,7 +38,7 @@ class Parts:
         engine: SlotEngine,
         registered: Registered,
         folder: WorkFolder,
-        base_environment: Mapping[str, str],
+        terms: TaskTerms,
         *,
         slots: int,
         renew_seconds: float,
@@ -47,8 +46,8 @@ class Parts:
         upload_seconds: float,
     ) -> None:
         self._engine = engine
-        self._base = base_environment
         self._slots_folder = folder.slots
+        self._terms = terms
         self._nothing_held = asyncio.Event()
         self.core = Core(self, slots)
         self.reporter = Reporter(link, self.core.verdict, machine_clock)
@@ -104,7 +103,7 @@ class Parts:
         end: Ending
         try:
             return self._engine.start_task(
-                run_spec(attempt.assignment, self._base),
+                run_spec(attempt.assignment, self._terms),
                 on_started=partial(self._started, attempt),
                 on_ended=partial(self._ended, attempt),
             )

@@ -9,8 +9,10 @@ from mitosis._version import __version__
 from mitosis.config.trust import nats_trust
 from mitosis.config.worker import WorkerConfig
 from mitosis.contract.commands import Registered, RegisterWorker
+from mitosis.domain.limits import MAX_REASON_BYTES, clip_text
 from mitosis.nats.connection import Connection
 from mitosis.nats.credentials import Token
+from mitosis.processes.runs import Abilities
 from mitosis.services.worker.identity import Machine
 
 T = TypeVar("T")
@@ -31,7 +33,9 @@ class UserAccess(Protocol):
         """The connection is not needed for now; the next command opens it again."""
 
 
-def registration(config: WorkerConfig, machine: Machine, folder: Path) -> RegisterWorker:
+def registration(
+    config: WorkerConfig, machine: Machine, folder: Path, abilities: Abilities
+) -> RegisterWorker:
     """What the worker says about itself."""
     return RegisterWorker(
         groups=config.groups,
@@ -44,6 +48,9 @@ def registration(config: WorkerConfig, machine: Machine, folder: Path) -> Regist
         host=machine.host,
         version=__version__,
         lifetime_seconds=config.lifetime.total_seconds() if config.lifetime else None,
+        guarantees=tuple(clip_text(one, MAX_REASON_BYTES) for one in abilities.guarantees()),
+        default_limits=config.default_limits,
+        ceilings=config.ceilings,
     )
 
 

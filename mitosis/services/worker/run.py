@@ -1,17 +1,20 @@
 """From an assignment to a program, and from the program's end to what is reported. Pure."""
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from mitosis.contract.work import Assignment
+from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.task import MAX_TAIL_BYTES, EndCause, Exit, ExitKind, Usage
 from mitosis.processes.environment import TEMPORARY
 from mitosis.processes.runs import (
     WORKER_STAGES,
     Exited,
+    LimitName,
     Lost,
     Part,
     RunResult,
@@ -23,7 +26,6 @@ from mitosis.processes.runs import (
 )
 
 TERMINAL_CAP_BYTES = 1 << 30  # of each stream; what comes besides is counted and named
-GRACE_SECONDS = 10.0  # upstream §4.6: between SIGTERM and SIGKILL
 
 #: A start that fails at one of these would have failed for any task. The limits are the task's own
 #: wishes, and so they could fail everywhere.
@@ -57,7 +59,18 @@ class HandedBack(msgspec.Struct, frozen=True):
 Ending = Exit | Fault | HandedBack
 
 
-def run_spec(assignment: Assignment, base: Mapping[str, str]) -> RunSpec:
+class TaskTerms(msgspec.Struct, frozen=True):
+    """What a worker gives to every task: the base of its environment, and its limits.
+
+    `default_limits` hold for what a task does not ask for, `ceilings` whatever it asks for.
+    """
+
+    environment: Mapping[str, str]
+    default_limits: Limits = NO_LIMITS
+    ceilings: Limits = NO_LIMITS
+
+
+def run_spec(assignment: Assignment, terms: TaskTerms) -> RunSpec:
     """What the engine runs; a task cannot replace the variables that say where its folders are."""
     spec = assignment.spec
     own = {
@@ -69,14 +82,22 @@ def run_spec(assignment: Assignment, base: Mapping[str, str]) -> RunSpec:
     directories = _DIRECTORIES if TEMPORARY[1] in spec.env else _DIRECTORIES_AND_TEMPORARY
     return RunSpec(
         argv=list(spec.argv),
-        env={**base, **spec.env, **own},
+        env={**terms.environment, **spec.env, **own},
         timeout_seconds=spec.timeout_seconds,
-        grace_seconds=GRACE_SECONDS,
+        grace_seconds=spec.grace_seconds,
+        stop_signal=signal.Signals[f"SIG{spec.stop_signal}"],
         output="file" if spec.terminal else "tail",
         tail_bytes=MAX_TAIL_BYTES,
         cap_bytes=TERMINAL_CAP_BYTES if spec.terminal else None,
+        limits=limits_of(spec.limits, terms),
         directory_env=directories,
     )
+
+
+def limits_of(asked: Limits, terms: TaskTerms) -> Limits | None:
+    """What holds for a task; None when nothing is limited, which is the cheaper start."""
+    limits = asked.or_else(terms.default_limits, terms.ceilings)
+    return None if limits == NO_LIMITS else limits
 
 
 def ending(result: RunResult) -> Ending:
@@ -140,8 +161,6 @@ def run_warnings(result: RunResult) -> list[str]:
         points = ", ".join(str(point.relative_to(result.folder)) for point in result.mounts)
         done = "unmounted" if result.mounts_gone else "left as they are, with the task's folder"
         found.append(f"file systems that the task left mounted were {done}: {points}")
-    if "machine_memory" in result.limits_hit:
-        found.append("the kernel killed a process for want of memory while the task ran")
     return found
 
 
@@ -152,6 +171,29 @@ def _not_started(failure: SpawnFailed) -> Ending:
     if failure.stage == "lease":
         return Fault("the lease of the worker was over before the program started")
     return Exit(ExitKind.NOT_STARTED, failure.errno, reason=failure.text[:500])
+
+
+_NOUNS: Mapping[LimitName, str] = {
+    "memory": "memory",
+    "cpu": "CPU time",
+    "processes": "processes",
+    "open_files": "open files",
+    "file_size": "file size",
+}
+
+
+def _limits_hit(result: RunResult) -> str:
+    """Name the limits that the task ran into, in words for its owner; empty for none."""
+    values = (result.limits or NO_LIMITS).texts()
+    found: list[str] = []
+    for name in result.limits_hit:
+        if name == "machine_memory":
+            found.append("the worker's machine was out of memory, and its kernel killed a process")
+            continue
+        noun = _NOUNS[name]
+        text = f"{noun} limit of {values.get(noun, 'the machine')} reached"
+        found.append(f"out of memory: {text}" if name == "memory" else text)
+    return "; ".join(found)
 
 
 def _exit(outcome: Exited | Signaled, result: RunResult) -> Exit:
@@ -171,6 +213,7 @@ def _exit(outcome: Exited | Signaled, result: RunResult) -> Exit:
         kind=kind,
         number=number,
         cause=EndCause(result.cause),
+        reason=_limits_hit(result) if result.limits_hit else "",
         usage=usage,
         stdout_tail=_text(result.stdout),
         stderr_tail=_text(result.stderr),

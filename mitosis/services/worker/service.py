@@ -40,12 +40,12 @@ from mitosis.services.worker.registration import (
     register,
     registration,
 )
+from mitosis.services.worker.run import TaskTerms
 from mitosis.services.worker.slots import SlotEngine
 
 log = logging.getLogger(__name__)
 
 LEAVE_SECONDS = 5.0
-GRACE_SECONDS = 10.0
 
 
 async def run_worker(
@@ -191,7 +191,9 @@ class _Worker:
         self, access: UserAccess, *, patient: bool
     ) -> tuple[Membership, float] | None:
         """Register; None when it is to leave before that succeeds."""
-        wanted = registration(self._config, self._machine, self._folder.path)
+        wanted = registration(
+            self._config, self._machine, self._folder.path, self._engine.abilities
+        )
         pause = 0.0
         while not self._departure.reason:
             begun = machine_clock()
@@ -224,7 +226,7 @@ class _Worker:
             self._engine,
             registered,
             self._folder,
-            self._base,
+            TaskTerms(self._base, config.default_limits, config.ceilings),
             slots=config.slots,
             renew_seconds=min(config.heartbeat_interval, config.polling_interval).total_seconds(),
             trust=store_trust(config),

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mitosis.domain.resources import Limits
 from mitosis.processes.engine import Engine
 from mitosis.processes.guard.linux import is_alive
-from mitosis.processes.runs import Exited, Limits, Lost, Signaled
+from mitosis.processes.runs import Exited, Lost, Signaled
 
 from .conftest import Bench, marked, names, until
 

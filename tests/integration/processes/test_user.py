@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mitosis.domain.resources import Limits
 from mitosis.errors import WorkerFault
 from mitosis.processes.engine import Engine
-from mitosis.processes.runs import Exited, Limits
+from mitosis.processes.runs import Exited
 from mitosis.processes.user import TaskUser, own_user, task_user
 
 from .conftest import Bench, marked, names

@@ -8,7 +8,9 @@ from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import ConfigFile, combine, load
 from mitosis.config.locations import default_config_file
 from mitosis.config.section import Section
+from mitosis.config.values import usable_cores
 from mitosis.config.worker import WorkerConfig
+from mitosis.domain.resources import Limits
 from mitosis.domain.roles import Role
 from mitosis.errors import InvalidSettings
 
@@ -253,3 +255,37 @@ def test_an_account_without_a_home_has_folders_at_the_root(monkeypatch: pytest.M
     monkeypatch.setattr(Path, "home", unknown)
     assert default_config_file({}) == Path("/.config/mitosis/config.toml")
     assert default_config_file({"HOME": "/h"}) == Path("/h/.config/mitosis/config.toml")
+
+
+def test_limits_and_slots_of_a_worker_are_written_as_people_write_them() -> None:
+    text = '[worker]\nslots = "auto"\nmax_memory = "2GiB"\ndefault_memory = 1073741824\n'
+    text += 'max_cpu_time = "1h"\ndefault_processes = 50\n'
+    worker = from_text(WorkerConfig, text)
+    assert isinstance(worker, WorkerConfig)
+    assert worker.slots == usable_cores() >= 1
+    assert worker.ceilings == Limits(memory_bytes=2 << 30, cpu_seconds=3600)
+    assert worker.default_limits == Limits(memory_bytes=1 << 30, processes=50)
+    assert WorkerConfig().ceilings == WorkerConfig().default_limits == Limits()
+    variables = {"MITO_SLOTS": "auto", "MITO_WORKER_MAX_FILE_SIZE": "10kB"}
+    loaded = combine(WorkerConfig, [], variables, {}, HERE).config
+    assert loaded.slots == usable_cores()
+    assert loaded.ceilings == Limits(file_size_bytes=10_000)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('slots = "many"', "expected a whole number, or auto"),
+        ("slots = 0", "expected a whole number from 1"),
+        ("slots = true", "expected a whole number, or auto"),
+        ("max_memory = true", "expected a size in quotes"),
+        ('max_memory = "lots"', "'lots' is no size"),
+        ("default_memory = 5", "expected a whole number from 1048576"),
+        ("max_open_files = 2", "expected a whole number from 8"),
+        ('default_cpu_time = "10"', "it has no unit"),
+    ],
+)
+def test_a_limit_of_a_worker_that_cannot_be_is_refused_with_its_line(line: str, said: str) -> None:
+    with pytest.raises(InvalidSettings, match=said) as refused:
+        from_text(WorkerConfig, f"[worker]\n{line}\n")
+    assert ":2:" in str(refused.value)

@@ -6,6 +6,7 @@ import pytest
 
 from mitosis.domain import task
 from mitosis.domain.event import Command
+from mitosis.domain.resources import Limits
 from mitosis.domain.task import (
     Artifact,
     ArtifactKind,
@@ -43,6 +44,14 @@ ASSIGN = task.AssignTask("w", 600.0)
         (Exit(CODE, 0), False, Outcome.SUCCEEDED, ""),
         (Exit(CODE, 7), False, Outcome.FAILED, "exit code 7"),
         (Exit(SIGNAL, 11), False, Outcome.FAILED, "signal 11"),
+        (Exit(SIGNAL, 9, reason="memory limit"), False, Outcome.FAILED, "memory limit (signal 9)"),
+        (Exit(CODE, 0, reason="processes limit"), False, Outcome.SUCCEEDED, ""),
+        (
+            Exit(SIGNAL, 9, EndCause.CANCEL, "memory limit"),
+            True,
+            Outcome.CANCELLED,
+            "cancelled while it ran",
+        ),
         # Asked to stop at its timeout, a program may still end with code 0.
         (Exit(CODE, 0, EndCause.TIMEOUT), False, Outcome.TIMED_OUT, "the timeout was over"),
         (Exit(SIGNAL, 9, EndCause.TIMEOUT), True, Outcome.TIMED_OUT, "the timeout was over"),
@@ -173,6 +182,9 @@ def test_the_limit_of_losses_stays_above_what_is_lost_already() -> None:
         ({"timeout_seconds": float("inf")}, InvalidInput),
         ({"max_losses": 0}, InvalidInput),
         ({"tags": ("a,b",)}, InvalidInput),
+        ({"limits": Limits(processes=0)}, InvalidInput),
+        ({"stop_signal": "CHLD"}, InvalidInput),
+        ({"grace_seconds": -1.0}, InvalidInput),
         ({"argv": ("x" * 131_072,)}, TooLarge),
     ],
 )

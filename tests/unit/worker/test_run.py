@@ -1,13 +1,16 @@
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mitosis.contract.work import Assignment
+from mitosis.domain.resources import Limits
 from mitosis.domain.task import Exit, ExitKind, TaskSpec
-from mitosis.processes.runs import Exited, RunResult, SpawnFailed, StreamResult, Survivor
+from mitosis.processes.runs import Exited, RunResult, Signaled, SpawnFailed, StreamResult, Survivor
 from mitosis.services.worker.run import (
     Fault,
+    TaskTerms,
     ending,
     has_outputs,
     holds_something,
@@ -16,6 +19,8 @@ from mitosis.services.worker.run import (
     stream_warnings,
 )
 
+TERMS = TaskTerms({})
+
 
 def assignment(**spec: object) -> Assignment:
     return Assignment("t1", "lab", 3, 600.0, TaskSpec(("echo", "é"), **spec))  # type: ignore[arg-type]
@@ -23,7 +28,8 @@ def assignment(**spec: object) -> Assignment:
 
 def test_a_task_sets_its_variables_but_not_those_that_name_its_folders() -> None:
     spec = run_spec(
-        assignment(env={"MITO_TASK_UUID": "mine", "PATH": "/task", "X": "1"}), {"PATH": "/bin"}
+        assignment(env={"MITO_TASK_UUID": "mine", "PATH": "/task", "X": "1"}),
+        TaskTerms({"PATH": "/bin"}),
     )
     assert spec.env == {
         "PATH": "/task",
@@ -38,22 +44,64 @@ def test_a_task_sets_its_variables_but_not_those_that_name_its_folders() -> None
         "resource": "MITO_RESOURCE_DIR",
         "tmp": "TMPDIR",
     }
-    own = run_spec(assignment(env={"TMPDIR": "/scratch"}), {})
+    own = run_spec(assignment(env={"TMPDIR": "/scratch"}), TERMS)
     assert own.env["TMPDIR"] == "/scratch"
     assert "tmp" not in own.directory_env
 
 
 def test_argv_and_timeout_are_the_task_s_own() -> None:
-    spec = run_spec(assignment(timeout_seconds=0.25), {})
+    spec = run_spec(assignment(timeout_seconds=0.25), TERMS)
     assert spec.argv == ["echo", "é"]
     assert spec.timeout_seconds == 0.25
 
 
 def test_only_a_terminal_task_writes_its_output_to_files() -> None:
-    assert run_spec(assignment(), {}).output == "tail"
-    terminal = run_spec(assignment(terminal=True), {})
+    assert run_spec(assignment(), TERMS).output == "tail"
+    terminal = run_spec(assignment(terminal=True), TERMS)
     assert terminal.output == "file"
     assert terminal.cap_bytes == 1 << 30
+
+
+def test_how_a_task_is_stopped_and_what_it_may_use_is_its_own_wish() -> None:
+    wished = run_spec(
+        assignment(limits=Limits(processes=5), stop_signal="INT", grace_seconds=0.5), TERMS
+    )
+    assert wished.limits == Limits(processes=5)
+    assert (wished.stop_signal, wished.grace_seconds) == (signal.SIGINT, 0.5)
+    plain = run_spec(assignment(), TERMS)
+    assert plain.limits is None, "no limits cost nothing"
+    assert (plain.stop_signal, plain.grace_seconds) == (signal.SIGTERM, 10.0)
+
+
+def test_the_worker_gives_limits_to_those_who_ask_for_none_and_is_never_exceeded() -> None:
+    terms = TaskTerms({}, Limits(processes=10, open_files=900), Limits(memory_bytes=1 << 30,
+                                                                       processes=20))  # fmt: skip
+    assert run_spec(assignment(), terms).limits == Limits(
+        memory_bytes=1 << 30, processes=10, open_files=900
+    )
+    asked = assignment(limits=Limits(memory_bytes=1 << 40, processes=15, cpu_seconds=3.0))
+    assert run_spec(asked, terms).limits == Limits(
+        memory_bytes=1 << 30, processes=15, open_files=900, cpu_seconds=3.0
+    )
+
+
+def test_a_limit_that_was_hit_is_named_with_its_value(tmp_path: Path) -> None:
+    texts = {
+        "memory": "out of memory: memory limit of 1GiB reached",
+        "cpu": "CPU time limit of 1m 30s reached",
+        "processes": "processes limit of 7 reached",
+        "file_size": "file size limit of 500MB reached",
+        "machine_memory": "the worker's machine was out of memory, and its kernel killed a process",
+    }
+    limits = Limits(memory_bytes=1 << 30, cpu_seconds=90, processes=7, file_size_bytes=500_000_000)
+    for name, text in texts.items():
+        hit = result(tmp_path, outcome=Signaled(9), limits_hit=(name,), limits=limits)
+        end = ending(hit)
+        assert isinstance(end, Exit)
+        assert (end.kind, end.number, end.reason) == (ExitKind.SIGNAL, 9, text)
+    end = ending(result(tmp_path, limits=limits))
+    assert isinstance(end, Exit)
+    assert end.reason == ""
 
 
 def result(folder: Path, **fields: Any) -> RunResult:
@@ -106,11 +154,9 @@ def test_what_else_is_to_be_known_of_a_run_is_said(tmp_path: Path) -> None:
         tree_clean=False,
         survivors=(Survivor(77, 0, "tcpdump"),),
         mounts=(tmp_path / "work/b", tmp_path / "work/t"),
-        limits_hit=("machine_memory",),
     )
     assert run_warnings(odd) == [
         "process 77 (tcpdump) belongs to root and could not be stopped",
         "file systems that the task left mounted were unmounted: work/b, work/t",
-        "the kernel killed a process for want of memory while the task ran",
     ]
     assert run_warnings(result(tmp_path)) == []

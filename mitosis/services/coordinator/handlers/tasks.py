@@ -26,6 +26,12 @@ from mitosis.services.coordinator.watches import fired_text, impossible_text, ju
 
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
+# What a change replaces as a whole.
+_PLAIN_FIELDS = (
+    "argv", "env", "tags", "priority", "timeout_seconds", "terminal", "stop_signal",
+    "grace_seconds",
+)  # fmt: skip
+
 Recalled = Mapping[str, Task]
 """Watched tasks that have ended, as the store has them."""
 
@@ -167,11 +173,11 @@ class TaskHandlers:
     ) -> tuple[TaskSpec, str]:
         """Return the new specification, and how its watch is fulfilled already."""
         given = {
-            field: value
-            for field in ("argv", "env", "tags", "priority", "timeout_seconds", "terminal")
-            if (value := getattr(body, field)) is not None
+            field: value for field in _PLAIN_FIELDS if (value := getattr(body, field)) is not None
         }
         spec, fired = msgspec.structs.replace(state.spec, **given), ""
+        if body.limits is not None:
+            spec = msgspec.structs.replace(spec, limits=body.limits.of(spec.limits))
         if isinstance(body.watch, WatchWanted):
             watch, fired = self._watch(user, body.watch, recalled)
             if self._core.watches.would_close_a_circle(uuid, watch):
@@ -286,6 +292,9 @@ class TaskHandlers:
                 timeout_seconds=body.timeout_seconds,
                 terminal=body.terminal,
                 watch=watch,
+                limits=body.limits,
+                stop_signal=body.stop_signal,
+                grace_seconds=body.grace_seconds,
             )
             now = core.clock.now()
             submit = task.SubmitTask(uuid, name, user.name, number, spec, body.labels, now, fired)

@@ -100,6 +100,9 @@ class WorkerHandlers:
             folder=body.folder,
             host=body.host,
             version=body.version,
+            guarantees=body.guarantees,
+            default_limits=body.default_limits,
+            ceilings=body.ceilings,
         )
 
     def drain(self, caller: Caller, body: commands.DrainWorker) -> None:
