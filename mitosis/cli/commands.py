@@ -187,6 +187,11 @@ CLIENT = (
         result="contract.commands:Submitted",
     ),
     Command(
+        "follow", "follow:follow", "Show what tasks write while they run", f"follow {_TASK}",
+        also=("tasks follow",), usage="[OPTIONS] TASK...",
+        result="cli.output.following:FollowedLine", stream=True,
+    ),
+    Command(
         "manage worker cancel", "workers:cancel_worker", "Stop a worker",
         f"manage worker {_WORKER} cancel",
         also=("workers cancel", "admin workers cancel"), usage="[OPTIONS]",

@@ -122,6 +122,7 @@ class SyncMitoClient:
     change_task = _blocking(MitoClient.change_task)
     watch = _iterating(MitoClient.watch)
     watch_states = _iterating(MitoClient.watch_states)
+    follow = _iterating(MitoClient.follow)
     get_execution_state = _blocking(MitoClient.get_execution_state)
     wait_for_tasks = _blocking(MitoClient.wait_for_tasks)
     get_artifact = _blocking(MitoClient.get_artifact)

@@ -5,11 +5,11 @@ Meaning, units and errors of a flat method are written once, at the noun's metho
 """
 
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mitosis.client.artifacts import Artifacts
 from mitosis.client.attachments import Attachments
@@ -62,6 +62,9 @@ from mitosis.domain.group import GroupPhase
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind
 from mitosis.domain.user import UserPhase
+
+if TYPE_CHECKING:
+    from mitosis.client.output_source import FollowEvent
 
 _REFERENCE = re.compile(r"See `(\w+)\.(\w+)`\.")
 
@@ -235,6 +238,16 @@ class MitoClient:
     def watch_states(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[ReachedState]:
         """See `Tasks.states`."""
         return self.tasks.states(tasks)
+
+    def follow(
+        self,
+        tasks: Iterable[str | Submitted],
+        *,
+        streams: Sequence[str] = ("stdout", "stderr"),
+        tail_lines: int | None = None,
+    ) -> AsyncGenerator["FollowEvent", None]:
+        """See `Tasks.follow`."""
+        return self.tasks.follow(tasks, streams=streams, tail_lines=tail_lines)
 
     async def get_execution_state(self, task: str) -> ExecutionState | None:
         """See `Tasks.execution_state`."""

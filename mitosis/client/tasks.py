@@ -1,9 +1,10 @@
 """Tasks: submit, look, cancel, watch and wait."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
 
@@ -28,6 +29,9 @@ from mitosis.domain.execution import ExecutionState, parse_execution_state
 from mitosis.domain.limits import check_tags
 from mitosis.domain.names import is_uuid
 from mitosis.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mitosis.client.output_source import FollowEvent
 
 Submittable = TypeVar("Submittable", SubmitTaskArgs, ChangeTaskArgs)
 
@@ -192,6 +196,47 @@ class Tasks:
         """
         async for view in follow(self._session, await resolve(self._session, tasks)):
             yield view
+
+    async def follow(
+        self,
+        tasks: Iterable[str | Submitted],
+        *,
+        streams: Sequence[str] = ("stdout", "stderr"),
+        tail_lines: int | None = None,
+    ) -> AsyncGenerator["FollowEvent", None]:
+        """Yield what tasks write while they run, and at last how each has ended.
+
+        Chunks are bytes exactly as written, in the order of their stream, each once; what nobody
+        kept is counted in `skipped_bytes`. A task that waits is waited for; a new attempt is
+        announced and begins at offset 0; one that has ended gives what is stored of it. Whoever
+        takes chunks slowly holds up nobody: a task that does not collect its terminal output
+        keeps the last 256 KiB for those who follow.
+
+        Args:
+            tasks: In any of the short forms, or what `submit` has returned; at most 64.
+            streams: `stdout`, `stderr` or both.
+            tail_lines: Begin so many lines before the present end, as far as 64 KiB hold them;
+                None: at the start, or the earliest that is kept.
+
+        Raises:
+            NotFound: No such task. NotAllowed: No role in its group. InvalidInput: Out of bounds.
+            LimitReached: Too many follow this task or others of its worker.
+
+        Example:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("echo", "hello")))
+            async for event in client.follow([submitted]):
+                if isinstance(event, OutputChunk):
+                    print(event.stream, event.data)
+        """
+        # It costs a start of the command line some milliseconds, which only this needs.
+        from mitosis.client.artifacts import Artifacts
+        from mitosis.client.following import follow_output
+
+        wanted = await resolve(self._session, tasks)
+        events = follow_output(self._session, Artifacts(self._session), wanted, streams, tail_lines)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
 
     async def states(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[ReachedState]:
         """Yield the execution states of tasks, such as `ExecSpawned`, as they are reached.

@@ -67,6 +67,11 @@ def control(worker: str) -> str:
     return f"{ROOT}.control.{worker}"
 
 
+def output(group: str, task: str, worker: str) -> str:
+    """Subject of the live output of a task; `*` as the worker for whoever runs it."""
+    return f"{ROOT}.output.{group}.{task}.{worker}"
+
+
 def inbox(kind: str, owner: str) -> str:
     """Inbox prefix of a guest, a user or a worker (`GUEST_INBOX`, `USER_INBOX`, `WORKER_INBOX`)."""
     return f"{kind}.{owner}"

@@ -18,6 +18,7 @@ coordinator's clock makes a time of it.
 
 import msgspec
 
+from mitosis.contract.output import FollowOutput
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Exit, TaskSpec
 
@@ -195,4 +196,4 @@ class Resize(msgspec.Struct, tag="resize"):
     slots: int
 
 
-Control = CancelAttempt | Drain | Resync | Resize
+Control = CancelAttempt | Drain | Resync | Resize | FollowOutput

@@ -6,7 +6,7 @@ no memory. What it misses is said by the offset of the next piece. Nobody follow
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -42,12 +42,14 @@ Sink = Callable[[Chunk], Awaitable[None]]
 class Follow:
     """Somebody who follows one run; made by `Run.start_follow`."""
 
-    def __init__(self, run: "Run", sink: Sink, tail_bytes: int | None) -> None:
+    def __init__(self, run: "Run", sink: Sink, begin: Mapping[StreamName, int]) -> None:
         self._run = run
         self._sink = sink
-        self._from = 0 if tail_bytes is None else -(tail_bytes + 1)
         self._files: dict[int, int] = {}
-        self._tasks = [asyncio.ensure_future(self._follow(index)) for index in range(len(STREAMS))]
+        self._tasks = [
+            asyncio.ensure_future(self._follow(STREAMS.index(stream), offset))
+            for stream, offset in begin.items()
+        ]
 
     async def wait(self) -> None:
         """Until everything was given to the sink.
@@ -78,8 +80,7 @@ class Follow:
                 except OSError:
                     continue  # taken away by the task: what is missing is said as skipped
 
-    async def _follow(self, index: int) -> None:
-        offset = self._from
+    async def _follow(self, index: int, offset: int) -> None:
         while True:
             start, data, more = await self._run.read(index, offset, _PIECE_BYTES)
             if data:

@@ -1,11 +1,11 @@
 """One task in a slot, as the worker sees it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mitosis.processes.follow import Follow, Sink
+from mitosis.processes.follow import STREAMS, Follow, Sink
 from mitosis.processes.guard import frames
 from mitosis.processes.runs import Cause, RunResult, StreamName
 
@@ -91,12 +91,20 @@ class Run:
             return answer
         return kept[-count:] if count > 0 else b""
 
-    def start_follow(self, sink: Sink, *, tail_bytes: int | None = None) -> Follow:
+    def start_follow(
+        self,
+        sink: Sink,
+        *,
+        tail_bytes: int | None = None,
+        begin: Mapping[StreamName, int] | None = None,
+    ) -> Follow:
         """Give the output to a sink while it is written, up to the end of the run.
 
         Args:
             sink: called with one piece of each stream at a time; the next one waits for it.
             tail_bytes: begin so many bytes before the present end; None for all that is kept.
+            begin: instead, the offset to begin at for each stream that is wanted; a negative one
+                counts from the present end, which is -1.
 
         Raises:
             RuntimeError: too many follow this run already, or it has ended.
@@ -108,7 +116,9 @@ class Run:
             raise RuntimeError(f"{MAX_FOLLOWS} follow this run already")
         if tail_bytes is not None and tail_bytes < 0:
             raise ValueError(f"tail_bytes is {tail_bytes}, must not be negative")
-        follow = Follow(self, sink, tail_bytes)
+        if begin is None:
+            begin = dict.fromkeys(STREAMS, 0 if tail_bytes is None else -(tail_bytes + 1))
+        follow = Follow(self, sink, begin)
         self._follows.append(follow)
         return follow
 

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import psycopg
 
+from mitosis.contract.output import TaskRunner
 from mitosis.contract.queries import (
     AttachmentPage,
     GetArtifact,
@@ -31,7 +32,7 @@ from mitosis.projections import attachment_reads, group_reads, task_reads, user_
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.postgres import Connection
 from mitosis.projections.rows import ArtifactRow, AttachmentRow
-from mitosis.projections.viewer import Viewer, find_viewer
+from mitosis.projections.viewer import Viewer, find_viewer, need_role
 
 T = TypeVar("T")
 
@@ -77,6 +78,20 @@ class Queries:
     async def list_tasks(self, user: str, wanted: ListTasks) -> TaskPage:
         """Return a page of tasks of a group."""
         return await self._as(user, lambda c, viewer: task_reads.list_tasks(c, viewer, wanted))
+
+    async def get_runner(self, user: str, task: str) -> TaskRunner:
+        """Return who runs a task, for one who may see its live output.
+
+        Raises:
+            NotAllowed: No role in its group, as an administrator may have none.
+        """
+
+        async def read(connection: Connection, viewer: Viewer) -> TaskRunner:
+            found = await task_reads.get_runner(connection, viewer, task)
+            need_role(viewer, found.group, "following")
+            return found
+
+        return await self._as(user, read)
 
     async def get_artifact(self, user: str, wanted: GetArtifact) -> ArtifactRow:
         """Return what is known of an artifact, with the name of its object."""

@@ -4,6 +4,7 @@ from typing import Any, LiteralString
 
 import msgspec
 
+from mitosis.contract.output import TaskRunner
 from mitosis.contract.queries import GetArtifact, ListTasks, TaskPage, TaskView
 from mitosis.domain.comparison import Operator, parse_comparison
 from mitosis.domain.limits import MAX_PAGE, MAX_TAG_BYTES, MAX_TAGS, check_number, check_text
@@ -41,6 +42,7 @@ _OPERATORS: dict[Operator, LiteralString] = {
 _UNCOUNTED = ("creators", "tags", "labels", "outcomes", "uuids", "exit_status", "priority")
 
 _decode_view = msgspec.json.Decoder(TaskView).decode
+_decode_runner = msgspec.json.Decoder(TaskRunner).decode
 _decode_artifact = msgspec.json.Decoder(ArtifactRow).decode
 
 
@@ -117,6 +119,18 @@ async def get_task(connection: Connection, viewer: Viewer, name: str) -> TaskVie
         connection, f"SELECT to_json(v)::text FROM ({_VIEW} WHERE t.uuid = %s) v", uuid
     )
     return _decode_view(text)
+
+
+async def get_runner(connection: Connection, viewer: Viewer, task: str) -> TaskRunner:
+    """Return who runs a task. Raises what `find_task` raises."""
+    uuid = await find_task(connection, viewer, task)
+    text = await fetch_value(
+        connection,
+        "SELECT json_build_object('task', uuid, 'group', group_name, 'state', state,"
+        " 'attempt', attempt, 'worker', worker)::text FROM views.tasks WHERE uuid = %s",
+        uuid,
+    )
+    return _decode_runner(text)
 
 
 async def get_artifact(connection: Connection, viewer: Viewer, wanted: GetArtifact) -> ArtifactRow:

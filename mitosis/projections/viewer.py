@@ -71,3 +71,16 @@ async def check_group(connection: Connection, viewer: Viewer, group: str) -> Non
         raise NotFound(f"there is no group {group!r}: check its name", group=group)
     if not viewer.admin:
         raise NotAllowed(f"you have no role in group {group!r}: ask one of its Admins", group=group)
+
+
+def need_role(viewer: Viewer, group: str, what: str) -> None:
+    """Check for what even platform admins must have a role in the group.
+
+    Raises:
+        NotAllowed: The viewer has none.
+    """
+    if group not in viewer.roles:
+        raise NotAllowed(
+            f"{what} needs a role in group {group!r}: give yourself one, or ask one of its Admins",
+            group=group,
+        )

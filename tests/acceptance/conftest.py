@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from mitosis import ClientConfig, SyncMitoClient
+from mitosis import ClientConfig, MitoClient, SyncMitoClient
 from mitosis.config.client import CreateUserArgs, SubmitTaskArgs
 from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import TaskView
@@ -124,6 +124,11 @@ class Running:
         return _content(self._out.fileno())
 
     @property
+    def raw_out(self) -> bytes:
+        """The same as bytes."""
+        return os.pread(self._out.fileno(), 1 << 20, 0)
+
+    @property
     def err(self) -> str:
         """Standard error so far."""
         return _content(self._err.fileno())
@@ -212,6 +217,10 @@ class Platform:
             password=password or self.admin_password,
             **more,
         )
+
+    def open_client(self) -> MitoClient:
+        """The administrator, by the SDK with an event loop; to be entered."""
+        return MitoClient(self.config())
 
     def client(self, *arguments: str | Path, **more: Any) -> Done:
         """Run `mito client` against this platform."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mitosis import SyncMitoClient
+from mitosis import MitoClient, SyncMitoClient
+from mitosis.client.output_source import FollowEvent, OutputChunk, OutputNotice
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.commands import Submitted
 from mitosis.domain.task import Outcome, TaskState
@@ -92,8 +93,12 @@ async def whole(platform: Platform, client: SyncMitoClient) -> None:
 
 def worker_of(platform: Platform, beating: Beating) -> int:
     """The worker process above a running task."""
+    return worker_above(platform, beating.beats[-1][1])
+
+
+def worker_above(platform: Platform, pid: int) -> int:
+    """The worker process that runs a process of a task."""
     workers = set(platform.children("mitosis worker --config"))
-    pid = beating.beats[-1][1]
     folder = str(Path(f"/proc/{pid}/cwd").readlink())
     number = folder.removeprefix(str(platform.data / "workers") + "/").partition("/")[0]
     (found,) = workers & set(platform.children(f"worker-{number}.toml"))
@@ -207,3 +212,48 @@ async def test_a_killed_nats_server_comes_back_with_everything(
     assert [task.uuid for task in client.get_tasks().tasks] == [*before, later.task][-50:]
     await whole(fragile, client)
     assert "Traceback" not in fragile.supervisor.err
+
+
+async def test_output_is_followed_through_the_death_of_each_process_with_each_byte_once(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    """Nothing is shown twice and nothing is left out; the attempt that runs again is announced."""
+    gate, pid = tmp_path / "followed.gate", tmp_path / "followed.pid"
+    script = (
+        f"echo $$ > {pid}; "
+        f"until [ -e {gate} ]; do n=$((n + 1)); echo line $n; sleep {BEAT_SECONDS}; done"
+    )
+    submitted = client.submit_task(in_shell(script))
+    seen: list[FollowEvent] = []
+
+    def lines(attempt: int) -> list[bytes]:
+        chunks = [e for e in seen if isinstance(e, OutputChunk) and e.attempt == attempt]
+        assert sum(chunk.skipped_bytes for chunk in chunks) == 0
+        return b"".join(chunk.data for chunk in chunks).split(b"\n")[:-1]
+
+    async def more(attempt: int = 1) -> None:
+        count = len(lines(attempt))
+        await eventually(lambda: len(lines(attempt)) > count + 5, seconds=60)
+
+    async def keep() -> None:
+        async with MitoClient(fragile.config()) as follower:
+            async for event in follower.follow([submitted]):
+                seen.append(event)  # noqa: PERF401  it is looked at meanwhile
+
+    following = asyncio.create_task(keep())
+    await more()
+    for words in ("mitosis coordinator", "run_projector_child", "nats.conf"):
+        os.kill(fragile.child(words), signal.SIGKILL)
+        await more()
+    os.kill(worker_above(fragile, int(pid.read_text())), signal.SIGKILL)
+    await more(attempt=2)
+    gate.touch()
+    async with asyncio.timeout(60):
+        await following
+    (view,) = client.wait_for_tasks([submitted])
+    for attempt in (1, 2):
+        assert lines(attempt) == [b"line %d" % n for n in range(1, len(lines(attempt)) + 1)]
+    assert view.exit is not None
+    assert len(b"\n".join(lines(2))) + 1 == view.exit.usage.stdout_bytes
+    notices = [e.view.attempt for e in seen if isinstance(e, OutputNotice) and e.kind == "begun"]
+    assert notices == [1, 2]

@@ -7,6 +7,7 @@
 | session.list | ListSessions | SessionList |
 | task.get | GetTask | TaskView |
 | task.list | ListTasks | TaskPage |
+| task.follow | FollowTask | TaskRunner (both in contract/output.py) |
 | artifact.get | GetArtifact | ArtifactLink |
 | attachment.get | GetAttachment | AttachmentLink |
 | attachment.meta | GetAttachment | AttachmentView |

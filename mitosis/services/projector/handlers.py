@@ -7,6 +7,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from mitosis.contract import subjects
+from mitosis.contract.output import FollowOutput, FollowTask, TaskRunner, check_follow
 from mitosis.contract.queries import (
     ArtifactLink,
     AttachmentLink,
@@ -24,7 +26,7 @@ from mitosis.contract.queries import (
     WorkerPage,
     WorkerView,
 )
-from mitosis.contract.wire import Nothing, Reply
+from mitosis.contract.wire import Nothing, Reply, encode
 from mitosis.errors import Unavailable
 from mitosis.nats.rpc import Caller, Endpoints
 from mitosis.projections.attachment_reads import view_of
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 
 B = TypeVar("B", bound=msgspec.Struct)
 
+Tell = Callable[[str, bytes], None]
+"""(subject, message): sent now, without waiting."""
 PresignGet = Callable[[str, str], str]
 """(object name, file name for the one who downloads) -> URL that is valid for a while."""
 
@@ -65,12 +69,14 @@ class QueryHandlers:
         head: Head,
         links: Links,
         presence: PresenceOfWorkers,
+        tell: Tell,
     ) -> None:
         self._queries = queries
         self._progress = progress
         self._head = head
         self._links = links
         self._presence = presence
+        self._tell = tell
 
     def register(self, endpoints: Endpoints) -> None:
         """Connect all verbs."""
@@ -80,6 +86,7 @@ class QueryHandlers:
         endpoints.add("session.list", ListSessions, self._fresh(queries.list_sessions))
         endpoints.add("task.get", GetTask, self._fresh(queries.get_task))
         endpoints.add("task.list", ListTasks, self._fresh(queries.list_tasks))
+        endpoints.add("task.follow", FollowTask, self._fresh(self._follow))
         endpoints.add("artifact.get", GetArtifact, self._fresh(self._artifact))
         endpoints.add("worker.get", GetWorker, self._fresh(self._worker))
         endpoints.add("worker.list", ListWorkers, self._fresh(self._workers))
@@ -119,6 +126,18 @@ class QueryHandlers:
         page = await self._queries.list_workers(user, wanted)
         await self._presence.complete(page.workers)
         return page
+
+    async def _follow(self, user: str, wanted: FollowTask) -> TaskRunner:
+        """Let the worker know; it sends the output on a subject that only the group can hear."""
+        check_follow(wanted)
+        runner = await self._queries.get_runner(user, wanted.task)
+        if wanted.token and runner.worker is not None and runner.attempt == wanted.attempt:
+            order = FollowOutput(
+                runner.task, runner.group, runner.attempt, f"{user}:{wanted.token}",
+                wanted.stdout, wanted.stderr, wanted.again, wanted.stop,
+            )  # fmt: skip
+            self._tell(subjects.control(runner.worker), encode(order))
+        return runner
 
     async def _artifact(self, user: str, wanted: GetArtifact) -> ArtifactLink:
         row = await self._queries.get_artifact(user, wanted)

@@ -61,6 +61,7 @@ class ProjectorService:
             Head(source.last_position),
             links,
             PresenceOfWorkers(connection),
+            connection.publish,
         ).register(self._endpoints)
         self._discovery = Discovery(
             connection, "mito-projector", __version__, "Read models of Mitosis", self.status

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from mitosis.contract import subjects
+from mitosis.contract.output import FollowOutput
 from mitosis.contract.work import Assignment, CancelAttempt, Control, Drain, Resize, Resync
 from mitosis.nats.connection import Connection, Msg
 from mitosis.services.worker.core import Core
@@ -24,6 +25,7 @@ class Inbox:
         on_drain: Told of orders to leave.
         on_resync: Asked to renew at once.
         on_slots: Told how many tasks may run at once.
+        on_follow: Told who wants to see the output of an attempt.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class Inbox:
         on_drain: Callable[[Drain], None],
         on_resync: Callable[[], None],
         on_slots: Callable[[int], None],
+        on_follow: Callable[[FollowOutput], None],
     ) -> None:
         self._core = core
         self._on_drain = on_drain
         self._on_resync = on_resync
         self._on_slots = on_slots
+        self._on_follow = on_follow
 
     async def subscribe(self, connection: Connection, worker: str) -> None:
         """Listen, through all reconnects."""
@@ -70,3 +74,5 @@ class Inbox:
                 self._on_resync()
             case Resize(slots):
                 self._on_slots(slots)
+            case FollowOutput():
+                self._on_follow(order)

@@ -160,6 +160,14 @@ class Core:
         """Whether nothing is held."""
         return not self._attempts
 
+    def attempt(self, key: Key) -> Attempt | None:
+        """An attempt that is held, None: it is not."""
+        return self._attempts.get(key)
+
+    def is_over(self, key: Key) -> bool:
+        """Whether an attempt was held and is no more, as far as that is remembered."""
+        return key in self._over
+
     # --- what the coordinator says -----------------------------------------------------------
 
     def assign(self, assignment: Assignment) -> None:

@@ -10,9 +10,10 @@ from mitosis.errors import WorkerFault
 from mitosis.processes.guard.linux import machine_clock
 from mitosis.processes.run import Run
 from mitosis.processes.runs import RunResult
-from mitosis.services.worker.core import Attempt, Core
+from mitosis.services.worker.core import Attempt, Core, Phase
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.faults import complaint
+from mitosis.services.worker.following import Followed
 from mitosis.services.worker.identity import WorkFolder
 from mitosis.services.worker.lease import LeaseKeeper
 from mitosis.services.worker.link import Link
@@ -76,6 +77,14 @@ class Parts:
 
     def _prolong(self, lease_seconds: float, measured_from: float) -> None:
         self._engine.renew(lease_seconds, measured_from=measured_from)
+
+    def find_run(self, task: str, attempt: int) -> Followed | None:
+        """What somebody who follows an attempt can read."""
+        held = self.core.attempt((task, attempt))
+        if held is None:
+            return Followed(None, over=True) if self.core.is_over((task, attempt)) else None
+        run = held.run if isinstance(held.run, Run) else None
+        return Followed(run, over=held.phase in {Phase.DELIVERING, Phase.REPORTED})
 
     def resize(self, slots: int) -> None:
         """Run so many at once from now on."""

@@ -32,6 +32,7 @@ from mitosis.services.worker import epitaph
 from mitosis.services.worker.assignments import Inbox
 from mitosis.services.worker.drain import Departure
 from mitosis.services.worker.effects import Parts
+from mitosis.services.worker.following import Followers
 from mitosis.services.worker.identity import Machine, WorkFolder, this_machine
 from mitosis.services.worker.link import NatsLink, Unregistered, longer
 from mitosis.services.worker.registration import (
@@ -234,7 +235,10 @@ class _Worker:
         )
         self._engine.renew(registered.lease_seconds, measured_from=begun)
         connection.add_listener(on_reconnect=parts.lease.ask_now)
-        inbox = Inbox(parts.core, self._on_drain, parts.lease.ask_now, parts.resize)
+        followers = Followers(connection, registered.worker, parts.find_run)
+        inbox = Inbox(
+            parts.core, self._on_drain, parts.lease.ask_now, parts.resize, followers.order
+        )
         try:
             await inbox.subscribe(connection, registered.worker)
             self._departure.listen(lambda reason, force: parts.core.drain(reason, force=force))
@@ -251,6 +255,7 @@ class _Worker:
             return await self._leave(link, parts)
         finally:
             self._departure.listen(None)
+            await followers.close()
             await parts.deliveries.close()
             await connection.close()
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from mitosis.contract import commands, queries
+from mitosis.contract.output import FollowTask
 from mitosis.contract.wire import Nothing
 from mitosis.domain.group import GroupPhase
 from mitosis.domain.quotas import QuotaChange
@@ -251,6 +252,7 @@ REQUESTS: dict[str, Request] = {
     "group.list (own)": Request(lambda stage, actor: Nothing()),
     "task.get": Request(lambda stage, actor: queries.GetTask(stage.stored_task)),
     "task.list": Request(lambda stage, actor: queries.ListTasks(stage.group)),
+    "task.follow": Request(lambda stage, actor: FollowTask(stage.stored_task)),
     "artifact.get": Request(lambda stage, actor: queries.GetArtifact(stage.stored_task, RESULT)),
     "attachment.get": Request(
         lambda stage, actor: queries.GetAttachment(stage.stored_key, stage.group)

@@ -1,0 +1,245 @@
+"""Printing the output of tasks that are followed: as it is, with prefixes, or as JSON.
+
+Where standard output is no terminal, the bytes of one task go out exactly as they came. On a
+terminal a task must not be able to drive it: text, line ends, tabs and carriage returns are
+printed, every other control character is shown as an escape.
+"""
+
+import base64
+import codecs
+import sys
+from typing import BinaryIO, Protocol
+
+import msgspec
+
+from mitosis.cli.output.screen import complain, write
+from mitosis.cli.output.values import to_json
+from mitosis.client.output_source import OutputChunk
+from mitosis.contract.queries import TaskView
+from mitosis.domain.task import Outcome
+
+MAX_LINE_BYTES = 64 * 1024
+"""What is kept of an unfinished line of one of several tasks; a longer one is parted."""
+
+
+class FollowedLine(msgspec.Struct, frozen=True):
+    """One line of what `follow` prints as JSON.
+
+    Attributes:
+        kind: `output`, or that the task `waits`, that an attempt has `begun`, that it has `ended`.
+        task, attempt: Which.
+        stream, offset: `stdout` or `stderr`, and where in it these bytes begin.
+        text: The bytes as text of whole characters.
+        base64: The bytes, where they are no text; else null.
+        skipped_bytes: Missing before these.
+        outcome, exit_status: How the task has ended, and the exit status of `follow` for it.
+    """
+
+    kind: str
+    task: str
+    attempt: int
+    stream: str | None = None
+    offset: int = 0
+    text: str = ""
+    base64: str | None = None
+    skipped_bytes: int = 0
+    outcome: Outcome | None = None
+    exit_status: int | None = None
+
+
+class Printer(Protocol):
+    """Prints what is followed. May block."""
+
+    def chunk(self, chunk: OutputChunk) -> None:
+        """Print a piece of output."""
+
+    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+        """Print what happened to a task; after its end nothing more comes of it."""
+
+
+class StreamPrinter:
+    """One task: its stdout to ours, its stderr to ours."""
+
+    def __init__(self) -> None:
+        self._taps = {"stdout": Tap(sys.stdout.buffer), "stderr": Tap(sys.stderr.buffer)}
+
+    def chunk(self, chunk: OutputChunk) -> None:
+        """Print a piece of output."""
+        if chunk.skipped_bytes:
+            complain(skipped_text(chunk))
+        self._taps[chunk.stream].write(chunk.data)
+
+    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+        """Say it to a person, and how a task ended whose exit status does not tell."""
+        for tap in self._taps.values():
+            tap.finish()
+        told = notice_text(kind, view, exit_status)
+        if told:
+            complain(told)
+
+
+class PrefixPrinter:
+    """Several tasks: whole lines, each after the name of its task."""
+
+    def __init__(self, names: dict[str, str]) -> None:
+        self._names = names
+        self._taps = {"stdout": Tap(sys.stdout.buffer), "stderr": Tap(sys.stderr.buffer)}
+        self._unfinished: dict[tuple[str, str], bytes] = {}
+
+    def chunk(self, chunk: OutputChunk) -> None:
+        """Print the lines that are finished."""
+        if chunk.skipped_bytes:
+            self._finish(chunk.task, chunk.stream)
+            complain(f"{self._names[chunk.task]}: {skipped_text(chunk)}")
+        key = (chunk.task, chunk.stream)
+        *lines, rest = (self._unfinished.pop(key, b"") + chunk.data).split(b"\n")
+        while len(rest) > MAX_LINE_BYTES:
+            lines.append(rest[:MAX_LINE_BYTES])
+            rest = rest[MAX_LINE_BYTES:]
+        self._write(chunk.task, chunk.stream, lines)
+        if rest:
+            self._unfinished[key] = rest
+
+    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+        """Print what was left of lines, and say what happened."""
+        for stream in self._taps:
+            self._finish(view.uuid, stream)
+        told = notice_text(kind, view, exit_status)
+        if told:
+            complain(told)
+
+    def _finish(self, task: str, stream: str) -> None:
+        rest = self._unfinished.pop((task, stream), None)
+        if rest is not None:
+            self._write(task, stream, [rest])
+
+    def _write(self, task: str, stream: str, lines: list[bytes]) -> None:
+        if lines:
+            prefix = f"[{self._names[task]}] ".encode()
+            self._taps[stream].write(b"".join(prefix + line + b"\n" for line in lines))
+
+
+class JsonPrinter:
+    """One JSON value a line; characters are never cut."""
+
+    def __init__(self) -> None:
+        self._unfinished: dict[tuple[str, str], OutputChunk] = {}
+
+    def chunk(self, chunk: OutputChunk) -> None:
+        """Print the whole characters of a piece."""
+        key = (chunk.task, chunk.stream)
+        before = self._unfinished.pop(key, None)
+        if before is not None and (chunk.skipped_bytes or before.attempt != chunk.attempt):
+            self._print(before)
+        elif before is not None:
+            data = before.data + chunk.data
+            skipped = before.skipped_bytes
+            chunk = OutputChunk(
+                chunk.task, chunk.attempt, chunk.stream, before.offset, data, skipped
+            )
+        rest = cut_character(chunk.data)
+        if rest:
+            size = len(chunk.data) - len(rest)
+            self._unfinished[key] = OutputChunk(
+                chunk.task, chunk.attempt, chunk.stream, chunk.offset + size, rest
+            )
+            chunk = OutputChunk(
+                chunk.task, chunk.attempt, chunk.stream, chunk.offset, chunk.data[:size],
+                chunk.skipped_bytes,
+            )  # fmt: skip
+        if chunk.data or chunk.skipped_bytes:
+            self._print(chunk)
+
+    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+        """Print what was left, and what happened."""
+        for key in [key for key in self._unfinished if key[0] == view.uuid]:
+            self._print(self._unfinished.pop(key))
+        write(
+            to_json(
+                FollowedLine(
+                    kind, view.uuid, view.attempt, outcome=view.outcome, exit_status=exit_status
+                )
+            )
+        )
+        sys.stdout.flush()
+
+    def _print(self, chunk: OutputChunk) -> None:
+        try:
+            text, exact = chunk.data.decode(), None
+        except UnicodeDecodeError:
+            text = chunk.data.decode(errors="replace")
+            exact = base64.b64encode(chunk.data).decode()
+        write(
+            to_json(
+                FollowedLine(
+                    "output", chunk.task, chunk.attempt, chunk.stream, chunk.offset, text, exact,
+                    chunk.skipped_bytes,
+                )
+            )
+        )  # fmt: skip
+        sys.stdout.flush()
+
+
+class Tap:
+    """Where one stream goes to: bytes as they are, or what a terminal may be shown of them."""
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if out.isatty() else None
+
+    def write(self, data: bytes) -> None:
+        """Print, and send out at once."""
+        self._out.write(data if self._decoder is None else shown(self._decoder.decode(data)))
+        self._out.flush()
+
+    def finish(self) -> None:
+        """Nothing more comes: print what was left of a character."""
+        if self._decoder is not None:
+            self._out.write(shown(self._decoder.decode(b"", final=True)))
+            self._out.flush()
+
+
+def shown(text: str) -> bytes:
+    """Return what a terminal may be given: no control characters but of lines and tabs."""
+    if not text.isprintable():
+        text = "".join(
+            c if c.isprintable() or c in "\n\t\r" else c.encode("unicode_escape").decode()
+            for c in text
+        )
+    return text.encode(errors="backslashreplace")
+
+
+def cut_character(data: bytes) -> bytes:
+    """Return the beginning of a UTF-8 character at the end that lacks its rest, at most 3 bytes."""
+    for size in range(1, min(3, len(data)) + 1):
+        lead = data[-size]
+        if lead < 0x80:
+            return b""
+        if lead >= 0xC0:
+            length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+            return data[-size:] if size < length and lead < 0xF8 else b""
+    return b""
+
+
+def skipped_text(chunk: OutputChunk) -> str:
+    """Say that something is missing."""
+    return f"{chunk.skipped_bytes} bytes of {chunk.stream} were not kept and are missing here"
+
+
+def notice_text(kind: str, view: TaskView, exit_status: int | None) -> str:
+    """Return what to say on standard error; empty: nothing, since no person reads it."""
+    name = f"task {view.uuid}"
+    because = f": {view.reason}" if view.reason else ""
+    plain = view.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
+    if kind == "ended":
+        if plain and not sys.stderr.isatty():
+            return ""
+        outcome = view.outcome.value.replace("_", " ") if view.outcome else "ended"
+        return f"{name}: {outcome}{because}, exit status {exit_status}"
+    if not sys.stderr.isatty() and not (kind == "begun" and view.attempt > 1):
+        return ""
+    if kind == "begun":
+        return f"{name}: attempt {view.attempt} on worker {view.worker}"
+    return f"{name} is {view.state.value}{because}" + (
+        ", its start is waited for" if view.state.value != "running" else ""
+    )

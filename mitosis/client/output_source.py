@@ -1,0 +1,265 @@
+"""What is known of the output of one task that is followed: no I/O, only what follows from what.
+
+Three positions in each stream: `received` (what came, to tell gaps and repetitions), `consumed`
+(what the caller has taken: the worker may send so much more) and `acknowledged` (the latest that
+the worker was told). Negative ones stand for a beginning near the present end.
+"""
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from mitosis.client.stored_output import last_lines
+from mitosis.contract.output import (
+    FOLLOW_SECONDS,
+    MAX_BACKLOG_BYTES,
+    WINDOW_BYTES,
+    FollowTask,
+    OutputPiece,
+    OutputReached,
+)
+from mitosis.contract.queries import TaskView
+from mitosis.domain.task import TaskState
+
+STREAMS = ("stdout", "stderr")
+RENEW_SECONDS = FOLLOW_SECONDS / 3
+SOON_SECONDS = 0.5  # until the second question to a worker that says nothing; doubles
+PATIENT_TRIES = 2  # with the worker of a task that has ended
+
+
+class OutputChunk(msgspec.Struct, frozen=True):
+    """Bytes of a stream, exactly as written; a character may be cut at their ends.
+
+    Attributes:
+        task: UUID.
+        attempt: Which attempt of it wrote them.
+        stream: `stdout` or `stderr`.
+        offset: Of the first byte in the stream of this attempt.
+        data: The bytes; empty when something is missing at the end.
+        skipped_bytes: Missing before these: nobody kept them until they were asked for.
+    """
+
+    task: str
+    attempt: int
+    stream: str
+    offset: int
+    data: bytes
+    skipped_bytes: int = 0
+
+
+class NoticeKind(StrEnum):
+    """What a notice is about."""
+
+    WAITS = "waits"
+    BEGUN = "begun"
+    ENDED = "ended"
+
+
+class OutputNotice(msgspec.Struct, frozen=True):
+    """A task waits, an attempt of it was begun while it is followed, or it has ended.
+
+    After the end of a task nothing more comes of it.
+    """
+
+    task: str
+    kind: NoticeKind
+    view: TaskView
+
+
+FollowEvent = OutputChunk | OutputNotice
+
+
+class Source:
+    """One task.
+
+    Args:
+        task: UUID.
+        streams: Which are wanted.
+        tail_lines: Begin so many lines before the present end; None: at the start.
+        on_news: Called when there is something to take.
+        clock: Seconds, for the times of questions.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        streams: Sequence[str],
+        tail_lines: int | None,
+        on_news: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.task, self._streams, self._tail_lines = task, streams, tail_lines
+        self._on_news, self._clock = on_news, clock
+        self._waiting: deque[FollowEvent] = deque()
+        self._waiting_bytes = 0
+        self._room = asyncio.Event()
+        self._new_from_start = False
+        self._attempt, self._token = 0, ""
+        self._received: dict[str, int] = {}
+        self._consumed: dict[str, int] = {}
+        self._acknowledged: dict[str, int] = {}
+        self._again = self._repeats = False
+        self._unanswered, self._ask_at = 0, 0.0
+        self.wake = asyncio.Event()
+        self.view: TaskView | None = None
+        self.over = False
+        self.refused = ""
+        self.done = False
+
+    # --- what is told -------------------------------------------------------------------------
+
+    def look(self, view: TaskView) -> None:
+        """Take in how the task is."""
+        first, self.view = self.view is None, view
+        if view.state is TaskState.RUNNING and view.attempt > self._attempt:
+            self._begin(view)
+        elif first and not view.state.terminal:
+            self._put(OutputNotice(self.task, NoticeKind.WAITS, view))
+        # What it was asked before it had the task, or the program, was not answered.
+        self._unanswered, self._ask_at = 0, 0.0
+        if view.state is not TaskState.RUNNING and not view.state.terminal:
+            self._new_from_start = True  # the next attempt begins before our eyes
+        self.wake.set()
+
+    def hear(self, message: OutputPiece | OutputReached) -> None:
+        """Take in what the worker sends; to other followers too."""
+        ours = message.follower.rpartition(":")[2] == self._token
+        if not ours or message.attempt != self._attempt:
+            return
+        if isinstance(message, OutputReached):
+            self._hear_reached(message)
+        elif message.stream in self._received:
+            self._hear_piece(message)
+
+    def connection_came_back(self) -> None:
+        """Messages may have been missed."""
+        self._again = True
+        self.wake.set()
+
+    def _begin(self, view: TaskView) -> None:
+        start = self._start()
+        self._attempt, self._token = view.attempt, secrets.token_hex(16)
+        self.over = self._again = self._repeats = False
+        self._received = dict.fromkeys(self._streams, start)
+        self._consumed, self._acknowledged = dict(self._received), dict(self._received)
+        self._put(OutputNotice(self.task, NoticeKind.BEGUN, view))
+
+    def _start(self) -> int:
+        """Where an attempt begins: at its start, if it has begun while it is followed."""
+        if self._tail_lines is None or self._new_from_start or self._attempt:
+            return 0
+        return -(MAX_BACKLOG_BYTES + 1) if self._tail_lines else -1
+
+    def _hear_reached(self, message: OutputReached) -> None:
+        self._unanswered, self.refused = 0, message.refused
+        self._ask_at = self._clock() + RENEW_SECONDS
+        lost = any(
+            sent is not None and sent > self._received.get(stream, sent)
+            for stream, sent in zip(STREAMS, (message.stdout, message.stderr), strict=True)
+        )
+        self.over, self._again, self._repeats = message.over, lost and not message.over, False
+        self.wake.set()
+
+    def _hear_piece(self, piece: OutputPiece) -> None:
+        at, data, offset = self._received[piece.stream], piece.data, piece.offset
+        end = offset + len(data)
+        if at < 0:
+            if piece.backlog:
+                data = last_lines(data, self._tail_lines or 0)
+            at = offset = end - len(data)
+            self._consumed[piece.stream] = self._acknowledged[piece.stream] = at
+        elif offset - piece.skipped_bytes > at:
+            # Once: what is on its way already does not fit either.
+            self._again, self._repeats = not self._repeats, True
+            self.wake.set()
+            return
+        elif end <= at:
+            return
+        elif offset < at:
+            data, offset = data[at - offset :], at
+        self._received[piece.stream] = end
+        if data:
+            self._put(
+                OutputChunk(self.task, self._attempt, piece.stream, offset, data, offset - at)
+            )
+
+    # --- what is asked ------------------------------------------------------------------------
+
+    def due_in(self) -> float | None:
+        """In how many seconds the worker is to be asked; None: not before something happens."""
+        if not self._attempt or self.over:
+            return None
+        half = WINDOW_BYTES // 2
+        if self._again or any(
+            at - max(self._acknowledged[stream], 0) >= half for stream, at in self._consumed.items()
+        ):
+            return 0.0
+        return max(0.0, self._ask_at - self._clock())
+
+    def question(self) -> FollowTask:
+        """What to ask now."""
+        pause = min(RENEW_SECONDS, SOON_SECONDS * 2**self._unanswered)
+        self._unanswered += 1
+        self._ask_at = self._clock() + pause
+        self._acknowledged = dict(self._consumed)
+        again, self._again = self._again, False
+        at = self._consumed
+        return FollowTask(
+            self.task, self._attempt, self._token, at.get("stdout"), at.get("stderr"), again
+        )
+
+    def farewell(self) -> FollowTask | None:
+        """What to say when it is not followed any more; None: nothing."""
+        if not self._attempt or self.over:
+            return None
+        return FollowTask(self.task, self._attempt, self._token, stop=True)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    @property
+    def complete(self) -> bool:
+        """Whether the task has ended and nothing more comes of its worker."""
+        view = self.view
+        if view is None or not view.state.terminal:
+            return False
+        silent = self._unanswered > PATIENT_TRIES
+        return self.over or silent or not self._attempt or view.attempt != self._attempt
+
+    def missing_from(self, attempt: int) -> dict[str, int]:
+        """From where on each stream of the last attempt is missing, if anything is."""
+        if attempt == self._attempt:
+            return dict(self._received)
+        return dict.fromkeys(self._streams, self._start())
+
+    # --- what is given out --------------------------------------------------------------------
+
+    async def give(self, event: FollowEvent) -> None:
+        """Put something that is read from a store; waits while much has not been taken."""
+        while self._waiting_bytes >= WINDOW_BYTES:
+            self._room.clear()
+            await self._room.wait()
+        self._put(event)
+
+    def take(self) -> FollowEvent | None:
+        """Return what comes next, None: nothing is there."""
+        if not self._waiting:
+            return None
+        event = self._waiting.popleft()
+        if isinstance(event, OutputChunk):
+            self._waiting_bytes -= len(event.data)
+            self._room.set()
+            if event.attempt == self._attempt:
+                self._consumed[event.stream] = event.offset + len(event.data)
+                self.wake.set()
+        return event
+
+    def _put(self, event: FollowEvent) -> None:
+        self._waiting.append(event)
+        if isinstance(event, OutputChunk):
+            self._waiting_bytes += len(event.data)
+        self._on_news()
