@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mitosis import SyncMitoClient
+from mitosis.cli.commands import CLIENT
+from mitosis.cli.output.schemas import schema_of
 from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
 from mitosis.config.client import SubmitTaskArgs, WatchArgs
 from mitosis.domain.task import Outcome
@@ -86,6 +89,9 @@ async def test_a_character_that_is_cut_by_reads_comes_whole_and_bytes_come_exact
     finally:
         raw.close()
         lines.close()
+    (command,) = (one for one in CLIENT if one.path == "follow")
+    for line in said:
+        Draft202012Validator(schema_of(command)).validate(line)
     output = [line for line in said if line["kind"] == "output"]
     assert b"".join(bytes_of(line) for line in output) == wanted
     assert all("\ufffd" not in line["text"] for line in output if line["base64"] is None)

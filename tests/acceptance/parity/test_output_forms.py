@@ -33,6 +33,7 @@ ELSEWHERE = {
     "manage worker cancel": "ends a worker of the platform",
     "logout": "ends the session",
     "login": "is auth with what is missing asked for",
+    "follow": "prints a line for each piece, whose form test_following.py checks",
 }
 
 
