@@ -1,9 +1,9 @@
 """Mitosis: campaigns of commands over many machines, event-sourced on NATS JetStream.
 
 The SDK: `MitoClient`, its blocking form `SyncMitoClient`, `ClientConfig` and the argument structs
-in `mitosis.config.client`, the names of states, outcomes, roles and kinds of output, and the error
-tree in `mitosis.errors`. Names are loaded when they are
-used, so that `import mitosis` costs nothing.
+in `mitosis.config.client`, the names of states, outcomes, roles and kinds of output, what `follow`
+yields, and the error tree in `mitosis.errors`. Names are loaded when they are used, so that
+`import mitosis` costs nothing.
 """
 
 from importlib import import_module
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mitosis import errors
     from mitosis.client.blocking import SyncMitoClient
     from mitosis.client.client import MitoClient
+    from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
     from mitosis.config.client import ClientConfig
     from mitosis.domain.roles import Role
     from mitosis.domain.task import ArtifactKind, Outcome, TaskState
@@ -25,7 +26,10 @@ __all__ = [
     "ClientConfig",
     "MitoClient",
     "MitosisError",
+    "NoticeKind",
     "Outcome",
+    "OutputChunk",
+    "OutputNotice",
     "Role",
     "SyncMitoClient",
     "TaskState",
@@ -38,7 +42,10 @@ _HOMES = {
     "ClientConfig": "mitosis.config.client",
     "MitoClient": "mitosis.client.client",
     "MitosisError": "mitosis.errors",
+    "NoticeKind": "mitosis.client.output_source",
     "Outcome": "mitosis.domain.task",
+    "OutputChunk": "mitosis.client.output_source",
+    "OutputNotice": "mitosis.client.output_source",
     "Role": "mitosis.domain.roles",
     "SyncMitoClient": "mitosis.client.blocking",
     "TaskState": "mitosis.domain.task",

@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any
 
-import msgspec
-
 from mitosis.client.artifacts import Artifacts
 from mitosis.client.output_source import (
     STREAMS,
@@ -27,7 +25,7 @@ from mitosis.client.stored_output import last_lines, stored_output
 from mitosis.client.watching import follow as watch_views
 from mitosis.client.watching import settle
 from mitosis.contract import subjects
-from mitosis.contract.output import FollowTask, OutputMessage, TaskRunner
+from mitosis.contract.output import FollowTask, TaskRunner
 from mitosis.contract.queries import TaskView
 from mitosis.domain.limits import check_number
 from mitosis.errors import InvalidInput, LimitReached, MitosisError
@@ -37,8 +35,6 @@ MAX_FOLLOWED = 64
 """Tasks at once; each may have two windows of the contract in memory."""
 MAX_TAIL_LINES = 10_000
 FAREWELL_SECONDS = 0.5
-
-_decode = msgspec.json.Decoder(OutputMessage).decode
 
 
 async def follow_output(
@@ -167,9 +163,8 @@ class _Hub:
         self._news.set()
 
     def _hear(self, message: Msg) -> None:
-        source = self._sources.get(message.subject.split(".")[3])
-        if source is not None:
-            source.hear(_decode(message.data))
+        task, worker = message.subject.split(".")[-2:]
+        self._sources[task].hear(worker, message.data)
 
     def _connection_came_back(self) -> None:
         for source in self._turn:

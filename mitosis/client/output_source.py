@@ -20,6 +20,7 @@ from mitosis.contract.output import (
     MAX_BACKLOG_BYTES,
     WINDOW_BYTES,
     FollowTask,
+    OutputMessage,
     OutputPiece,
     OutputReached,
 )
@@ -30,6 +31,8 @@ STREAMS = ("stdout", "stderr")
 RENEW_SECONDS = FOLLOW_SECONDS / 3
 SOON_SECONDS = 0.5  # until the second question to a worker that says nothing; doubles
 PATIENT_TRIES = 2  # with the worker of a task that has ended
+
+_decode = msgspec.json.Decoder(OutputMessage).decode
 
 
 class OutputChunk(msgspec.Struct, frozen=True):
@@ -100,6 +103,7 @@ class Source:
         self._room = asyncio.Event()
         self._new_from_start = False
         self._attempt, self._token = 0, ""
+        self._worker: str | None = None
         self._received: dict[str, int] = {}
         self._consumed: dict[str, int] = {}
         self._acknowledged: dict[str, int] = {}
@@ -126,8 +130,14 @@ class Source:
             self._new_from_start = True  # the next attempt begins before our eyes
         self.wake.set()
 
-    def hear(self, message: OutputPiece | OutputReached) -> None:
-        """Take in what the worker sends; to other followers too."""
+    def hear(self, worker: str, data: bytes) -> None:
+        """Take in what a worker sends; to other followers too.
+
+        Any worker may publish under its own name: who does not run the attempt is not listened to.
+        """
+        if worker != self._worker:
+            return
+        message = _decode(data)
         ours = message.follower.rpartition(":")[2] == self._token
         if not ours or message.attempt != self._attempt:
             return
@@ -143,7 +153,8 @@ class Source:
 
     def _begin(self, view: TaskView) -> None:
         start = self._start()
-        self._attempt, self._token = view.attempt, secrets.token_hex(16)
+        self._attempt, self._worker = view.attempt, view.worker
+        self._token = secrets.token_hex(16)
         self.over = self._again = self._repeats = False
         self._received = dict.fromkeys(self._streams, start)
         self._consumed, self._acknowledged = dict(self._received), dict(self._received)

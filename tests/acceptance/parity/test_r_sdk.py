@@ -226,7 +226,7 @@ def test_the_examples_of_the_methods_run(
         **{name: value for name, value in vars(arguments).items() if inspect.isclass(value)},
         "ArtifactKind": ArtifactKind, "Outcome": Outcome, "TaskState": TaskState, "Path": Path,
         "SyncMitoClient": SyncMitoClient, "timedelta": timedelta, "uuid4": uuid.uuid4,
-        "Role": mitosis.Role,
+        "Role": mitosis.Role, "OutputChunk": mitosis.OutputChunk,
     }  # fmt: skip
     found = dict(examples())
     assert {"MitoClient", "SyncMitoClient", "submit_task", "watch", "get_artifact"} <= set(found)

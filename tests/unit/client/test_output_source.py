@@ -12,11 +12,13 @@ from mitosis.contract.output import (
     MAX_BACKLOG_BYTES,
     WINDOW_BYTES,
     FollowTask,
+    OutputMessage,
     OutputPiece,
     OutputReached,
     check_follow,
 )
 from mitosis.contract.queries import TaskView
+from mitosis.contract.wire import encode
 from mitosis.domain.task import TaskSpec, TaskState
 from mitosis.errors import InvalidInput
 
@@ -53,12 +55,15 @@ class Bench:
     def follower(self) -> str:
         return f"ann:{self.question.token}"
 
-    def piece(self, offset: int, data: bytes, **more: Any) -> None:
+    def piece(self, offset: int, data: bytes, worker: str = "w", **more: Any) -> None:
         given = {"follower": self.follower, "attempt": self.question.attempt, "stream": "stdout"}
-        self.source.hear(OutputPiece(**{**given, "offset": offset, "data": data, **more}))
+        self.hear(worker, OutputPiece(**{**given, "offset": offset, "data": data, **more}))
 
     def reached(self, stdout: int | None = None, **more: Any) -> None:
-        self.source.hear(OutputReached(self.follower, self.question.attempt, stdout, **more))
+        self.hear("w", OutputReached(self.follower, self.question.attempt, stdout, **more))
+
+    def hear(self, worker: str, message: OutputMessage) -> None:
+        self.source.hear(worker, encode(message))
 
     def taken(self) -> list[OutputChunk]:
         found = []
@@ -125,13 +130,15 @@ def test_what_nobody_kept_is_no_gap_and_is_counted() -> None:
     assert told == [(0, b"abc", 0), (10, b"xyz", 7), (13, b"123", 0)]
 
 
-def test_nothing_of_other_followers_attempts_and_streams_is_shown() -> None:
+def test_nothing_of_other_followers_workers_attempts_and_streams_is_shown() -> None:
     bench = Bench(RUNNING)
     bench.ask()
     bench.piece(0, b"x", follower="ann:another")
+    bench.piece(0, b"x", worker="another")
     bench.piece(0, b"x", attempt=2)
     bench.piece(0, b"x", stream="stdin")
-    bench.source.hear(OutputReached("ann:another", 1, over=True))
+    bench.hear("w", OutputReached("ann:another", 1, over=True))
+    bench.source.hear("another", b"no message")
     assert bench.text() == b""
     assert not bench.source.over
 
