@@ -7,6 +7,8 @@ from typing import IO, Protocol, Self
 
 from mitosis.errors import CorruptData, InvalidInput
 
+_CHUNK_BYTES = 1 << 18
+
 
 class TransferStopped(Exception):
     """The caller's `stop` said so."""
@@ -69,6 +71,15 @@ class Body:
         self.digest.update(data)
         self._report(len(data))
         return data
+
+    def read_to_the_end(self) -> None:
+        """Take in what nobody has asked for, so that the checksum is that of all.
+
+        Raises:
+            TransferStopped, InvalidInput: As by `read`.
+        """
+        while self._left:
+            self.read(_CHUNK_BYTES)
 
     @contextlib.contextmanager
     def taken_back_on_failure(self) -> Iterator[None]:

@@ -190,8 +190,13 @@ class Bucket:
     def presign_put(
         self, object_name: str, size_bytes: int | None = None, *, valid_seconds: float | None = None
     ) -> str:
-        """URL for one upload, of exactly so many bytes if that is said. No network. A secret."""
-        return self.presign("PUT", object_name, length=size_bytes, valid_seconds=valid_seconds)
+        """URL for one upload, of exactly so many bytes if that is said. No network. A secret.
+
+        It is good for one object, once: the store refuses to replace what was uploaded by it.
+        """
+        return self.presign(
+            "PUT", object_name, length=size_bytes, only_new=True, valid_seconds=valid_seconds
+        )
 
     def presign_get(
         self, object_name: str, filename: str = "", *, valid_seconds: float | None = None
@@ -207,13 +212,15 @@ class Bucket:
         query: Mapping[str, str] | None = None,
         *,
         length: int | None = None,
+        only_new: bool = False,
         valid_seconds: float | None = None,
     ) -> str:
         """URL for any request on an object, for the address that clients use."""
         seconds = self._store.url_seconds if valid_seconds is None else valid_seconds
         return self._store.signer.presign(
-            method, self.path(object_name), wall_time(), seconds, query=query, length=length
-        )
+            method, self.path(object_name), wall_time(), seconds,
+            query=query, length=length, only_new=only_new,
+        )  # fmt: skip
 
     def path(self, object_name: str = "") -> str:
         """Path of the bucket, or of an object in it."""

@@ -10,11 +10,12 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import datetime
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import msgspec
 
 MAX_EXPIRY_SECONDS = 604_800  # what S3 allows: 7 days
+ONLY_NEW = {"if-none-match": "*"}  # a store refuses with 412 what would replace an object
 
 
 class Signer(msgspec.Struct, frozen=True):
@@ -41,6 +42,7 @@ class Signer(msgspec.Struct, frozen=True):
         *,
         query: Mapping[str, str] | None = None,
         length: int | None = None,
+        only_new: bool = False,
     ) -> str:
         """Return a URL that is good for one kind of request, for a while. A secret while it lives.
 
@@ -51,11 +53,11 @@ class Signer(msgspec.Struct, frozen=True):
             valid_seconds: Kept between one second and 7 days.
             query: Further parameters of the request.
             length: The body has exactly so many bytes; None: any number.
+            only_new: It must not replace an object: the request has the headers of `ONLY_NEW`.
         """
         scheme, _, host = self.url.rstrip("/").partition("://")
-        headers = (
-            {"host": host} if length is None else {"content-length": str(length), "host": host}
-        )
+        length_header = {} if length is None else {"content-length": str(length)}
+        headers = {**length_header, "host": host, **(ONLY_NEW if only_new else {})}  # by name
         stamp = at.strftime("%Y%m%dT%H%M%SZ")
         scope = f"{stamp[:8]}/{self.region}/s3/aws4_request"
         expires = min(max(1, round(valid_seconds)), MAX_EXPIRY_SECONDS)
@@ -81,6 +83,12 @@ class Signer(msgspec.Struct, frozen=True):
         for part in [*scope.split("/"), to_sign]:
             key = hmac.new(key, part.encode(), hashlib.sha256).digest()
         return key.hex()
+
+
+def is_only_new(url: str) -> bool:
+    """Return whether a URL was signed for an object that is not there yet."""
+    signed = parse_qs(urlsplit(url).query).get("X-Amz-SignedHeaders", [""])[0]
+    return ONLY_NEW.keys() <= set(signed.split(";"))
 
 
 def _escaped(text: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from mitosis.artifacts.pieces import Body, Digest, FileTrouble, Receiver, TransferStopped
+from mitosis.artifacts.signing import ONLY_NEW, is_only_new
 from mitosis.errors import InvalidInput, MitosisError, NotAllowed, NotFound, ObjectsUnavailable
 from mitosis.tls import Place, Trust, why_refused
 
@@ -33,7 +34,8 @@ CHUNK_BYTES = 1 << 18
 SYSTEM_TRUST = Trust("s3_ca")
 _MAX_ERROR_BYTES = 4_096
 PARTIAL_CONTENT = 206
-_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+THERE_ALREADY = 412
+_TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # 409: two PUTs at once
 
 T = TypeVar("T")
 
@@ -113,7 +115,9 @@ class Transfers:
     ) -> Digest:
         """PUT a file, or a piece of one.
 
-        Repeating is safe: the URL names one object, and the same bytes are sent.
+        Repeating is safe: the URL names one object, and the same bytes are sent. A store that
+        says that the object is there already has it by a try whose answer was lost: nobody else
+        was given the URL.
 
         Args:
             url: Presigned PUT.
@@ -143,7 +147,11 @@ class Transfers:
                 source.seek(offset)
                 body = Body(source, size, before.copy(), progress, stop)
                 with body.taken_back_on_failure(), self._connection(url, stop) as connection:
-                    _check(_send(connection, url, body, size), url, "upload")
+                    response = _send(connection, url, body, size)
+                    if response.status == THERE_ALREADY and is_only_new(url):
+                        body.read_to_the_end()  # it may have refused before it got everything
+                    else:
+                        _check(response, url, "upload")
                 return body.digest
 
             return self._repeat(put, url, "upload", stop)
@@ -260,7 +268,7 @@ def _send(
     # that was not signed (some answer 403): facts on S3, 13 and 14.
     import http.client
 
-    headers = {"Content-Length": str(size)}
+    headers = {"Content-Length": str(size), **(ONLY_NEW if is_only_new(url) else {})}
     try:
         connection.request("PUT", _target(url), body=body, headers=headers)
     except (BrokenPipeError, ConnectionResetError):

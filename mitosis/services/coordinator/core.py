@@ -65,10 +65,6 @@ class Core(msgspec.Struct):
     rights_changed: Callable[[Iterable[str]], None] = lambda _: None
     background: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
 
-    def release(self, group: str, task: str) -> None:
-        """Let a task out of memory that was brought back and has ended."""
-        self.journal.release(subjects.task_tail(group, task))
-
     def user(self, name: str) -> User:
         """Return the active account behind a request.
 
@@ -176,24 +172,8 @@ class Core(msgspec.Struct):
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
-    async def task(self, uuid: str) -> Task:
-        """Return a task by its UUID, from memory or (when it has ended) from the store.
-
-        Whoever gets an ended task must call `journal.release` on its tail when done.
-
-        Raises:
-            NotFound: There is no such task.
-        """
-        state = self.world.tasks.get(uuid)
-        if state is not None:
-            return state
-        group = await self.find_group(uuid)
-        if group is None:
-            raise NotFound(f"there is no task {uuid}", task=uuid)
-        return await self.stored_task(group, uuid)
-
     async def stored_task(self, group: str, uuid: str) -> Task:
-        """Bring an ended task back into memory.
+        """Bring an ended task back into memory. Whoever calls it holds the task (`journal`).
 
         Raises:
             NotFound: There is no such task in this group.

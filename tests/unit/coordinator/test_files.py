@@ -281,3 +281,15 @@ async def test_no_more_uploads_are_open_than_one_may_have(coordinator, monkeypat
     for number in range(3):
         assert not isinstance(await begin(coordinator, 1, f"k{number}"), str)
     assert await begin(coordinator, 1, "more") == "limit_reached"
+
+
+async def test_a_completed_upload_cannot_be_completed_with_another_checksum(coordinator):
+    begun = await begin(coordinator, 10)
+    coordinator.attachments.sizes[f"alice/{begun.upload}"] = 10
+    await complete(coordinator, begun)
+    stored = len(coordinator.store.stored)
+    body = commands.CompleteAttachment(begun.upload, "alice", "k", "1" * 64)
+    handler = coordinator.files.complete_attachment
+    code = await asked(coordinator, "alice", handler, body, commands.UploadedAttachment)
+    assert code == "conflict.exists"
+    assert len(coordinator.store.stored) == stored

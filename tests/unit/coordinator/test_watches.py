@@ -105,7 +105,8 @@ async def test_a_watcher_of_what_can_not_come_any_more_ends_with_the_reason(coor
     tasks = coordinator.world.tasks
     assert [task in tasks for task in (server, client, third, after)] == [False] * 3 + [True]
     assert tasks[after].state is TaskState.READY, "TaskCommitted also means ended by cancellation"
-    state = await coordinator.core.task(client)
+    async with coordinator.core.kept_task(client) as state:
+        pass
     assert state.outcome is Outcome.CANCELLED
     assert b"has ended (cancelled) and never reached ExecSpawned" in last_event(coordinator, client)
 
@@ -120,7 +121,8 @@ async def test_the_watch_timeout_ends_the_wait_and_counts_through_a_restart(coor
     coordinator.clock.seconds += 11
     coordinator.core.watches.end_overdue()
     coordinator.store.let_through()
-    ended = await coordinator.core.task(client)
+    async with coordinator.core.kept_task(client) as ended:
+        pass
     assert (ended.state, ended.outcome) == (TaskState.CANCELLED, Outcome.TIMED_OUT)
     body = last_event(coordinator, client)
     assert b"did not reach ExecSpawned within 60 s" in body

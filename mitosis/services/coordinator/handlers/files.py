@@ -19,7 +19,7 @@ from mitosis.domain.names import check_name, check_uuid
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Artifact, Task
 from mitosis.domain.user import User
-from mitosis.errors import InvalidInput, NotFound, Rejection
+from mitosis.errors import AlreadyExists, InvalidInput, NotFound, Rejection
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
@@ -135,7 +135,7 @@ class FileHandlers:
     async def complete_attachment(self, caller: Caller, body: commands.CompleteAttachment) -> None:
         """`attachment.complete`: name the uploaded object, and forget the one before."""
         core = self._core
-        user = core.user(caller.owner)
+        core.user(caller.owner)
         check_sha256(body.sha256)
         check_key(check_name(body.group, "group"), body.key)
         named = attachment_object(body.group, check_uuid(body.upload, "upload"))
@@ -144,7 +144,7 @@ class FileHandlers:
             raise InvalidInput(f"upload {body.upload} was begun for {grant.group}/{grant.key}")
         size = await stored_size(core.uploads, self._attachments, grant) if grant else None
         async with core.kept_attachment(body.group, body.key) as old:
-            self._writable(user, body.group, "uploading")
+            self._writable(core.user(caller.owner), body.group, "uploading")
 
             def store(unit: Unit, size_bytes: int) -> commands.UploadedAttachment:
                 group, key, sha256 = body.group, body.key, body.sha256
@@ -155,12 +155,12 @@ class FileHandlers:
                 replaced = bool(old and old.object_name not in {"", named})
                 return commands.UploadedAttachment(group, key, size_bytes, sha256, replaced)
 
-            self._complete(caller, body.upload, size, named, old, store)
+            self._complete(caller, body, size, named, old, store)
 
     async def complete_artifact(self, caller: Caller, body: commands.CompleteArtifact) -> None:
         """`artifact.complete`: name the uploaded object, and forget the one before."""
         core = self._core
-        user = core.user(caller.owner)
+        core.user(caller.owner)
         check_sha256(body.sha256)
         uuid = check_uuid(body.task, "task")
         named = artifact_object(uuid, 0, check_uuid(body.upload, "upload"), body.kind)
@@ -169,7 +169,7 @@ class FileHandlers:
             raise InvalidInput(f"upload {body.upload} was begun for another artifact")
         size = await stored_size(core.uploads, self._artifacts, grant) if grant else None
         async with core.kept_task(uuid) as state:
-            self._writable_task(user, state, "uploading")
+            self._writable_task(core.user(caller.owner), state, "uploading")
             old = state.artifact(body.kind)
 
             def store(unit: Unit, size_bytes: int) -> commands.UploadedArtifact:
@@ -179,12 +179,12 @@ class FileHandlers:
                 replaced = bool(old and old.object_name != named)
                 return commands.UploadedArtifact(uuid, body.kind, size_bytes, body.sha256, replaced)
 
-            self._complete(caller, body.upload, size, named, old, store)
+            self._complete(caller, body, size, named, old, store)
 
     def _complete(
         self,
         caller: Caller,
-        upload: str,
+        body: commands.CompleteAttachment | commands.CompleteArtifact,
         size: int | None,
         named: str,
         old: Attachment | Artifact | None,
@@ -194,7 +194,7 @@ class FileHandlers:
 
         Args:
             caller: Who completes.
-            upload: Id of the upload.
+            body: Names the upload and its checksum.
             size: What the store says.
             named: The object of the upload.
             old: The file that is replaced.
@@ -202,10 +202,16 @@ class FileHandlers:
         """
         core = self._core
         if old is not None and old.object_name == named:  # stored already, the answer was lost
+            if old.sha256 != body.sha256:
+                raise AlreadyExists(
+                    f"upload {body.upload} was completed with another checksum: upload the file "
+                    "again",
+                    sha256=old.sha256,
+                )
             unit = core.begin(f"user:{caller.owner}", caller)
             core.answer(unit, caller, store(unit, old.size_bytes))
             return
-        grant = self._open(caller, upload)
+        grant = self._open(caller, body.upload)
         places = self._places(grant)
         unit = core.begin(f"user:{caller.owner}", caller)
         try:
@@ -218,7 +224,7 @@ class FileHandlers:
             unit.close()
             self._give_up(grant)
             raise
-        core.uploads.take(upload)
+        core.uploads.take(body.upload)
         if old is not None and old.object_name:
             unit.then(lambda _: core.in_background(places.delete([old.object_name])))
         core.answer(unit, caller, done)
@@ -233,6 +239,7 @@ class FileHandlers:
         self._deletable(user, name)
         check_key(name, body.key)
         async with core.kept_attachment(name, body.key) as state:
+            self._deletable(core.user(caller.owner), name)
             if state is None or not state.object_name:
                 raise NotFound(f"group {name!r} has no attachment {body.key!r}", group=name)
             command = attachment.DeleteAttachment()
@@ -242,8 +249,9 @@ class FileHandlers:
     async def delete_artifact(self, caller: Caller, body: commands.DeleteArtifact) -> None:
         """`artifact.delete`: Write in the task's group, or a platform administrator."""
         core = self._core
-        user = core.user(caller.owner)
+        core.user(caller.owner)
         async with core.kept_task(check_uuid(body.task, "task")) as state:
+            user = core.user(caller.owner)
             self._see(user, state)
             self._deletable(user, state.group)
             held = state.artifact(body.kind)

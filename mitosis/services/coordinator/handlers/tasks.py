@@ -1,7 +1,8 @@
 """Commands about tasks."""
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
 
+READS_AT_ONCE = 32  # of ended tasks that are submitted again
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
 # What a change replaces as a whole.
@@ -55,7 +57,7 @@ class TaskHandlers:
     def submit(self, caller: Caller, body: commands.SubmitTask) -> Coroutine[Any, Any, None] | None:
         """`task.submit`: needs Write in the group."""
         user = self._core.user(caller.owner)
-        return self._recalled(user, [body], partial(self._submit_one, caller, user, body))
+        return self._recalled(user, [body], partial(self._submit_one, caller, body))
 
     def submit_many(
         self, caller: Caller, body: commands.SubmitMany
@@ -68,19 +70,19 @@ class TaskHandlers:
                 size=len(body.tasks),
                 limit=MAX_BATCH,
             )
-        return self._recalled(user, body.tasks, partial(self._submit_all, caller, user, body.tasks))
+        return self._recalled(user, body.tasks, partial(self._submit_all, caller, body.tasks))
 
-    def _submit_one(
-        self, caller: Caller, user: User, body: commands.SubmitTask, recalled: Recalled
-    ) -> None:
+    def _submit_one(self, caller: Caller, body: commands.SubmitTask, recalled: Recalled) -> None:
+        user = self._core.user(caller.owner)
         unit = self._core.begin(f"user:{user.name}", caller)
         with _closed_if_refused(unit):
             submitted = self._submit(unit, user, body, recalled)
         self._core.answer(unit, caller, submitted)
 
     def _submit_all(
-        self, caller: Caller, user: User, bodies: list[commands.SubmitTask], recalled: Recalled
+        self, caller: Caller, bodies: list[commands.SubmitTask], recalled: Recalled
     ) -> None:
+        user = self._core.user(caller.owner)
         unit = self._core.begin(f"user:{user.name}", caller)
         results = []
         for one in bodies:
@@ -93,23 +95,15 @@ class TaskHandlers:
     async def cancel(self, caller: Caller, body: commands.CancelTask) -> None:
         """`task.cancel`: needs Write in the task's group."""
         core = self._core
-        user = core.user(caller.owner)
-        uuid = check_uuid(body.task, "task")
-        state = await core.task(uuid)
-        tail = subjects.task_tail(state.group, uuid)
-        try:
-            group = core.world.groups.get(state.group)
-            need_sight(user, group, uuid)
-            need_role(user, group, state.group, Role.WRITE, "cancelling")
-            unit = core.begin(f"user:{user.name}", caller)
+        async with self._writable(caller, body.task, "cancelling") as state:
+            uuid, tail = state.task, subjects.task_tail(state.group, state.task)
+            unit = core.begin(f"user:{caller.owner}", caller)
             unit.run(tail, task.RequestCancel(body.reason))
             ended = core.world.tasks[uuid].state.terminal
             core.dispatcher.task_gone(uuid)
             if not ended:
                 unit.then(lambda _: self.push_cancel(core.world.tasks.get(uuid)))
             core.answer(unit, caller, commands.Cancelled(uuid, ended))
-        finally:
-            core.journal.release(tail)
 
     def push_cancel(self, state: Task | None) -> None:
         """Tell the worker of a running task to stop it."""
@@ -120,23 +114,20 @@ class TaskHandlers:
     async def replace_labels(self, caller: Caller, body: commands.ReplaceTaskLabels) -> None:
         """`task.label`: needs Write in the task's group; also after the end of the task."""
         core = self._core
-        uuid, user, state = await self._writable(caller, body.task, "changing labels")
-        try:
-            unit = core.begin(f"user:{user.name}", caller)
+        async with self._writable(caller, body.task, "changing labels") as state:
+            unit = core.begin(f"user:{caller.owner}", caller)
             with _closed_if_refused(unit):
-                tail = subjects.task_tail(state.group, uuid)
+                tail = subjects.task_tail(state.group, state.task)
                 events = unit.run(tail, task.ReplaceTaskLabels(body.labels))
-            core.answer(unit, caller, commands.Changed(uuid, bool(events)))
-        finally:
-            core.release(state.group, uuid)
+            core.answer(unit, caller, commands.Changed(state.task, bool(events)))
 
     async def change(self, caller: Caller, body: commands.ChangeTask) -> None:
         """`task.change`: needs Write in the task's group, and a task that has not started."""
         core = self._core
         wanted = body.watch
         recalled = await self._recall_watched([wanted] if isinstance(wanted, WatchWanted) else [])
-        uuid, user, state = await self._writable(caller, body.task, "changing a task")
-        try:
+        async with self._writable(caller, body.task, "changing a task") as state:
+            uuid, user = state.task, core.user(caller.owner)
             spec, fired = self._changed_spec(user, uuid, state, body, recalled)
             unit = core.begin(f"user:{user.name}", caller)
             with _closed_if_refused(unit):
@@ -145,23 +136,17 @@ class TaskHandlers:
                 events = unit.run(tail, task.ChangeTask(spec, now, fired))
                 runnable = self._place(unit, uuid) if events else True
             core.answer(unit, caller, commands.Changed(uuid, bool(events), runnable))
-        finally:
-            core.release(state.group, uuid)
 
-    async def _writable(self, caller: Caller, name: str, what: str) -> tuple[str, User, Task]:
-        """Return UUID, user and state of a task in whose group the user has Write."""
+    @asynccontextmanager
+    async def _writable(self, caller: Caller, name: str, what: str) -> AsyncIterator[Task]:
+        """Return a task in whose group the user has Write, and keep it in memory while inside."""
         core = self._core
-        user = core.user(caller.owner)
-        uuid = check_uuid(name, "task")
-        state = await core.task(uuid)
-        try:
-            group = core.world.groups.get(state.group)
-            need_sight(user, group, uuid)
+        core.user(caller.owner)
+        async with core.kept_task(check_uuid(name, "task")) as state:
+            user, group = core.user(caller.owner), core.world.groups.get(state.group)
+            need_sight(user, group, state.task)
             need_role(user, group, state.group, Role.WRITE, what)
-        except MitosisError:
-            core.release(state.group, uuid)
-            raise
-        return uuid, user, state
+            yield state
 
     def _changed_spec(
         self,
@@ -199,11 +184,10 @@ class TaskHandlers:
             uuid = one.task.lower()
             if is_uuid(uuid) and uuid not in core.world.tasks and uuid not in found:
                 try:
-                    state = await core.task(uuid)
+                    async with core.kept_task(uuid) as state:
+                        found[state.task] = state
                 except NotFound:
                     continue  # said when it is decided
-                found[state.task] = state
-                core.release(state.group, state.task)
         return found
 
     def _watch(self, user: User, wanted: WatchWanted, recalled: Recalled) -> tuple[Watch, str]:
@@ -244,16 +228,14 @@ class TaskHandlers:
         These are tasks that are submitted again, and tasks that are watched.
         """
         world = self._core.world
-        again, watched = [], []
-        for body in bodies:
-            group = body.group or user.name
-            uuid = task_uuid(group, user.name, body.key)
-            if world.has_ended(uuid) and uuid not in world.tasks:
-                again.append((group, uuid))
-            if body.watch is not None and body.watch.task not in world.tasks:
-                watched.append(body.watch)
-        if again or watched:
-            return self._recall_and(again, watched, decide)
+        tasks = [
+            (g := body.group or user.name, task_uuid(g, user.name, body.key)) for body in bodies
+        ]
+        watched = [body.watch for body in bodies if body.watch is not None]
+        if any(world.has_ended(uuid) and uuid not in world.tasks for _, uuid in tasks) or any(
+            watch.task not in world.tasks for watch in watched
+        ):
+            return self._recall_and(tasks, watched, decide)
         decide({})  # the hot path makes no task
         return None
 
@@ -263,11 +245,32 @@ class TaskHandlers:
         watched: list[WatchWanted],
         decide: Callable[[Recalled], None],
     ) -> None:
-        recalled = await self._recall_watched(watched)
-        for group, uuid in tasks:
-            if await self._core.read_aggregate(subjects.task_tail(group, uuid)) is not None:
-                await self._core.stored_task(group, uuid)
-        decide(recalled)
+        """Decide with everything in memory that it stands on.
+
+        While the store is asked for some of the tasks, others end: all of them are held.
+        """
+        world, journal = self._core.world, self._core.journal
+        alive = [known for watch in watched if (known := world.tasks.get(watch.task.lower()))]
+        with ExitStack() as held:
+            for group, uuid in {*tasks, *((known.group, known.task) for known in alive)}:
+                held.enter_context(journal.holding(subjects.task_tail(group, uuid)))
+            recalled = await self._recall_watched(watched)
+            await self._bring_back([one for one in tasks if world.has_ended(one[1])])
+            decide(recalled)
+
+    async def _bring_back(self, tasks: list[tuple[str, str]]) -> None:
+        """Bring ended tasks back into memory; the caller holds them."""
+
+        async def one(group: str, uuid: str) -> None:
+            with suppress(NotFound):  # another task whose UUID looks alike has ended
+                if uuid not in self._core.world.tasks:
+                    await self._core.stored_task(group, uuid)
+
+        for start in range(0, len(tasks), READS_AT_ONCE):
+            reads = (one(group, uuid) for group, uuid in tasks[start : start + READS_AT_ONCE])
+            for outcome in await asyncio.gather(*reads, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
 
     def _submit(
         self, unit: Unit, user: User, body: commands.SubmitTask, recalled: Recalled
