@@ -1,5 +1,6 @@
 """Counts of what the coordinator has answered: plain numbers, since every command passes here."""
 
+import logging
 import time
 from bisect import bisect_left
 
@@ -10,6 +11,8 @@ BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 OK = "ok"
 REPEATED = "repeated"
 INTERNAL = "internal"
+
+log = logging.getLogger(__name__)
 
 
 class Latency:
@@ -46,6 +49,10 @@ class Tally:
         seconds = time.monotonic() - caller.received
         latency.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
         latency.total_seconds += seconds
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                "%s by %s: %s after %.4f s", caller.verb, caller.owner or "a guest", result, seconds
+            )
 
     def refused(self, caller: Caller, error: MitosisError) -> None:
         """Note an answer that was an error."""
