@@ -335,6 +335,8 @@ class Engine:
                     self._abilities.set_result(abilities)
             elif message[0] == frames.LOST:
                 self._runner_lost(self._slots[message[1]], message[2])
+            elif message[0] == frames.ASIDE:
+                self.set_aside([Path(os.fsdecode(path)) for path in message[1]])
 
     def _guardian_ended(self, guard: Guard) -> None:
         self._loop.remove_reader(guard.channel.fileno())

@@ -85,31 +85,26 @@ class SlotFolder:
             return False
         return len(self._parts) == len(PARTS)
 
-    def wipe(self) -> None:
+    def wipe(self, most: int | None = None) -> None:
         """Empty the folder and make its missing parts anew.
+
+        Args:
+            most: files and folders that may be removed.
 
         Raises:
             OSError: it cannot be made as new: take another folder and leave this one.
+            Unfinished: there is more to remove.
         """
         if self._fd < 0 or _identity(os.lstat(self.path))[:2] != (self._self or ())[:2]:
             raise OSError(errno.ESTALE, "the folder was moved or never made")
         if mounted_below(self.path):
             raise OSError(errno.EBUSY, "a file system is mounted in the folder")
-        removal = Removal(self._fd)
+        removal = Removal(self._fd, most)
         os.fchmod(self._fd, _MODE)
         removal.empty_all_but(set(self._intact()))
         self._complete()
         os.fchmod(self._fd, self._mode)
         self._self = _identity(os.fstat(self._fd))
-
-    def remove(self) -> None:
-        """Remove the folder with all that is in it.
-
-        Raises:
-            OSError: as for `wipe`.
-        """
-        self.close()
-        remove_folder(self.path)
 
     def _open(self) -> None:
         self._fd = os.open(self.path, _OPEN)
@@ -142,17 +137,28 @@ class SlotFolder:
                 self._parts[name] = (fd, _identity(os.fstat(fd)))
 
 
-class Removal:
-    """Emptying of one directory: no link followed, few descriptors open at any depth."""
+class Unfinished(Exception):
+    """There is more to remove than was allowed."""
 
-    def __init__(self, top_fd: int) -> None:
+
+class Removal:
+    """Emptying of one directory: no link followed, few descriptors open at any depth.
+
+    Args:
+        top_fd: the directory.
+        most: files and folders that may be removed; None for all.
+    """
+
+    def __init__(self, top_fd: int, most: int | None = None) -> None:
         self._top = top_fd
+        self._left = most
 
     def empty_all_but(self, parts: set[str]) -> None:
         """Empty the top, keeping the named directories in it, emptied too.
 
         Raises:
             OSError: something cannot be removed.
+            Unfinished: there is more than may be removed.
         """
         while True:
             for name in parts:
@@ -186,6 +192,10 @@ class Removal:
                 self._remove(fd, name, is_directory, depth)
 
     def _remove(self, parent: int, name: str, is_directory: bool, depth: int) -> None:
+        if self._left is not None:
+            if self._left <= 0:
+                raise Unfinished
+            self._left -= 1
         if not is_directory:
             os.unlink(name, dir_fd=parent)
             return
@@ -209,18 +219,23 @@ class Removal:
         os.rmdir(name, dir_fd=parent)
 
 
-def remove_folder(path: bytes) -> None:
+def remove_folder(path: bytes, most: int | None = None) -> None:
     """Remove a directory with all that is in it, never below a mount point.
+
+    Args:
+        path: the directory.
+        most: files and folders that may be removed from it; None for all.
 
     Raises:
         OSError: something cannot be removed; EBUSY if a file system is mounted in it.
+        Unfinished: there is more to remove.
     """
     if mounted_below(path):
         raise OSError(errno.EBUSY, "a file system is mounted in the folder")
     fd = os.open(path, _OPEN)
     try:
         os.fchmod(fd, _MODE)
-        Removal(fd).empty_all_but(set())
+        Removal(fd, most).empty_all_but(set())
     finally:
         os.close(fd)
     os.rmdir(path)

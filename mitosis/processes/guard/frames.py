@@ -43,6 +43,7 @@ EPITAPH = 32  # argv, env
 # Guardian to worker.
 HELLO = 40  # abilities
 LOST = 41  # slot, wait status, swept?
+ASIDE = 42  # folders that could not be removed
 
 #: No message is larger. Far above what a kernel accepts as arguments and environment (6 MiB).
 MAX_FRAME_BYTES = 16 << 20

@@ -20,6 +20,7 @@ from .confinement import User
 from .frames import Channel, Closed, Message
 from .job import GROUP_FROM_ROUND, Place, round_pause_seconds
 from .runner import Wakeups, serve
+from .trash import Remover
 
 #: Runners that see the end of their channel need milliseconds. One that does not see it (stopped
 #: by its task, or its channel held by a copy of the worker) is killed, and swept from here.
@@ -47,9 +48,11 @@ class Guardian:
         self._epitaph: tuple[list[str], dict[str, str]] | None = None
         self._quitting = False
         self._tree = tree.Tree()
+        self._remover = Remover()
         self._poll = select.poll()
         self._poll.register(self._channel, select.POLLIN)
         self._poll.register(self._wakeups.read_fd, select.POLLIN)
+        self._poll.register(self._remover.wake_read_fd, select.POLLIN)
         self._worker = worker
         if worker >= 0:
             self._poll.register(worker, select.POLLIN)
@@ -61,7 +64,7 @@ class Guardian:
             while not self._quitting:
                 self._turn()
         except Closed:
-            pass  # the worker died: what it ran must die too
+            self._remover.abandon()  # the worker died: what it ran must die too
         self._end_everything()
         if not self._quitting and self._epitaph is not None:
             self._speak(*self._epitaph)
@@ -73,6 +76,8 @@ class Guardian:
                 raise Closed("the worker died")
             if fd == self._wakeups.read_fd:
                 self._wakeups.drain()
+            elif fd == self._remover.wake_read_fd:
+                self._remover.heed()
             elif event & ~select.POLLOUT:
                 for message in self._channel.receive_with_descriptors():
                     self._obey(message)
@@ -108,6 +113,7 @@ class Guardian:
         if pid:
             sock.close()
             self._runners[pid] = slot
+            self._remover.begin(root, first=sweep_slots is not None)
             return
         code = 1
         try:
@@ -117,8 +123,9 @@ class Guardian:
             if self._worker >= 0:
                 os.close(self._worker)
             self._wakeups.close()
+            os.close(self._remover.wake_read_fd)
             place = Place(User(*user) if user is not None else None, self._groups.of_slot(slot))
-            serve(sock, root, slot, sweep_slots, place)
+            serve(sock, root, slot, sweep_slots, place, self._remover.trash(root))
             code = 0
         except BaseException:  # noqa: BLE001 - the last frame of a forked process
             traceback.print_exc()
@@ -130,6 +137,10 @@ class Guardian:
             slot = self._runners.pop(pid, None)
             if slot is not None:
                 self._dead.append((slot, status))
+            elif pid == self._remover.pid:
+                aside = self._remover.ended(status)
+                if aside:
+                    self._channel.post((frames.ASIDE, aside))
 
     def _sweep(self) -> None:
         """Kill what dead runners left; say "lost" when nothing of it is there any more."""
@@ -139,7 +150,7 @@ class Guardian:
         if self._orphans():
             if self._round >= GROUP_FROM_ROUND:
                 self._kill_groups(slot for slot, _ in self._dead)
-            tree.kill_round(self._round, frozenset(self._runners))
+            tree.kill_round(self._round, self._kept())
             self._round += 1
             self._reap()
         if not self._orphans():
@@ -156,15 +167,27 @@ class Guardian:
 
     def _orphans(self) -> bool:
         # Exact, as entries leave only when this process waits (see `children_of`).
-        return any(pid not in self._runners for pid in linux.children_of(os.getpid()))
+        kept = self._kept()
+        return any(pid not in kept for pid in linux.children_of(os.getpid()))
+
+    def _kept(self) -> frozenset[int]:
+        remover = self._remover.pid
+        return frozenset((*self._runners, remover) if remover else self._runners)
 
     def _end_everything(self) -> None:
         patience = _QUITTING_RUNNER_SECONDS if self._quitting else _ORPHANED_RUNNER_SECONDS
         limit = time.monotonic() + patience
         number = 0
-        self._reap()
-        while not self._tree.empty:
-            keep = frozenset(self._runners) if time.monotonic() < limit else frozenset[int]()
+        if self._quitting:
+            self._remover.start()
+        while True:
+            self._reap()
+            in_time = time.monotonic() < limit
+            if in_time and self._quitting:
+                self._remover.heed()
+            if self._tree.empty and not self._remover.pid:
+                return
+            keep = self._kept() if in_time else frozenset[int]()
             orphans = not keep or self._orphans()
             if orphans:
                 if number >= GROUP_FROM_ROUND and not keep:
@@ -172,7 +195,6 @@ class Guardian:
                 tree.kill_round(number, keep)
                 number += 1
             self._wait(round_pause_seconds(number) if orphans else limit - time.monotonic())
-            self._reap()
 
     def _wait(self, seconds: float) -> None:
         select.select([self._wakeups.read_fd], [], [], max(0.0, seconds))

@@ -1,12 +1,13 @@
 """What the kernel offers and Python does not wrap: subreaper, machine clock, the process tree."""
 
 import ctypes
+import errno
 import os
 import signal
 import time
 from collections.abc import Iterator
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name
 
@@ -19,10 +20,25 @@ def become_subreaper() -> None:
     Raises:
         OSError: the kernel refuses.
     """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent ends, which must have one thread (the signal is the thread's).
+
+    Raises:
+        OSError: the kernel refuses, or the parent has ended already.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        raise ProcessLookupError(errno.ESRCH, "the parent has ended")
+
+
+def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(number)}")
+        raise OSError(number, f"prctl({option}): {os.strerror(number)}")
 
 
 def unmount(point: bytes) -> bool:

@@ -12,11 +12,12 @@ import socket
 import time
 
 from . import frames, linux
-from .folders import SlotFolder, next_folder, remains, remove_folder
+from .folders import SlotFolder, Unfinished, next_folder, remains, remove_folder
 from .frames import Channel, Closed, Message
 from .job import LEASE, OVER, SHUTDOWN, Job, Place
 from .reads import Reads
 from .spawn_error import SpawnError
+from .trash import REMOVED_AT_ONCE, Trash
 
 #: A start is told to the worker with the end if that follows so soon: one wake-up less there.
 _STARTED_DELAY_SECONDS = 0.002
@@ -52,8 +53,11 @@ class Wakeups:
 class Runner:
     """Loop of one slot."""
 
-    def __init__(self, sock: socket.socket, root: bytes, slot: int, place: Place) -> None:
+    def __init__(
+        self, sock: socket.socket, root: bytes, slot: int, place: Place, trash: Trash
+    ) -> None:
         self._place = place
+        self._trash = trash
         user = place.user
         self._owner = None if user is None else (user.uid, user.gid)
         self._reads = Reads()
@@ -85,7 +89,7 @@ class Runner:
         """
         if sweep_slots is not None:
             for path in remains(self._root, self._slot, sweep_slots):
-                self._discard(path)
+                self._discard(path, REMOVED_AT_ONCE)
         self._folder, self._number = next_folder(self._root, self._slot, 0, self._owner)
         try:
             self._channel.send((frames.READY, os.getpid(), self._folder.path, self._told_aside()))
@@ -155,7 +159,7 @@ class Runner:
         elif kind == frames.CLEAN:
             self._clean_asked = True
         elif kind == frames.DISCARD:
-            self._discard(message[1])
+            self._discard(message[1], self._trash.removed_at_once())
             self._post((frames.CLEANED, self._folder.path, self._told_aside()))
         elif kind == frames.QUIT:
             self._leaving = True
@@ -236,31 +240,46 @@ class Runner:
         self._job = None
         if self._leaving:
             self._folder.close()
-            self._discard(self._folder.path)
+            self._discard(self._folder.path, REMOVED_AT_ONCE)
             return
+        most = self._trash.removed_at_once()
         try:
             if not clean:
                 raise OSError("the tree outlived its report")
             if not self._folder.untouched():
-                self._folder.wipe()
+                self._folder.wipe(most)
         except OSError:
-            self._folder.close()
-            self._discard(self._folder.path)
-            self._folder, self._number = next_folder(
-                self._root, self._slot, self._number + 1, self._owner
-            )
+            self._take_another_folder(most)
+        except Unfinished:
+            self._take_another_folder(0)
         self._post((frames.CLEANED, self._folder.path, self._told_aside()))
 
-    def _discard(self, path: bytes) -> None:
-        """Remove a folder; what refuses is set aside, and named to the worker."""
+    def _take_another_folder(self, most: int | None) -> None:
+        self._folder.close()
+        self._discard(self._folder.path, most)
+        self._folder, self._number = next_folder(
+            self._root, self._slot, self._number + 1, self._owner
+        )
+
+    def _discard(self, path: bytes, most: int | None) -> None:
+        """Remove a folder, or have it removed if there is more in it than `most`.
+
+        What refuses is left as it is, and named to the worker.
+        """
         if not path.startswith(self._root + b"/slot-"):
             raise ValueError(f"not a folder of a slot: {path!r}")
         try:
-            remove_folder(path)
+            self._remove(path, most)
         except FileNotFoundError:
             return
         except OSError:
             self._aside = [*self._aside, path][-_KEPT_ASIDE_NAMES:]
+
+    def _remove(self, path: bytes, most: int | None) -> None:
+        try:
+            remove_folder(path, most)
+        except Unfinished:
+            self._trash.take(path)
 
     def _told_aside(self) -> tuple[bytes, ...]:
         told = tuple(self._aside)
@@ -283,7 +302,12 @@ class Runner:
 
 
 def serve(
-    sock: socket.socket, root: bytes, slot: int, sweep_slots: int | None, place: Place
+    sock: socket.socket,
+    root: bytes,
+    slot: int,
+    sweep_slots: int | None,
+    place: Place,
+    trash: Trash,
 ) -> None:
     """Life of a runner, in the forked child.
 
@@ -296,4 +320,4 @@ def serve(
     gc.disable()
     if place.groups is not None:
         place.groups.enter()
-    Runner(sock, root, slot, place).run(sweep_slots)
+    Runner(sock, root, slot, place, trash).run(sweep_slots)
