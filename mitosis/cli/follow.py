@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mitosis.cli.output.following import Printer
     from mitosis.client.client import MitoClient
 
+BOTH = ("stdout", "stderr")
+
 
 def follow(
     *tasks: str,
@@ -42,8 +44,8 @@ def follow(
 
 def wanted_streams(*, stdout: bool, stderr: bool) -> tuple[str, ...]:
     """Return the streams that are named, or both if none is."""
-    named = tuple(n for n, on in (("stdout", stdout), ("stderr", stderr)) if on)
-    return named or ("stdout", "stderr")
+    named = tuple(n for n, on in zip(BOTH, (stdout, stderr), strict=True) if on)
+    return named or BOTH
 
 
 def follow_to_end(tasks: tuple[str, ...], streams: tuple[str, ...], tail: int | None) -> int:

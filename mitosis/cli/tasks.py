@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from msgspec.structs import replace
 
-from mitosis.cli.invocation import UsageError
+from mitosis.cli.exit_codes import DONE
+from mitosis.cli.invocation import UsageError, current
 from mitosis.cli.output.screen import complain, note, on_terminal, show
 from mitosis.cli.parameters import (
     CountLimit,
@@ -111,7 +112,8 @@ def submit(
     stop_signal: StopSignal = None,
     grace: OptionalDuration = None,
     key: str = "",
-) -> None:
+    follow: Flag = False,
+) -> int:
     r"""Submit a task.
 
     Args:
@@ -134,9 +136,13 @@ def submit(
         stop_signal: What asks it to stop at a timeout or cancel, such as INT; default: TERM.
         grace: The time between the stop signal and the kill; default: 10s.
         key: Idempotency key: submitting again with the same key is the same task.
+        follow: Show what it writes, and end with its exit status; implies --terminal. Its UUID
+            goes to standard error.
     """
     if not command:
         raise UsageError("there is no command to run: give it after --, as in submit -- echo hello")
+    if follow and current.get().json:
+        raise UsageError("--follow with --json: use submit --json, and follow --json for the task")
     args = SubmitTaskArgs(
         command=command,
         group=group,
@@ -145,7 +151,7 @@ def submit(
         timeout=timeout,
         priority=priority,
         envs=as_map(envs),
-        terminal=terminal,
+        terminal=terminal or follow,  # it may have ended before anybody can follow it
         watch=watch_args(watch, watch_timeout),
         key=key,
         memory=memory,
@@ -158,8 +164,16 @@ def submit(
     )
     to_request(replace(args, watch=None))  # what is wrong here need not be asked for
     submitted = with_client(lambda client: client.submit_task(args))
+    if follow:
+        from mitosis.cli.follow import BOTH, follow_to_end
+
+        note(f"Task {submitted.task} is {submitted.group}#{submitted.number}")
+        _warn_if_it_cannot_run(submitted, args)
+        return follow_to_end((submitted.task,), BOTH, None)
     show(submitted, lambda: [submitted.task])
-    _say_what_is_next(submitted, args)
+    _warn_if_it_cannot_run(submitted, args)
+    _say_what_is_next(submitted)
+    return DONE
 
 
 def get_task(task: str, /) -> None:
@@ -349,7 +363,7 @@ def watch_args(watch: WatchArgs | None, timeout: timedelta | None) -> WatchArgs 
     return replace(watch, timeout=timeout)
 
 
-def _say_what_is_next(submitted: "Submitted", args: SubmitTaskArgs) -> None:
+def _warn_if_it_cannot_run(submitted: "Submitted", args: SubmitTaskArgs) -> None:
     if not submitted.runnable:
         limits = read_limits(args).of(NO_LIMITS).texts()
         asked = ", ".join(f"{noun} {value}" for noun, value in limits.items())
@@ -359,8 +373,12 @@ def _say_what_is_next(submitted: "Submitted", args: SubmitTaskArgs) -> None:
             f"({', '.join(args.tags) or 'it has none'})"
             + (f", and whose ceilings allow its limits ({asked})" if asked else "")
         )
+
+
+def _say_what_is_next(submitted: "Submitted") -> None:
     if on_terminal():
         note(f"This is {submitted.group}#{submitted.number}. Next:")
+        note(f"  mito client follow {submitted.task}")
         note(f"  mito client get task {submitted.task}")
         note(f"  mito client get artifact {submitted.task} result")
         note(f"  mito client manage task {submitted.task} cancel")

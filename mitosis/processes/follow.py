@@ -86,8 +86,9 @@ class Follow:
             if data:
                 expected = offset if offset >= 0 else start
                 offset = await self._give(index, expected, start, data)
-            elif not more:
-                offset = start if start >= 0 else offset
+                continue
+            offset = start if start >= 0 else offset
+            if not more:
                 break
         await self._give_rest(index, offset)
 

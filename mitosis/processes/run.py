@@ -131,7 +131,7 @@ class Run:
         """A piece of a stream as soon as there is one: offset, bytes, whether more can come.
 
         For followers. An offset of -1 means the present end, -2 one byte before it. The answered
-        offset is -1 when nobody knows it any more.
+        offset is -1 when nobody knows it any more. No bytes although more can come: ask again.
         """
         if self.outcome is not None:
             return -1, b"", False

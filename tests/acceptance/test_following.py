@@ -15,7 +15,7 @@ from mitosis import SyncMitoClient
 from mitosis.cli.commands import CLIENT
 from mitosis.cli.output.schemas import schema_of
 from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
-from mitosis.config.client import SubmitTaskArgs, WatchArgs
+from mitosis.config.client import GetTasksArgs, SubmitTaskArgs, WatchArgs
 from mitosis.domain.task import Outcome
 from mitosis.errors import NotAllowed
 from mitosis.testing.waiting import eventually
@@ -183,6 +183,21 @@ async def test_only_the_end_is_shown_if_that_is_wanted_and_then_all_that_comes(
             go.touch()
     assert text_of(seen).split() == [b"%d" % n for n in range(499, 521)]
     assert [event.kind for event in seen if isinstance(event, OutputNotice)] == ["begun", "ended"]
+
+
+def test_a_task_is_submitted_and_followed_in_one(
+    admin: SyncMitoClient, shell: Callable[..., Done]
+) -> None:
+    done = shell(
+        "submit", "--follow", "--", "sh", "-c", "seq 9999; printf '\\377'; echo b >&2; exit 9"
+    )
+    named, written = done.err.splitlines()
+    (task,) = admin.get_tasks(GetTasksArgs(limit=1)).tasks
+    numbers = b"".join(b"%d\n" % n for n in range(1, 10_000))
+    assert (done.status, done.out, written) == (9, numbers + b"\xff", "b")
+    assert named == f"Task {task.uuid} is {task.group}#{task.number}"
+    refused = shell("submit", "--follow", "--json", "--", "true")
+    assert (refused.status, admin.get_tasks(GetTasksArgs(limit=1)).tasks[0]) == (2, task)
 
 
 def test_an_interruption_ends_the_following_and_not_the_task(

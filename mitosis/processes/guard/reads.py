@@ -23,17 +23,24 @@ class Reads:
         """Whether somebody waits for output."""
         return bool(self._waiting)
 
-    def add(self, message: Message, streams: Sequence[Stream]) -> None:
+    def add(self, message: Message, streams: Sequence[Stream]) -> list[Message]:
         """Take a question. A negative offset of -1 is the present end, -2 one byte before it.
 
-        The worker asks no more than `MAX_WAITING` at a time; the oldest one gives way.
+        Who has asked may have gone, unknown to us. So the oldest of `MAX_WAITING` gives way, and
+        is told to ask again; the worker has half as many that still want an answer.
+
+        Returns:
+            What to answer to the one that gives way, if one does.
         """
         _, request, _, stream, offset, size = message
         if offset < 0:
             offset = max(0, streams[stream].total + offset + 1)
+        told: list[Message] = []
         if len(self._waiting) >= MAX_WAITING:
-            del self._waiting[next(iter(self._waiting))]
+            oldest = next(iter(self._waiting))
+            told = [(PIECE, oldest, self._waiting.pop(oldest)[1], b"", True)]
         self._waiting[request] = (stream, offset, min(size, MAX_BYTES))
+        return told
 
     def answers(self, streams: Sequence[Stream]) -> list[Message]:
         """Answers to those whose output is there."""

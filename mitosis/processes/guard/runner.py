@@ -200,7 +200,8 @@ class Runner:
         if job is None or job.run != message[2] or job.reported:
             self._post((frames.PIECE, message[1], -1, b"", False))
             return
-        self._reads.add(message, job.streams)
+        for piece in self._reads.add(message, job.streams):
+            self._post(piece)
         self._answer_reads(job)
 
     def _answer_reads(self, job: Job) -> None:

@@ -8,6 +8,7 @@ renewals, which share the connection, never stand behind a heap of output.
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 
 MAX_FOLLOWERS = 64
 """Of one worker; the engine has a bound of its own for each run."""
+MAX_BEGINS = 64
+BEGINS_SECONDS = 1.0
+"""In this time so many begin at most, also anew: each costs a whole piece of output."""
 SMALL_BYTES = 16 * 1024
 SMALL_PAUSE_SECONDS = 0.02  # after a small piece: 50 messages a second of a chatty program
 RETRY_SECONDS = 0.2
@@ -73,22 +77,31 @@ class Followers:
         self._connection, self._worker, self._find = connection, worker, find
         self.follow_seconds, self._max_followers = follow_seconds, max_followers
         self._followers: dict[tuple[str, int, str], Follower] = {}
+        self._begins: deque[float] = deque(maxlen=MAX_BEGINS)
         self._sending = asyncio.Lock()
 
     def __len__(self) -> int:
         return len(self._followers)
 
     def order(self, order: FollowOutput) -> None:
-        """Begin, go on or stop; about an attempt that has not begun nothing is said yet."""
+        """Begin, go on or stop.
+
+        Nothing is said to who asks about an attempt that has not begun, or when too many begin at
+        a time: those ask again.
+        """
         key = (order.task, order.attempt, order.follower)
         follower = self._followers.get(key)
         if follower is not None and (order.stop or (order.again and not follower.over)):
+            if not order.stop and self._begin_too_many():
+                return
             follower.stop()
             del self._followers[key]
             follower = None
         if order.stop:
             return
         if follower is None:
+            if self._begin_too_many():
+                return
             follower = self._begin(order)
             if follower is None:
                 return
@@ -128,6 +141,11 @@ class Followers:
         with contextlib.suppress(Unavailable):
             self._connection.publish(subject, _encode(message))
 
+    def _begin_too_many(self) -> bool:
+        """Whether one more would be too many now."""
+        now = asyncio.get_running_loop().time()
+        return len(self._begins) == MAX_BEGINS and now - self._begins[0] < BEGINS_SECONDS
+
     def _begin(self, order: FollowOutput) -> "Follower | None":
         found = self._find(order.task, order.attempt)
         if found is None or (found.run is None and not found.over):
@@ -141,6 +159,7 @@ class Followers:
             follower.refused = f"{self._max_followers} follow tasks of this worker already"
             follower.tell()
             return None
+        self._begins.append(asyncio.get_running_loop().time())
         follower.begin(found.run)
         return follower
 
@@ -214,6 +233,8 @@ class Follower:
                 await asyncio.Event().wait()  # the same answer for who asks until the time is over
         finally:
             self._followers.forget(self)
+            if self._timer is not None:
+                self._timer.cancel()
 
     async def _follow(self, run: Run) -> None:
         try:

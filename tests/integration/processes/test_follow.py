@@ -77,6 +77,26 @@ async def test_following_can_begin_near_the_present_end(
     assert (heard.text(), heard.skipped()) == (seen + b"after\n", 0)
 
 
+async def test_who_waits_for_output_is_not_pushed_out_by_those_who_have_left(bench: Bench) -> None:
+    """Also one who waits at the present end, which moves on while it is pushed out."""
+    run = bench.shell(f"{WAITS}; echo two; echo bad >&2; rm go; {WAITS}; echo three")
+    heard, late = Heard(), Heard()
+    follow = run.start_follow(heard)
+    for number in range(100):
+        passing = run.start_follow(Heard())
+        await asyncio.sleep(0)
+        await passing.stop()
+        if number == 50:
+            end = run.start_follow(late, tail_bytes=0)
+    go(run)
+    await until(lambda: heard.text() == b"two\n" and heard.text("stderr") == b"bad\n")
+    await until(lambda: late.text() == b"two\n" and late.text("stderr") == b"bad\n")
+    go(run)
+    await follow_to_the_end(bench, run, follow)
+    await end.wait()
+    assert heard.text() == late.text() == b"two\nthree\n"
+
+
 @pytest.mark.parity("F-13")
 async def test_a_character_cut_in_pieces_arrives_whole(bench: Bench) -> None:
     script = (

@@ -1,11 +1,14 @@
 """A worker whose tasks are followed: what it sends, to whom, how much, and when it stops."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from mitosis.contract import subjects
 from mitosis.contract.output import (
@@ -20,7 +23,7 @@ from mitosis.nats.credentials import ServiceLogin
 from mitosis.processes.engine import Engine
 from mitosis.processes.run import Run
 from mitosis.processes.runs import RunSpec
-from mitosis.services.worker.following import Followed, Followers
+from mitosis.services.worker.following import MAX_BEGINS, Followed, Followers
 from mitosis.testing.waiting import eventually
 
 Work = Callable[..., Any]
@@ -64,10 +67,11 @@ async def listener(nats_url: str, coordinator: Any) -> AsyncIterator[Listener]:
 
 @pytest.fixture
 async def run(tmp_path: Path) -> AsyncIterator[Run]:
-    """A program that writes a line and runs on."""
+    """A program that writes a line, more when there is a file `go`, and runs on."""
     engine = Engine(1, tmp_path / "engine")
     await engine.start()
-    started = engine.start_task(RunSpec(argv=["sh", "-c", "echo one; exec sleep 600"], env={}))
+    script = "echo one; while [ ! -e go ]; do sleep 0.02; done; echo bad >&2; echo two; sleep 600"
+    started = engine.start_task(RunSpec(argv=["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}))
     await started.started()
     yield started
     started.stop("cancel", 0.0)
@@ -201,6 +205,34 @@ async def test_too_many_followers_are_refused_with_the_reason(
     few.order(FollowOutput("task", "lab", 1, "bob:2", stdout=0))
     await eventually(lambda: listener.reached("bob:2"))
     assert "1 follow tasks of this worker already" in listener.reached("bob:2")[0].refused
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["as many followers", "as one, again"])
+async def test_ten_thousand_requests_cost_no_more_than_a_few_and_disturb_nobody(
+    make_followers: Callable[..., Followers], listener: Listener, run: Run, again: bool
+) -> None:
+    """One who asks without end gets no more of the worker, and others go on as before."""
+    followers = make_followers()
+    followers.order(FollowOutput("task", "lab", 1, "ann:1", stdout=0, stderr=0))
+    await eventually(lambda: listener.text() == b"one\n")
+    most, start = 0, time.monotonic()
+    for number in range(10_000):
+        name = "eve:1" if again else f"eve:{number}"
+        order = FollowOutput("task", "lab", 1, name, stdout=0, stderr=0, again=again)
+        followers.order(order)
+        if number % 10 == 0:
+            await asyncio.sleep(0)  # what was begun goes on
+        if not again:
+            followers.order(replace(order, stop=True))
+        most = max(most, len(asyncio.all_tasks()))
+    assert most < 300
+    assert len(followers) <= 2
+    seconds = time.monotonic() - start
+    (run.folder / "work" / "go").touch()
+    await eventually(lambda: listener.text() == b"one\ntwo\n")
+    assert listener.text("stderr") == b"bad\n"
+    answers = [m for m in listener.heard if m.follower.startswith("eve:")]
+    assert len(answers) <= 3 * MAX_BEGINS * (1 + seconds)
 
 
 async def test_an_attempt_that_is_not_there_is_not_spoken_of(
