@@ -101,7 +101,7 @@ def _run_coordinator(config: CoordinatorConfig, reset_admin_password: bool) -> N
         finally:
             await store.close()
         mark = Mark(archived.position, archived.digest)
-        objects = _objects(config)
+        objects = objects_of(config)
         views = ReadPool(config.database, size=1)
         try:
             await Coordinator(
@@ -157,10 +157,10 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await migrate(config.database)
-    objects = _objects(config)
+    objects = objects_of(config)
     login = ServiceLogin(config.nats_user, config.nats_password)
     async with await Connection.open(
-        [config.nats_url], login, name="mito-projector", trust=_nats_trust(config)
+        [config.nats_url], login, name="mito-projector", trust=nats_trust(config)
     ) as connection:
         links = Links(objects.artifacts.presign_get, objects.attachments.presign_get)
         service = ProjectorService(connection, config.database, links)
@@ -177,11 +177,13 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
             await objects.close()
 
 
-def _nats_trust(config: CoordinatorConfig) -> Trust:
+def nats_trust(config: CoordinatorConfig) -> Trust:
+    """Return whose certificates are believed of NATS."""
     return Trust("nats_ca", config.nats_ca, config.insecure)
 
 
-def _objects(config: CoordinatorConfig) -> "S3Store":
+def objects_of(config: CoordinatorConfig) -> "S3Store":
+    """Return the S3 store of the settings; close it when done."""
     from mitosis.artifacts.s3 import S3Settings, S3Store
 
     return S3Store(
@@ -313,7 +315,7 @@ def verify_events(config: CoordinatorConfig) -> Verified:
     async def main() -> Verified:
         login = ServiceLogin(config.nats_user, config.nats_password)
         async with await Connection.open(
-            [config.nats_url], login, name="mito-events", trust=_nats_trust(config)
+            [config.nats_url], login, name="mito-events", trust=nats_trust(config)
         ) as connection:
             verifier = ChainVerifier(EVENTS)
             async for batch in EventReader(connection.raw).batches(follow=False):

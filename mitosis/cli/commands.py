@@ -85,6 +85,18 @@ PLATFORM = (
         result="bootstrap:Verified",
     ),
     Command(
+        "projections rebuild", "projections:rebuild",
+        "Build the read models anew from the stream, while the platform runs",
+        "projections rebuild --config config.toml",
+        result="projections.beside:Rebuilt",
+    ),
+    Command(
+        "projections verify", "projections:verify",
+        "Compare every row of the read models with the stream",
+        "projections verify --config config.toml",
+        result="projections.comparison:Compared",
+    ),
+    Command(
         "config show", "config:show_settings", "Show the settings in effect",
         "config show coordinator --origin", usage="[SECTION...] [OPTIONS]",
         result="config.effective:ShownSettings",
@@ -409,6 +421,7 @@ SEED_GROUPS = {
 GROUPS = {
     **SEED_GROUPS,
     "events": "Check the history of events",
+    "projections": "Rebuild and verify the read models in Postgres",
     "config": "Show and check the settings",
     "tasks": "Submit, query and manage tasks",
     "tasks artifacts": "Upload, download and delete the outputs of tasks",

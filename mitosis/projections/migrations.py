@@ -11,16 +11,21 @@ from importlib.resources import files
 import msgspec
 from psycopg import sql
 
-from mitosis.errors import Misconfigured, WrongState
+from mitosis.errors import Misconfigured
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
 
 # Any two numbers that nobody else uses for advisory locks in this database ("mito" in ASCII).
 _LOCK_SPACE = 0x6D69746F
 MIGRATION_LOCK = 1
 PROJECTION_LOCK = 2
+REBUILD_LOCK = 3
 
 _FILE = re.compile(r"(\d{4})_(read_models|archive)\.sql")
-_SCHEMAS = {"archive": "archive", "read_models": "views"}
+VIEWS = "views"
+BESIDE = "views_beside"
+"""A second set of read models, while it is built and compared."""
+_SCHEMAS = {"archive": "archive", "read_models": VIEWS}
+_OF_VIEWS = re.compile(r"\bviews\.")  # how the files name what they make
 
 
 class Versions(msgspec.Struct, frozen=True):
@@ -69,39 +74,50 @@ async def migrate(url: str) -> Versions:
     return known_versions()
 
 
-async def rebuild(url: str) -> None:
-    """Drop the read models and make them empty; the next projector fills them from the stream.
-
-    Readers see the old tables or the new ones, never none. The archive stays as it is.
+async def make_beside(connection: Connection, url: str) -> None:
+    """Make an empty set of read models beside the live one; what is left of an earlier one goes.
 
     Raises:
-        WrongState: A projector is at work on them: stop it first.
-        ViewUnavailable: Postgres does not answer.
+        Misconfigured: The database is of a newer version than this code.
     """
-    connection = await connect(url, "mito-rebuild")
-    async with connection:
-        with explained(url):
-            async with connection.transaction():
-                await _lock(connection, MIGRATION_LOCK)
-                if not await fetch_value(
-                    connection,
-                    "SELECT pg_try_advisory_xact_lock(%s, %s)",
-                    _LOCK_SPACE,
-                    PROJECTION_LOCK,
-                ):
-                    raise WrongState(f"a projector writes to {shown(url)}: stop it, then rebuild")
-                await connection.execute("DROP SCHEMA IF EXISTS views CASCADE")
-                await _apply(connection, url)
+    with explained(url):
+        async with connection.transaction():
+            await _lock(connection, MIGRATION_LOCK)
+            await drop_beside(connection)
+            await _apply(connection, url, BESIDE)
 
 
-async def check_versions(connection: Connection, url: str) -> None:
-    """Refuse to serve with tables of another version.
+async def drop_beside(connection: Connection) -> None:
+    """Drop the set of read models beside the live one, if there is one."""
+    await connection.execute("DROP SCHEMA IF EXISTS views_beside CASCADE")
+
+
+async def put_in_place(connection: Connection, url: str, wait_seconds: float) -> None:
+    """Let the set of read models beside the live one take its place, in one step.
+
+    Readers see the old tables or the new ones, never none.
+
+    Raises:
+        ViewUnavailable: Another session has held the old tables for longer than `wait_seconds`.
+    """
+    with explained(url):
+        async with connection.transaction():
+            await _lock(connection, MIGRATION_LOCK)
+            await connection.execute(
+                "SELECT set_config('lock_timeout', %s, true)", (f"{wait_seconds:g}s",)
+            )
+            await connection.execute("DROP SCHEMA IF EXISTS views CASCADE")
+            await connection.execute("ALTER SCHEMA views_beside RENAME TO views")
+
+
+async def check_versions(connection: Connection, url: str, views: str = VIEWS) -> None:
+    """Refuse to serve with tables of another version; `views` is the set of read models meant.
 
     Raises:
         Misconfigured: They are older or newer than this code.
     """
     with explained(url):
-        found, known = await stored_versions(connection), known_versions()
+        found, known = await stored_versions(connection, views), known_versions()
     for schema in ("views", "archive"):
         have, want = getattr(found, schema), getattr(known, schema)
         if have < want:
@@ -116,19 +132,50 @@ async def check_versions(connection: Connection, url: str) -> None:
             )
 
 
-async def stored_versions(connection: Connection) -> Versions:
+async def stored_versions(connection: Connection, views: str = VIEWS) -> Versions:
     """Return the versions of the schemas in the database."""
     return Versions(
-        archive=await _version(connection, "archive"), views=await _version(connection, "views")
+        archive=await _version(connection, "archive"), views=await _version(connection, views)
     )
 
 
 async def try_projection_lock(connection: Connection) -> bool:
     """Become the one writer of the read models for as long as this session lives."""
+    return await _try_lock(connection, PROJECTION_LOCK)
+
+
+async def try_rebuild_lock(connection: Connection) -> bool:
+    """Become the one who may build read models beside the live ones, in this session."""
+    return await _try_lock(connection, REBUILD_LOCK)
+
+
+async def wait_for_projection_lock(connection: Connection) -> None:
+    """Become the one writer: whoever waits is before those who only try."""
+    await connection.execute("SELECT pg_advisory_lock(%s, %s)", (_LOCK_SPACE, PROJECTION_LOCK))
+
+
+async def give_projection_lock_back(connection: Connection) -> None:
+    """Let another session become the one writer."""
+    await connection.execute("SELECT pg_advisory_unlock(%s, %s)", (_LOCK_SPACE, PROJECTION_LOCK))
+
+
+async def end_projection(connection: Connection, successor: Connection) -> None:
+    """End the session that writes the read models; its projector connects anew by itself.
+
+    `successor` is spared: it waits for the lock, or has it already. (To wait until the projector
+    gives the lock back would not do: it keeps it for as long as it lives.)
+    """
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND classid = %s AND objid = %s AND objsubid = 2 AND pid <> %s",
+        (_LOCK_SPACE, PROJECTION_LOCK, successor.info.backend_pid),
+    )
+
+
+async def _try_lock(connection: Connection, number: int) -> bool:
     return bool(
-        await fetch_value(
-            connection, "SELECT pg_try_advisory_lock(%s, %s)", _LOCK_SPACE, PROJECTION_LOCK
-        )
+        await fetch_value(connection, "SELECT pg_try_advisory_lock(%s, %s)", _LOCK_SPACE, number)
     )
 
 
@@ -151,17 +198,18 @@ async def _applied(connection: Connection, schema: str) -> set[int]:
     return {number for (number,) in await (await connection.execute(query)).fetchall()}
 
 
-async def _apply(connection: Connection, url: str) -> None:
-    found, known = await stored_versions(connection), known_versions()
+async def _apply(connection: Connection, url: str, views: str = VIEWS) -> None:
+    found, known = await stored_versions(connection, views), known_versions()
     if found.archive > known.archive or found.views > known.views:
         raise Misconfigured(
             f"the tables in {shown(url)} are of a newer version of Mitosis: use that version"
         )
-    applied = {schema: await _applied(connection, schema) for schema in _SCHEMAS.values()}
+    places = {"archive": "archive", VIEWS: views}
+    applied = {schema: await _applied(connection, place) for schema, place in places.items()}
     for schema, number, text in _files():
         if number in applied[schema]:
             continue
-        name = sql.Identifier(schema)
+        name = sql.Identifier(places[schema])
         await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
         await connection.execute(
             sql.SQL(
@@ -169,7 +217,7 @@ async def _apply(connection: Connection, url: str) -> None:
                 " (number integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
             ).format(name)
         )
-        await connection.execute(text)
+        await connection.execute(_OF_VIEWS.sub(f"{views}.", text).encode())
         await connection.execute(
             sql.SQL("INSERT INTO {}.schema_version (number) VALUES (%s)").format(name), (number,)
         )

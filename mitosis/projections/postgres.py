@@ -78,6 +78,11 @@ def explained(url: str) -> Iterator[None]:
         raise ViewUnavailable(
             f"the read took too long ({_first_line(error)}): ask for less, or send it again"
         ) from error
+    except psycopg.errors.LockNotAvailable as error:
+        raise ViewUnavailable(
+            f"another session holds the read models in {shown(url)} for long "
+            f"({_first_line(error)}): end it, or try again later"
+        ) from error
     except _OURS_TO_FIX as error:
         raise _access(url, error) from error
     except _TABLES_MISSING as error:

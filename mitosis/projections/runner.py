@@ -146,24 +146,46 @@ class Runner:
         raise StoreUnavailable(f"the commit at position {position} could not be read in time")
 
     async def _apply(self, store: ViewStore, batch: Sequence[RawCommit]) -> None:
-        commits = self._read(batch)
+        commits = decode_all(batch, self._done.position + 1, self._decode, self._stream)
         known = [c for c in commits if c.position <= self._archived.position]
-        if known:
-            await store.check_archived(known)
-        tables = fold_all(await store.load(needed_rows(commits)), commits)
-        await store.write(self._done.position, tables, commits, commits[len(known) :])
-        self._done = Mark(commits[-1].position, commits[-1].digest)
+        self._done = await apply(store, self._done, commits, len(known))
         if len(known) < len(commits):
             self._archived = self._done
         self.progress.advance(self._done.position)
 
-    def _read(self, batch: Sequence[RawCommit]) -> list[Commit]:
-        for expected, (position, subject, _) in enumerate(batch, self._done.position + 1):
-            if position != expected:
-                raise CorruptData(
-                    f"stream {self._stream} goes on at position {position}, but {expected} is the "
-                    "next one: commits are missing. Look with `mito events verify`",
-                    position=expected,
-                    subject=subject,
-                )
-        return [self._decode(*raw) for raw in batch]
+
+def decode_all(batch: Sequence[RawCommit], first: int, decode: Decode, stream: str) -> list[Commit]:
+    """Return decoded commits, which must stand at successive positions from `first` on.
+
+    Raises:
+        CorruptData: One is missing, or cannot be what was written.
+    """
+    for expected, (position, subject, _) in enumerate(batch, first):
+        if position != expected:
+            raise CorruptData(
+                f"stream {stream} goes on at position {position}, but {expected} is the "
+                "next one: commits are missing. Look with `mito events verify`",
+                position=expected,
+                subject=subject,
+            )
+    return [decode(*raw) for raw in batch]
+
+
+async def apply(store: ViewStore, done: Mark, commits: Sequence[Commit], archived: int) -> Mark:
+    """Fold a batch into the rows that it builds upon, and store it; return the new position.
+
+    Args:
+        store: The tables.
+        done: Where they stand.
+        commits: The next ones, at least one.
+        archived: How many of them the archive has already: those are compared with it.
+
+    Raises:
+        CorruptData: Stream and archive differ, or the commits cannot be what was written.
+        ViewUnavailable: Postgres is away, or somebody else has written.
+    """
+    if archived:
+        await store.check_archived(commits[:archived])
+    tables = fold_all(await store.load(needed_rows(commits)), commits)
+    await store.write(done.position, tables, commits, commits[archived:])
+    return Mark(commits[-1].position, commits[-1].digest)

@@ -2,6 +2,8 @@
 
 Rows travel as one JSON parameter, however many there are: Postgres takes them apart by
 `json_populate_recordset`. One statement a table is faster than one a row, and rows are typed once.
+Tables are named without their schema: the session's search_path says which set of read models is
+meant, the live one or one that is built beside it.
 """
 
 from typing import Any
@@ -21,13 +23,13 @@ def _columns(names: tuple[str, ...], prefix: str = "") -> sql.Composed:
 
 
 def _given(table: Table[Any]) -> sql.Composed:
-    return sql.SQL("json_populate_recordset(NULL::views.{}, %s)").format(sql.Identifier(table.name))
+    return sql.SQL("json_populate_recordset(NULL::{}, %s)").format(sql.Identifier(table.name))
 
 
 def select_rows(table: Table[Any]) -> sql.Composed:
     """Rows by key, as one JSON array."""
     return sql.SQL(
-        "SELECT coalesce(json_agg(t), '[]')::text FROM {given} k JOIN views.{name} t USING ({key})"
+        "SELECT coalesce(json_agg(t), '[]')::text FROM {given} k JOIN {name} t USING ({key})"
     ).format(
         given=_given(table), name=sql.Identifier(table.name), key=_columns(table.key)
     )  # fmt: skip
@@ -38,7 +40,7 @@ def upsert_rows(table: Table[Any]) -> sql.Composed:
     fields = table.row.__struct_fields__
     rest = tuple(field for field in fields if field not in table.key)
     return sql.SQL(
-        "INSERT INTO views.{name} ({columns}) SELECT {columns} FROM {given}"
+        "INSERT INTO {name} ({columns}) SELECT {columns} FROM {given}"
         " ON CONFLICT ({key}) DO UPDATE SET ({rest}) = ROW({excluded})"
     ).format(
         name=sql.Identifier(table.name),
@@ -53,7 +55,7 @@ def upsert_rows(table: Table[Any]) -> sql.Composed:
 def delete_rows(table: Table[Any]) -> sql.Composed:
     """Delete rows by key."""
     same = [sql.SQL("t.{0} = k.{0}").format(sql.Identifier(field)) for field in table.key]
-    return sql.SQL("DELETE FROM views.{name} t USING {given} k WHERE {same}").format(
+    return sql.SQL("DELETE FROM {name} t USING {given} k WHERE {same}").format(
         name=sql.Identifier(table.name), given=_given(table), same=sql.SQL(" AND ").join(same)
     )
 
@@ -65,7 +67,7 @@ def add_usage(table: Table[UsageRow]) -> sql.Composed:
         sql.SQL("{0} = t.{0} + excluded.{0}").format(sql.Identifier(field)) for field in fields[1:]
     ]
     return sql.SQL(
-        "INSERT INTO views.group_usage AS t ({columns}) SELECT {columns} FROM {given}"
+        "INSERT INTO group_usage AS t ({columns}) SELECT {columns} FROM {given}"
         " ON CONFLICT (group_name) DO UPDATE SET {sums}"
     ).format(columns=_columns(fields), given=_given(table), sums=sql.SQL(", ").join(sums))
 

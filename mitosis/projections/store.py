@@ -12,7 +12,7 @@ from psycopg import sql
 
 from mitosis.errors import CorruptData, Misconfigured
 from mitosis.projections.commit import Commit
-from mitosis.projections.migrations import check_versions, try_projection_lock
+from mitosis.projections.migrations import VIEWS, check_versions, try_projection_lock
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
 from mitosis.projections.rows import Key, Table, Tables
 from mitosis.projections.statements import (
@@ -57,18 +57,22 @@ class ViewStore:
         self._url = url
 
     @classmethod
-    async def open(cls, url: str) -> "ViewStore":
+    async def open(cls, url: str, schema: str = VIEWS) -> "ViewStore":
         """Connect, and check that the tables are of this version.
+
+        Args:
+            url: Address of the database.
+            schema: The set of read models: the live one, or one beside it.
 
         Raises:
             ViewUnavailable: Postgres does not answer.
             Misconfigured: No access, or tables of another version.
         """
         # Also where the database has another default: the archive counts as a copy.
-        durable = {"synchronous_commit": "on"}
-        connection = await connect(url, "mito-projector", settings=durable)
+        settings = {"synchronous_commit": "on", "search_path": schema}
+        connection = await connect(url, "mito-projector", settings=settings)
         try:
-            await check_versions(connection, url)
+            await check_versions(connection, url, schema)
         except BaseException:
             await connection.close()
             raise
@@ -91,11 +95,11 @@ class ViewStore:
         """
         with explained(self._url):
             await self._connection.execute(
-                "INSERT INTO views.position VALUES (%s, 0, '', %s) ON CONFLICT DO NOTHING",
+                "INSERT INTO position VALUES (%s, 0, '', %s) ON CONFLICT DO NOTHING",
                 (PROJECTION, stream),
             )
             found = await self._connection.execute(
-                "SELECT position, digest, stream FROM views.position WHERE projection = %s",
+                "SELECT position, digest, stream FROM position WHERE projection = %s",
                 (PROJECTION,),
             )
             position, digest, owner = await found.fetchone() or (0, "", stream)
@@ -111,7 +115,7 @@ class ViewStore:
         with explained(self._url):
             position: int = await fetch_value(
                 self._connection,
-                "SELECT coalesce(max(position), 0) FROM views.position WHERE projection = %s",
+                "SELECT coalesce(max(position), 0) FROM position WHERE projection = %s",
                 PROJECTION,
             )
         return position
@@ -177,7 +181,7 @@ class ViewStore:
         with explained(self._url):
             async with self._connection.pipeline(), self._connection.transaction():
                 await self._connection.execute(
-                    "SELECT views.advance(%s, %s, %s, %s)",
+                    "SELECT advance(%s, %s, %s, %s)",
                     (PROJECTION, before, last.position, last.digest),
                 )
                 await self._write_archive(archive)

@@ -6,9 +6,11 @@ import re
 import shutil
 import signal
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from mitosis import MitoClient, SyncMitoClient
@@ -16,9 +18,10 @@ from mitosis.client.output_source import FollowEvent, OutputChunk, OutputNotice
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.commands import Submitted
 from mitosis.domain.task import Outcome, TaskState
+from mitosis.errors import MitosisError
 from mitosis.testing.waiting import eventually
 
-from .conftest import Platform, in_shell
+from .conftest import Done, Platform, in_shell
 
 BEAT_SECONDS = 0.02
 
@@ -257,3 +260,68 @@ async def test_output_is_followed_through_the_death_of_each_process_with_each_by
     assert len(b"\n".join(lines(2))) + 1 == view.exit.usage.stdout_bytes
     notices = [e.view.attempt for e in seen if isinstance(e, OutputNotice) and e.kind == "begun"]
     assert notices == [1, 2]
+
+
+async def test_read_models_are_verified_and_rebuilt_while_the_platform_serves(
+    fragile: Platform, client: SyncMitoClient
+) -> None:
+    config = fragile.data / "config" / "coordinator.toml"
+    url = tomllib.loads(config.read_text())["coordinator"]["db_url"]
+    tasks = client.submit_many([in_shell("true")] * 50)
+    client.wait_for_tasks(tasks)
+
+    def operate(verb: str) -> Done:
+        return fragile.home.run("projections", verb, "--config", config, "--json")
+
+    right = operate("verify")
+    assert (right.status, right.json["differing"]) == (0, 0), right
+    with psycopg.connect(url) as session:
+        session.execute(
+            "UPDATE views.tasks SET outcome = 'failed' WHERE uuid = %s", (tasks[7].task,)
+        )
+    wrong = operate("verify")
+    assert wrong.status == 1
+    (difference,) = wrong.json["differences"]
+    assert difference == {
+        "table": "tasks", "key": {"uuid": tasks[7].task}, "what": "differs", "columns": ["outcome"],
+    }  # fmt: skip
+    rebuilding = asyncio.create_task(asyncio.to_thread(operate, "rebuild"))
+    more = []
+    while not rebuilding.done():  # commands and fresh reads go on
+        more.append(client.submit_task(in_shell("true")))
+        assert client.get_task(more[-1].task).uuid == more[-1].task
+        await asyncio.sleep(0)
+    rebuilt = await rebuilding
+    assert (rebuilt.status, rebuilt.err) == (0, "")
+    assert client.get_task(tasks[7].task).outcome is Outcome.SUCCEEDED
+    client.wait_for_tasks(more)
+    after = operate("verify")
+    assert (after.status, after.json["differing"]) == (0, 0), after
+    assert after.json["position"] >= rebuilt.json["position"]
+
+
+async def test_dropped_read_models_are_built_anew_by_themselves(
+    fragile: Platform, client: SyncMitoClient
+) -> None:
+    config = fragile.data / "config" / "coordinator.toml"
+    url = tomllib.loads(config.read_text())["coordinator"]["db_url"]
+    before = client.get_tasks()
+    with psycopg.connect(url) as session:
+        (kept,) = session.execute("SELECT count(*) FROM archive.commits").fetchone() or (0,)
+        session.execute("DROP SCHEMA views CASCADE")
+    later = client.submit_task(in_shell("true"))
+
+    def read_again() -> bool:
+        try:
+            view = client.get_task(later.task)
+        except MitosisError:
+            return False
+        return view.uuid == later.task
+
+    await eventually(read_again, seconds=60)
+    client.wait_for_tasks([later])
+    known = {task.uuid for task in client.get_tasks().tasks}
+    assert {task.uuid for task in before.tasks[1:]} | {later.task} <= known
+    with psycopg.connect(url) as session:
+        (now,) = session.execute("SELECT count(*) FROM archive.commits").fetchone() or (0,)
+    assert now > kept > 0

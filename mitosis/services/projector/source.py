@@ -16,10 +16,17 @@ _BUDGET_SECONDS = 1.0
 class StreamSource:
     """Reads commits on the present link; a lost one ends the reading with StoreUnavailable."""
 
-    def __init__(self, connection: Connection, stream: str = EVENTS_STREAM) -> None:
-        """`connection` belongs to the service that reads."""
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str = EVENTS_STREAM,
+        *,
+        budget_seconds: float = _BUDGET_SECONDS,
+    ) -> None:
+        """`connection` belongs to who reads; `budget_seconds`: how long to try to reach NATS."""
         self._connection = connection
         self._stream = stream
+        self._budget_seconds = budget_seconds
 
     async def last_position(self) -> int:
         """Return the position of the newest commit.
@@ -36,6 +43,8 @@ class StreamSource:
             Unavailable: There is no link, or it was lost.
             CorruptData: The stream lacks commits.
         """
-        reader = EventReader(self._connection.raw, self._stream, budget_seconds=_BUDGET_SECONDS)
+        reader = EventReader(
+            self._connection.raw, self._stream, budget_seconds=self._budget_seconds
+        )
         async for batch in reader.batches(start, limit=MAX_BATCH_COMMITS):
             yield batch

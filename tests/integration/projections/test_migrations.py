@@ -5,18 +5,11 @@ import asyncio
 import psycopg
 import pytest
 
-from mitosis.errors import Misconfigured, ViewUnavailable, WrongState
-from mitosis.projections.migrations import (
-    known_versions,
-    migrate,
-    numbers,
-    rebuild,
-    try_projection_lock,
-)
-from mitosis.projections.postgres import connect
+from mitosis.errors import Misconfigured, ViewUnavailable
+from mitosis.projections.migrations import known_versions, migrate, numbers
 from mitosis.projections.store import ViewStore
 from mitosis.testing.history import campaign
-from mitosis.testing.views import archived, expected_rows, project, stored_rows
+from mitosis.testing.views import archived, project, stored_rows
 
 
 async def test_many_migrations_at_once_make_one_schema(empty_database: str) -> None:
@@ -46,28 +39,6 @@ async def test_serving_and_migrating_refuse_a_newer_schema(database: str) -> Non
         await ViewStore.open(database)
     with pytest.raises(Misconfigured, match="newer version"):
         await migrate(database)
-
-
-async def test_a_rebuild_gives_the_same_rows_and_leaves_the_archive(database: str) -> None:
-    history = campaign(2, 200)
-    await project(database, history)
-    await rebuild(database)
-    assert stored_rows(database)["tasks"] == []
-    assert archived(database) == history.commits
-    await project(database, history)
-    assert stored_rows(database) == expected_rows(history)
-    assert archived(database) == history.commits
-
-
-async def test_a_rebuild_waits_for_nobody_and_refuses_while_a_projector_writes(
-    database: str,
-) -> None:
-    writer = await connect(database, "a projector")
-    async with writer:
-        assert await try_projection_lock(writer)
-        with pytest.raises(WrongState, match="stop it, then rebuild"):
-            await rebuild(database)
-    await rebuild(database)
 
 
 @pytest.mark.parametrize("statement", [

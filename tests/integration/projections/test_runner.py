@@ -16,7 +16,7 @@ from mitosis.domain.task import (
 )
 from mitosis.errors import CorruptData, Misconfigured
 from mitosis.projections.memory import MemoryCommitSource
-from mitosis.projections.migrations import rebuild
+from mitosis.projections.migrations import migrate
 from mitosis.projections.plan import fold_all, needed_rows
 from mitosis.projections.postgres import OutOfStep
 from mitosis.projections.runner import Runner
@@ -163,11 +163,14 @@ async def test_a_stream_with_another_commit_at_the_archived_position_is_refused(
         await asyncio.wait_for(runner_of(database, MemoryCommitSource(other.commits)).run(), 10)
 
 
-async def test_a_rebuild_compares_every_commit_with_its_second_copy(database: str) -> None:
+async def test_dropped_read_models_are_built_anew_and_each_commit_compared_with_its_second_copy(
+    database: str,
+) -> None:
     history = campaign(9, 20)
     await project(database, history)
-
-    await rebuild(database)
+    with psycopg.connect(database) as session:
+        session.execute("DROP SCHEMA views CASCADE")
+    await migrate(database)
     position, subject, payload = history.commits[9]
     changed = [*history.commits]
     changed[9] = (position, subject, payload.replace(b"user:alice", b"user:mallo"))
