@@ -251,7 +251,8 @@ StopSignal = Annotated[
 OptionalSize = Annotated[
     int | None, Parameter(converter=converter(read_size), n_tokens=1, metavar="SIZE")
 ]
-SlotCount = Annotated[
+SlotCount = Annotated[int, Parameter(converter=converter(read_slots), n_tokens=1, metavar="NUMBER")]
+OptionalSlotCount = Annotated[
     int | None, Parameter(converter=converter(read_slots), n_tokens=1, metavar="NUMBER")
 ]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]

@@ -10,7 +10,7 @@ from mitosis.cli.exit_codes import DONE, FAILED
 from mitosis.cli.invocation import UsageError, current
 from mitosis.cli.output.screen import flush, show, write
 from mitosis.cli.output.values import to_json
-from mitosis.cli.parameters import Flag
+from mitosis.cli.parameters import Flag, SlotCount
 from mitosis.config.checks import MAX_PORT, check_bind, check_log_level, split_bind
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.errors import InvalidInput
@@ -23,7 +23,7 @@ def up(
     *,
     data: Path | None = None,
     workers: Annotated[int, Parameter(name=["--workers", "-n"])] = 1,
-    slots: int = 1,
+    slots: SlotCount = 1,
     ready_file: Path | None = None,
     bind: Annotated[str | None, Parameter(name=["--bind", "-b"])] = None,
     nats_port: int | None = None,
@@ -35,7 +35,7 @@ def up(
     Args:
         data: The folder of everything; default: one in the user's data folder.
         workers: How many workers to run.
-        slots: How many tasks each worker runs at once.
+        slots: How many tasks each worker runs at once; auto: as many as there are cores.
         ready_file: A file that gets one JSON object once the platform serves.
         bind: The address of the HTTP endpoint, 127.0.0.1:PORT; default: port 5000 if free, else a
             free one, kept at the next start.

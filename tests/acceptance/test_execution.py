@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def test_the_environment_has_the_task_and_no_secret(
     assert (env["MINE"], env["LANG"]) == ("a=b c", "xx")
     assert env["MITO_TASK_UUID"] == task.uuid
     allowed = {"MITO_RESULT_DIR", "MITO_EXEC_DIR", "MITO_RESOURCE_DIR", "MITO_TASK_UUID"}
-    assert {key for key in env if key.startswith("MITO_")} <= {
+    assert {key for key in env if key.startswith("MITO_")} == {
         *allowed,
         "MITO_GROUP",
         "MITO_ATTEMPT",
@@ -76,6 +77,43 @@ def test_the_environment_has_the_task_and_no_secret(
     assert not any(platform.admin_password in value for value in env.values())
     assert (folder / "pwd").read_text().strip() not in {str(platform.data), str(Path.cwd())}
     assert (folder / "ls").read_text() == ""
+
+
+@pytest.mark.parity("D-043")
+def test_the_environment_is_exactly_the_documented_one(
+    admin: SyncMitoClient, platform: Platform
+) -> None:
+    """What docs/programs.md lists, and nothing else of what the worker or its platform has."""
+    (task,) = ended(
+        admin,
+        SubmitTaskArgs(
+            command=("env",), envs={"MINE": "1", "MITO_GROUP": "forged", "HOME": "/mine"}
+        ),
+    )
+    assert task.exit is not None
+    entries = (entry.split("=", 1) for entry in task.exit.stdout_tail.splitlines())
+    env = {key: value for key, value in entries if key != "TZ" and not key.startswith("LC_")}
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert (env.pop("LANG", "C.UTF-8"), env.pop("LANGUAGE", "")) == (
+        os.environ.get("LANG", "C.UTF-8"), ""
+    )  # fmt: skip
+    folders = {
+        key: env.pop(key)
+        for key in ("MITO_RESULT_DIR", "MITO_EXEC_DIR", "MITO_RESOURCE_DIR", "TMPDIR")
+    }
+    assert env == {
+        "PATH": os.environ["PATH"],
+        "HOME": "/mine",
+        "USER": user,
+        "LOGNAME": user,
+        "PYTHONUNBUFFERED": "1",
+        "MINE": "1",
+        "MITO_TASK_UUID": task.uuid,
+        "MITO_GROUP": task.group,
+        "MITO_ATTEMPT": "1",
+    }
+    assert len(set(folders.values())) == 4
+    assert all(Path(folder).is_relative_to(platform.data) for folder in folders.values())
 
 
 def test_nothing_of_one_task_is_there_for_the_next(admin: SyncMitoClient, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from mitosis import SyncMitoClient
 from mitosis.config.client import NO_LIMIT, ChangeTaskArgs, SubmitTaskArgs
@@ -44,8 +45,10 @@ def small(platform: Platform, admin: SyncMitoClient, scratch: Path) -> Iterator[
     admin.create_group(group)
     running: Running = Home(scratch / "small").start(
         "worker", "--coordinator", platform.notice["http"], "--groups", group, "--slots", "auto",
-        "--max-memory", "512MiB", "--max-open-files", "64", "--default-open-files", "48",
-        "--default-processes", "100", "-u", platform.notice["admin_user"],
+        "--default-memory", "64MiB", "--max-memory", "512MiB", "--default-cpu-time", "1s",
+        "--default-processes", "20", "--max-processes", "200", "--default-open-files", "48",
+        "--max-open-files", "64", "--default-file-size", "512kB", "--max-file-size", "1MB",
+        "-u", platform.notice["admin_user"],
         MITO_PASSWORD=platform.admin_password, MITO_MAX_CPU_TIME="1h",
     )  # fmt: skip
     try:
@@ -79,6 +82,7 @@ def test_each_limit_that_a_task_runs_into_is_named_as_the_reason_of_its_end(
         assert text in task.reason, task
 
 
+@pytest.mark.parity("D-053")
 def test_a_task_below_its_limits_succeeds_and_finds_those_of_each_process_set(
     admin: SyncMitoClient, small: Small
 ) -> None:
@@ -94,6 +98,46 @@ def test_a_task_below_its_limits_succeeds_and_finds_those_of_each_process_set(
     assert asked.reason == ""
 
 
+@pytest.mark.parity("D-053")
+def test_the_limits_of_the_worker_hold_for_a_task_that_asks_for_none(
+    admin: SyncMitoClient, small: Small
+) -> None:
+    tasks = {
+        "out of memory: memory limit of 64MiB reached": SubmitTaskArgs(
+            command=(sys.executable, "-S", "-E", "-c", "held = bytearray(90 << 20)")
+        ),
+        "CPU time limit of 1s reached": in_shell("while :; do :; done"),
+        "processes limit of 20 reached": in_shell("for i in $(seq 30); do sleep 9 & done; wait"),
+        "file size limit of 500KiB reached": in_shell("head -c 600000 /dev/zero > x; exit $?"),
+    }
+    views = ended(admin, *(replace(task, group=small.group) for task in tasks.values()))
+    for text, view in zip(tasks, views, strict=True):
+        assert (view.outcome, view.spec.limits) == (Outcome.FAILED, Limits())
+        assert text in view.reason, view
+
+
+@pytest.mark.parity("D-053")
+def test_no_worker_is_given_a_task_above_any_of_its_ceilings(
+    admin: SyncMitoClient, small: Small
+) -> None:
+    for field, at, above in (
+        ("memory", "512MiB", "513MiB"),
+        ("cpu_time", "1h", "1h1s"),
+        ("processes", 200, 201),
+        ("open_files", 64, 65),
+        ("file_size", "1MB", "1001kB"),
+    ):
+        fits, waits = (
+            admin.submit_task(in_shell("true", group=small.group, **{field: value}))
+            for value in (at, above)
+        )
+        assert (fits.runnable, waits.runnable) == (True, False), field
+        assert admin.wait_for_tasks([fits.task])[0].outcome is Outcome.SUCCEEDED, field
+        assert admin.get_task(waits.task).state is TaskState.READY, field
+        admin.cancel_task(waits.task)
+
+
+@pytest.mark.parity("D-053")
 def test_a_task_over_the_ceilings_of_all_workers_waits_and_is_told_why(
     small: Small, admin: SyncMitoClient, shell: Callable[..., Done]
 ) -> None:
@@ -115,17 +159,24 @@ def test_a_task_over_the_ceilings_of_all_workers_waits_and_is_told_why(
     assert ended(admin, again)[0].spec.limits == Limits(processes=3)
 
 
+@pytest.mark.parity("D-053")
 def test_a_worker_shows_its_slots_its_limits_and_what_its_machine_guarantees(
     small: Small, admin: SyncMitoClient, shell: Callable[..., Done]
 ) -> None:
     view: WorkerView = admin.get_worker(small.worker)
     assert view.slots == len(os.sched_getaffinity(0))
-    assert view.default_limits == Limits(open_files=48, processes=100)
-    most = Limits(memory_bytes=512 * MIB, open_files=64, cpu_seconds=3600)
-    assert view.ceilings == most
+    assert view.default_limits == Limits(
+        memory_bytes=64 * MIB, cpu_seconds=1, processes=20, open_files=48, file_size_bytes=512_000
+    )
+    assert view.ceilings == Limits(
+        memory_bytes=512 * MIB, cpu_seconds=3600, processes=200, open_files=64,
+        file_size_bytes=1_000_000,
+    )  # fmt: skip
     lines = shell("get", "worker", small.worker).text.splitlines()
-    assert "Default Limits: processes 100, open files 48" in lines
-    assert "Ceilings: memory 512MiB, CPU time 1h, open files 64" in lines
+    shown = "memory 64MiB, CPU time 1s, processes 20, open files 48, file size 500KiB"
+    assert f"Default Limits: {shown}" in lines
+    shown = "memory 512MiB, CPU time 1h, processes 200, open files 64, file size 1MB"
+    assert f"Ceilings: {shown}" in lines
     promised = [line.removeprefix("Guarantee: ") for line in lines if "Guarantee: " in line]
     assert promised == list(view.guarantees)
     for part in ("what they ran dies with them", "in one moment", "limit of memory: of the tree"):
@@ -133,7 +184,7 @@ def test_a_worker_shows_its_slots_its_limits_and_what_its_machine_guarantees(
     assert shell("get", "worker", small.worker, "--json").json["guarantees"] == promised
 
 
-@pytest.mark.parity("F-64")
+@pytest.mark.parity("D-035")
 def test_the_stop_signal_and_the_grace_are_those_of_the_task(admin: SyncMitoClient) -> None:
     polite = "trap 'echo asked; exit 0' INT; trap 'echo wrong' TERM; echo up; sleep 20 & wait; wait"
     deaf = "trap '' INT TERM; sleep 20 & sleep 20"
@@ -152,6 +203,7 @@ def test_the_stop_signal_and_the_grace_are_those_of_the_task(admin: SyncMitoClie
     assert 0.7 < killed.exit.usage.wall_seconds < 5
 
 
+@pytest.mark.parity("D-035")
 async def test_the_grace_of_a_cancel_is_that_of_the_task_too(admin: SyncMitoClient) -> None:
     task = admin.submit_task(in_shell("trap '' TERM; sleep 7531.5 & sleep 7531.5", grace="200ms"))
     await eventually(lambda: len(processes_with("sleep\0007531.5")) == 2)

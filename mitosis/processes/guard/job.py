@@ -131,7 +131,7 @@ class Job:
         except OSError as problem:
             text = f"control group of the task: {problem.strerror}"
             raise SpawnError("limits", problem.errno or 0, text) from problem
-        self._watch = Watch(wanted, memory=not memory, processes=not processes)
+        self._watch = Watch(wanted, memory=not memory, processes=not processes, groups=groups)
         return Confinement(user, joined, limits.kernel_limits(wanted, group_has_memory=memory))
 
     def _open_streams(self) -> None:
@@ -284,11 +284,15 @@ class Job:
                     self._name_signal(os.WTERMSIG(status))
                 else:
                     self._outcome = ("exited", os.WEXITSTATUS(status))
+                    self._name_signal(os.WEXITSTATUS(status) - 128)
             elif self.phase == KILLING and os.WIFSIGNALED(status):
                 self._leftovers += os.WTERMSIG(status) == signal.SIGKILL
 
     def _name_signal(self, number: int) -> None:
-        """Whether the signal that ended the main process speaks of a limit."""
+        """Whether the signal that ended the main process speaks of a limit.
+
+        So does the exit code 128 + signal, by which a shell tells how its program ended.
+        """
         wanted = self._limits or limits.NONE
         if number == signal.SIGXCPU and wanted[limits.CPU] is not None:
             self._hits.add("cpu")

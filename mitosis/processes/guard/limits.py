@@ -11,6 +11,7 @@ import resource
 import time
 
 from . import linux
+from .slot_groups import SlotGroups
 from .tree import Tree
 
 MEMORY, CPU, PROCESSES, OPEN_FILES, FILE_SIZE = range(5)
@@ -56,12 +57,25 @@ def _bounded(number: int, soft: int, hard: int) -> tuple[int, int, int]:
 class Watch:
     """What the runner has to count of one task."""
 
-    def __init__(self, limits: Limits, *, memory: bool, processes: bool) -> None:
-        """Watch the CPU time, and memory and processes where no group keeps them."""
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        memory: bool,
+        processes: bool,
+        groups: SlotGroups | None,
+    ) -> None:
+        """Watch the CPU time, and memory and processes where no group keeps them.
+
+        Where the kernel kills only one process for the memory of the tree, that is noticed too:
+        the rest must not go on as if nothing had happened.
+        """
         self._memory = limits[MEMORY] if memory else None
         self._processes = limits[PROCESSES] if processes else None
         self._cpu = limits[CPU]
-        self._sampling = self._memory is not None or self._processes is not None
+        self._groups = groups if groups is not None and groups.kills_one_for_memory() else None
+        watched = (self._memory, self._processes, self._groups)
+        self._sampling = any(one is not None for one in watched)
         self.look_at = time.monotonic() + self._wait(0.0)
 
     def look(self, tree: Tree) -> int | None:
@@ -74,6 +88,8 @@ class Watch:
             memory += pages * _PAGE_BYTES
         self.look_at = time.monotonic() + self._wait(cpu)
         if self._memory is not None and memory > self._memory:
+            return MEMORY
+        if self._groups is not None and "memory" in self._groups.hits():
             return MEMORY
         if self._processes is not None and processes > self._processes:
             return PROCESSES

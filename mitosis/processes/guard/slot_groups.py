@@ -72,6 +72,10 @@ class SlotGroups:
                 _write(group + b"/" + file, text)
         return [group + b"/cgroup.procs" for group in dict.fromkeys(self._limited.values())]
 
+    def kills_one_for_memory(self) -> bool:
+        """Whether the kernel kills one process, not the whole group, at the limit of memory."""
+        return "memory" in self._limited and self._controllers["memory"].version == 1
+
     def hits(self) -> list[str]:
         """Limits that were hit: `memory` if the kernel killed, `processes` if it refused a fork."""
         found = []

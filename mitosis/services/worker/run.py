@@ -161,7 +161,14 @@ def run_warnings(result: RunResult) -> list[str]:
         points = ", ".join(str(point.relative_to(result.folder)) for point in result.mounts)
         done = "unmounted" if result.mounts_gone else "left as they are, with the task's folder"
         found.append(f"file systems that the task left mounted were {done}: {points}")
+    if result.limits_hit and not _failed_by_itself(result):
+        found.append(_limits_hit(result))
     return found
+
+
+def _failed_by_itself(result: RunResult) -> bool:
+    """Whether the reason of the task's end names the limits that it ran into."""
+    return result.cause == "own" and result.outcome != Exited(0)
 
 
 def _not_started(failure: SpawnFailed) -> Ending:

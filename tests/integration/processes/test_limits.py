@@ -108,6 +108,18 @@ async def test_the_memory_of_a_tree_counts_together(both: Bench) -> None:
     assert result.wall_seconds < 15
 
 
+async def test_a_task_of_which_a_part_was_killed_for_memory_does_not_go_on(bench: Bench) -> None:
+    """A kernel that kills one process only is no reason to let the rest make half a result."""
+    script = (
+        "import os, signal\nif os.fork() == 0:\n    held = bytearray(150 << 20)\nsignal.pause()"
+    )
+    if not bench.engine.abilities.memory_group:
+        pytest.skip("here the child is refused the memory, and says so")
+    result = await finish(bench, script, memory_bytes=100 * MIB)
+    assert (result.outcome, result.limits_hit) == (Signaled(signal.SIGKILL), ("memory",))
+    assert result.wall_seconds < 15
+
+
 async def test_a_task_below_its_limits_notices_nothing(both: Bench) -> None:
     result = await finish(
         both,
@@ -166,6 +178,9 @@ async def test_a_file_cannot_grow_above_its_limit_and_the_log_can(bench: Bench) 
     assert result.stdout.kept_bytes == 300_000
     assert (result.outcome, result.limits_hit) == (Signaled(signal.SIGXFSZ), ("file_size",))
     await bench.finish(run)
+    result = await bench.finish(bench.shell("head -c 200000 /dev/zero > x; exit $?", limits=limits))
+    assert result.outcome == Exited(128 + signal.SIGXFSZ)
+    assert result.limits_hit == ("file_size",), "as a shell tells it"
 
 
 async def test_a_limit_above_what_the_machine_gives_is_the_one_of_the_machine(

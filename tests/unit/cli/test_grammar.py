@@ -12,6 +12,7 @@ from mitosis.cli import grammar
 from mitosis.cli.grammar import take_json
 from mitosis.cli.main import root_app
 from mitosis.config.client import NO_WATCH, WatchArgs
+from mitosis.config.values import usable_cores
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Outcome
 from mitosis.domain.user import UserPhase
@@ -248,6 +249,8 @@ EXAMPLES = [
         "up --data d --workers 3 --ready-file r",
         ("up", (), {"data": Path("d"), "workers": 3, "ready_file": Path("r")}),
     ),
+    ("up --slots auto", ("up", (), {"slots": usable_cores()})),
+    ("worker --slots auto", ("worker", (), {"slots": usable_cores()})),
 ]  # fmt: skip
 
 
@@ -282,6 +285,8 @@ WRONG = [
     ("client get task", "requires an argument"),
     ("client get task a b", "Unused"),
     ("worker -g a:wat", "'wat' is no role"),
+    ("worker --slots some", "a whole number, or auto"),
+    ("worker --max-memory lots", "'lots' is no size"),
     ("worker -g a,a", "given twice"),
     ("client admin users list -s loked", "locked"),
 ]

@@ -160,3 +160,16 @@ def test_what_else_is_to_be_known_of_a_run_is_said(tmp_path: Path) -> None:
         "file systems that the task left mounted were unmounted: work/b, work/t",
     ]
     assert run_warnings(result(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    "end", [{"outcome": Exited(0)}, {"outcome": Signaled(15), "cause": "timeout"}]
+)
+def test_a_limit_that_is_not_the_reason_of_the_end_is_a_warning(tmp_path: Path, end: Any) -> None:
+    """A task that succeeds although a child of it was killed may have wrong results."""
+    limits = Limits(memory_bytes=1 << 30)
+    text = "out of memory: memory limit of 1GiB reached"
+    hit = result(tmp_path, limits_hit=("memory",), limits=limits, **end)
+    assert run_warnings(hit) == [text]
+    failed = result(tmp_path, limits_hit=("memory",), limits=limits, outcome=Exited(1))
+    assert run_warnings(failed) == [], "the reason has it"
