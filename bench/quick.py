@@ -1,19 +1,23 @@
-"""`just bench --quick`: throughput of `true` beside the floor, and the idle round trip.
+"""`just bench --quick`: throughput of `true` beside the floor, the idle round trip, the engine.
 
 Every task is really spawned, every event is on disk (fsync) before it is acknowledged, and the
 clock stops when the read model shows the last task as ended. Figures are of one run on one
-machine; compare only inside one run.
+machine; compare only inside one run. Ends with status 1 when the Python of the engine (the worker's
+loop and the runners) takes more CPU a task than it may.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
 import msgspec
 
+from bench import engine
 from bench.floor import spawn_rate
 from bench.platform import connected, platform
 from mitosis import MitoClient
@@ -24,7 +28,27 @@ from mitosis.nats.connection import Msg
 
 SLOTS = 2
 GAP_SECONDS = 0.05
+MOST_PYTHON_MS = 0.6
 TRUE = SubmitTaskArgs(command=("/bin/true",))
+
+
+class EngineFigures(msgspec.Struct):
+    """The engine alone, one task after the other, against a loop of posix_spawn and wait."""
+
+    tasks_per_second: float
+    floor_per_second: float
+    worker_ms_per_task: float
+    runner_ms_per_task: float
+
+    @property
+    def overhead_ms(self) -> float:
+        """What a task takes longer than in the bare loop."""
+        return 1000 / self.tasks_per_second - 1000 / self.floor_per_second
+
+    @property
+    def python_ms(self) -> float:
+        """CPU a task of the worker's loop and the runner together."""
+        return self.worker_ms_per_task + self.runner_ms_per_task
 
 
 class Figures(msgspec.Struct):
@@ -38,6 +62,7 @@ class Figures(msgspec.Struct):
     round_trip_p50_ms: float
     round_trip_p99_ms: float
     cpu_ms_per_task: dict[str, float]
+    engine: EngineFigures
 
 
 class Ends:
@@ -114,32 +139,55 @@ async def check(client: MitoClient, count: int) -> None:
 
 
 def cpu_seconds(data: Path) -> dict[str, float]:
-    """Return CPU seconds so far of each process whose command line names the data folder."""
-    ticks, found = 100.0, {}
+    """Return CPU seconds so far of each kind of process of the platform with this data folder.
+
+    A process belongs to it whose command line names the folder, and so does all below it.
+    """
+    lines: dict[int, str] = {}
+    stats: dict[int, list[str]] = {}
     for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes().decode().split("\0")
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except (OSError, ValueError):
+        if not entry.name.isdigit():
             continue
-        name = _name(words, data)
-        if entry.name.isdigit() and name:
+        try:
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+            stats[int(entry.name)] = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        lines[int(entry.name)] = line
+
+    def belongs(pid: int) -> bool:
+        return pid in stats and (str(data) in lines[pid] or belongs(int(stats[pid][1])))
+
+    ticks, found = os.sysconf("SC_CLK_TCK"), dict[str, float]()
+    for pid, fields in stats.items():
+        name = _name(lines[pid])
+        if name and belongs(pid):
             found[name] = found.get(name, 0.0) + (int(fields[11]) + int(fields[12])) / ticks
     return found
 
 
-def _name(words: list[str], data: Path) -> str:
-    line = " ".join(words)
-    for mark, name in (
-        ("run_projector_child", "projector"), ("guardian", "runners"), ("postgres", "postgres"),
-        ("nats-server", "nats"), (" coordinator ", "coordinator"), (" worker ", "worker"),
-    ):  # fmt: skip
-        if mark in line and (str(data) in line or name in {"projector", "runners", "postgres"}):
-            return name
-    return ""
+def _name(line: str) -> str:
+    marks = {
+        "run_projector_child": "projector", "/processes/guard": "runners", "postgres": "postgres",
+        "nats-server": "nats", " coordinator ": "coordinator", " worker ": "worker",
+    }  # fmt: skip
+    return next((name for mark, name in marks.items() if mark in line), "")
 
 
-async def measure(data: Path, config: object, tasks: int, trips: int, rounds: int) -> Figures:
+def measure_engine(tasks: int) -> EngineFigures:
+    """Run the engine without a platform."""
+    floor = engine.floor(tasks)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "root"
+        rate, worker, runner = asyncio.run(engine.measure(1, tasks, root, engine.SPEC))
+    return EngineFigures(
+        round(rate, 1), round(floor, 1), round(worker / 1000, 3), round(runner / 1000, 3)
+    )
+
+
+async def measure(
+    data: Path, config: object, tasks: int, trips: int, rounds: int, alone: EngineFigures
+) -> Figures:
     """Run everything against a platform."""
     async with connected(config) as client:  # type: ignore[arg-type]
         await throughput(client, 50)  # everything is loaded and warm
@@ -162,6 +210,7 @@ async def measure(data: Path, config: object, tasks: int, trips: int, rounds: in
             name: round((after[name] - before.get(name, 0.0)) * 1000 / (tasks * rounds), 3)
             for name in sorted(after)
         },
+        engine=alone,
     )
 
 
@@ -174,11 +223,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON value")
     options = parser.parse_args()
+    sizes = options.tasks, options.trips, options.rounds
+    alone = measure_engine(options.tasks)
     with platform(workers=1, slots=SLOTS) as (data, config):
-        figures = asyncio.run(measure(data, config, options.tasks, options.trips, options.rounds))
+        figures = asyncio.run(measure(data, config, *sizes, alone))
     if options.json:
         print(json.dumps(msgspec.to_builtins(figures)))
-        return
+    else:
+        show(figures)
+    if alone.python_ms > MOST_PYTHON_MS:
+        raise SystemExit(f"the engine took {alone.python_ms:.2f} ms, {MOST_PYTHON_MS} are allowed")
+
+
+def show(figures: Figures) -> None:
+    """Print the figures for people."""
     print(f"{figures.tasks} x true on {SLOTS} slots: {figures.tasks_per_second:.0f} tasks/s")
     print(f"  rounds {figures.rounds}")
     print(f"posix_spawn, {SLOTS} in flight:  {figures.floor_per_second:.0f} /s")
@@ -190,6 +248,16 @@ def main() -> None:
     print(
         "CPU per task, ms:         "
         + ", ".join(f"{name} {value:g}" for name, value in figures.cpu_ms_per_task.items())
+    )
+    alone = figures.engine
+    print(
+        f"engine alone, 1 slot:     {alone.tasks_per_second:.0f} tasks/s, bare loop "
+        f"{alone.floor_per_second:.0f} /s: {alone.overhead_ms:.2f} ms more a task"
+    )
+    print(
+        f"worker-side Python:       {alone.python_ms:.2f} ms CPU a task: worker "
+        f"{alone.worker_ms_per_task:g}, runner {alone.runner_ms_per_task:g} "
+        f"(at most {MOST_PYTHON_MS} on a machine that does nothing else)"
     )
 
 

@@ -3,12 +3,14 @@
 Rules (docs/decisions/0008-artifacts.md):
 - what is packed lies in the folder: links are stored as links and never followed, also when the
   program swaps a folder for a link while it is being read;
-- what cannot be packed (sockets, pipes, devices, unreadable files) is left out with a warning;
+- what cannot be packed (sockets, pipes, devices, unreadable files) is left out with a warning, but
+  what the machine at hand cannot read (no descriptor left, a bad disk) fails the archive;
 - equal trees give equal bytes: sorted by name, no owners, one time for every member;
 - holes stay holes: a file with much less on disk than its length is stored as what is there.
 """
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import io
@@ -29,6 +31,14 @@ MAX_DEPTH = 100  # one open descriptor a level
 MAX_WARNINGS = 8
 STD_LOG_MODE = 0o664  # upstream §4.5
 _CHUNK = 1 << 20
+#: Not the member's own: on another machine the same file could be read.
+_FAULTS_OF_THE_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+#: What its program can make of a folder that is to be packed: a file, a link, one without rights.
+_SPOILED = {errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+
+
+class SpoiledFolder(Exception):
+    """A folder that cannot be packed, by its program's own doing; the text says why."""
 
 
 class Packed(msgspec.Struct, frozen=True):
@@ -60,13 +70,19 @@ def pack_directory(
         None when the folder is empty (or was removed by its program): no archive is made.
 
     Raises:
-        OSError: The archive cannot be written (a full disk, say). It is removed.
+        OSError: The archive cannot be written, or the machine cannot read what is there (a full
+            disk, no descriptor left). The archive is removed.
+        SpoiledFolder: The program put something else in its place, or took all rights away.
         PackingStopped: `stop` returned True.
     """
     try:
         root = _open_folder(str(folder), None)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno in _SPOILED:
+            raise SpoiledFolder(_left_out(error)) from error
+        raise
     try:
         with os.scandir(root) as entries:
             if next(entries, None) is None:
@@ -156,6 +172,7 @@ class _Packing:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
+            _fail_if_the_machine_does(error)
             self.warn(name, _left_out(error))
             return
         try:
@@ -168,6 +185,7 @@ class _Packing:
         try:
             entries = sorted(os.listdir(folder), key=os.fsencode)
         except OSError as error:
+            _fail_if_the_machine_does(error)
             self.warn(name, _left_out(error))
             return
         for entry in entries:
@@ -246,7 +264,13 @@ def _member() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        _fail_if_the_machine_does(error)
         raise _MemberError(error) from error
+
+
+def _fail_if_the_machine_does(error: OSError) -> None:
+    if error.errno in _FAULTS_OF_THE_MACHINE:
+        raise error
 
 
 @contextlib.contextmanager

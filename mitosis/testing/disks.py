@@ -26,6 +26,10 @@ class ScratchDisk:
         """Refuse every change."""
         _run("mount", "-o", "remount,ro", str(self.path))
 
+    def take_away(self) -> None:
+        """Unmount it, also while it is in use."""
+        _run("umount", "--lazy", str(self.path))
+
     def heal(self) -> None:
         """Be writable and have space again."""
         _run("mount", "-o", "remount,rw", str(self.path))
@@ -55,7 +59,8 @@ def scratch_disk(
     try:
         yield ScratchDisk(path)
     finally:
-        _run("umount", "--lazy", str(path))
+        if path.is_mount():
+            _run("umount", "--lazy", str(path))
 
 
 def can_mount(folder: Path) -> bool:

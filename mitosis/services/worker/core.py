@@ -330,7 +330,7 @@ class Core:
         self._finish(attempt, draft)
 
     def _exited(self, attempt: Attempt, result: RunResult, end: Exit) -> None:
-        outputs = has_outputs(result, terminal=attempt.assignment.spec.terminal)
+        outputs = has_outputs(result)
         if is_doubtful(end, outputs) and (why := self._effects.complaint()):
             self.not_started(attempt, Fault(f"{why}, and so the program failed"))
             return
@@ -340,7 +340,7 @@ class Core:
         draft.steps.append((state, result.ended_at))
         draft.exit = end
         draft.warnings += run_warnings(result)
-        if not outputs:
+        if not outputs and not attempt.assignment.spec.terminal:
             self._release(attempt)
             self._finish(attempt, draft)
             return

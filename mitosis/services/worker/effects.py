@@ -12,7 +12,7 @@ from mitosis.processes.run import Run
 from mitosis.processes.runs import RunResult
 from mitosis.services.worker.core import Attempt, Core, Phase
 from mitosis.services.worker.drafts import Draft, Key
-from mitosis.services.worker.faults import complaint
+from mitosis.services.worker.faults import complaint, file_system_of
 from mitosis.services.worker.following import Followed
 from mitosis.services.worker.identity import WorkFolder
 from mitosis.services.worker.lease import LeaseKeeper
@@ -48,6 +48,7 @@ class Parts:
     ) -> None:
         self._engine = engine
         self._slots_folder = folder.slots
+        self._file_system = file_system_of(folder.slots)
         self._terms = terms
         self._nothing_held = asyncio.Event()
         self.core = Core(self, slots)
@@ -153,7 +154,7 @@ class Parts:
         """Look at the file system and at the engine."""
         if self._engine.is_broken:
             return "no runner can be started any more: start the worker anew"
-        return complaint(self._slots_folder)
+        return complaint(self._slots_folder, self._file_system)
 
     def idle(self) -> None:
         """Nothing is held."""

@@ -7,15 +7,29 @@ from pathlib import Path
 MIN_FREE_BYTES = 1 << 20
 
 
-def complaint(folder: Path) -> str:
+def file_system_of(folder: Path) -> int | None:
+    """Return what tells the file system of a folder from others; None when it is not there."""
+    try:
+        return os.statvfs(folder).f_fsid
+    except OSError:
+        return None
+
+
+def complaint(folder: Path, file_system: int | None = None) -> str:
     """Return why nothing can be run in a folder just now; empty when there is nothing to say.
 
     Cheap (one system call), as it is asked before every task.
+
+    Args:
+        folder: Where the folders of tasks are.
+        file_system: The one that it was on when the worker began; None when it does not matter.
     """
     try:
         found = os.statvfs(folder)
     except OSError as error:
         return f"the work folder {folder}: {error.strerror}"
+    if file_system is not None and found.f_fsid != file_system:
+        return f"another file system is at the work folder {folder} than when the worker began"
     if found.f_flag & os.ST_RDONLY:
         return f"the work folder {folder} is on a file system that is mounted read-only"
     # Blocks that are kept for root are of no use to a normal user.

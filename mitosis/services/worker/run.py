@@ -120,22 +120,25 @@ def is_doubtful(end: Exit, outputs: bool | None) -> bool:
     return end.cause is EndCause.OWN and (failed or outputs is None)
 
 
-def has_outputs(result: RunResult, *, terminal: bool) -> bool | None:
-    """Whether there is something to pack; None when the folder of results cannot be read."""
-    if terminal:
-        return True
+def has_outputs(result: RunResult) -> bool | None:
+    """Whether folders hold something to pack; None when the folder of results is not there."""
     folder = str(result.folder)  # joined as text: this is on the way of every task
     results = holds_something(f"{folder}/result")
     return results or holds_something(f"{folder}/exec") or results
 
 
 def holds_something(folder: Path | str) -> bool | None:
-    """Whether a folder holds something; None when it is not there or cannot be read."""
+    """Whether a folder holds something; None when it is not there.
+
+    What cannot be read counts: the packing says why, and whose fault it is.
+    """
     try:
         with os.scandir(folder) as entries:
             return next(entries, None) is not None
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:
+        return True
 
 
 def stream_warnings(result: RunResult) -> list[str]:

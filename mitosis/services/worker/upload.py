@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from mitosis.artifacts.pack import Packed, pack_directory, pack_std_log
+from mitosis.artifacts.pack import Packed, SpoiledFolder, pack_directory, pack_std_log
 from mitosis.artifacts.sending import send
 from mitosis.artifacts.transfer import SYSTEM_TRUST, Stopper, Transfers
 from mitosis.contract.commands import PartUrls
@@ -256,6 +256,9 @@ class _Delivery:
         try:
             async with self._limited():
                 packed = await self._all.in_thread(partial(work, path))
+        except SpoiledFolder as error:
+            self.warn(f"{kind.value}: {error}")
+            return None
         except OSError as error:  # of the archive: what cannot be read is only left out
             text = f"{kind.value}: could not be packed on the worker: {error.strerror}"
             if own:

@@ -1,5 +1,8 @@
 """A worker whose disk lets it down: its tasks are not to blame, and it says what is wrong."""
 
+import contextlib
+import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +127,82 @@ def test_a_file_system_without_room_for_more_files_is_full(tmp_path: Path) -> No
 def _make_files(folder: Path) -> None:
     for number in range(100):
         (folder / str(number)).touch()
+
+
+async def running_until(coordinator: Any, marker: Path, **spec: Any) -> str:
+    """A task with a result, which runs until there is a marker."""
+    script = f'echo 1 > "$MITO_RESULT_DIR/x"; while test ! -e {marker}; do sleep 0.05; done'
+    task = coordinator.assign("sh", "-c", script, **spec)
+    await coordinator.started(task)
+    return str(task)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+async def test_a_disk_that_is_taken_away_under_a_task_costs_no_result_in_silence(
+    storing_coordinator: Any,
+    storing_work: Work,
+    slots_disk: ScratchDisk,
+    tmp_path: Path,
+    terminal: bool,
+) -> None:
+    coordinator = storing_coordinator
+    await storing_work().ready()
+    task = await running_until(coordinator, tmp_path / "go", terminal=terminal)
+    slots_disk.take_away()
+    (tmp_path / "go").touch()
+    told = await coordinator.over(task)
+    assert "another file system is at the work folder" in told.fault
+    assert (told.committed, told.artifacts) == (False, [])
+    told = await coordinator.over(coordinator.assign("true"))
+    assert "another file system is at the work folder" in told.fault
+    assert told.before_start, "the next ones are not begun"
+
+
+async def test_a_disk_that_turns_read_only_under_a_task_costs_nothing_of_it(
+    storing_coordinator: Any, storing_work: Work, slots_disk: ScratchDisk, tmp_path: Path
+) -> None:
+    coordinator = storing_coordinator
+    await storing_work(slots=1).ready()
+    task = await running_until(coordinator, tmp_path / "go")
+    slots_disk.make_read_only()
+    (tmp_path / "go").touch()
+    told = await coordinator.over(task)
+    assert told.committed
+    assert len(told.artifacts) == 1, "its results were written before, and could be read"
+    told = await coordinator.over(coordinator.assign("true"))
+    assert "mounted read-only" in told.fault
+    slots_disk.heal()
+    told = await coordinator.over(coordinator.assign("sh", "-c", "ls -A . ../result"))
+    if told.fault:  # the folder that could not be emptied is replaced after this one
+        told = await coordinator.over(coordinator.assign("sh", "-c", "ls -A . ../result"))
+    assert told.committed
+    assert told.exit.stdout_tail == ".:\n\n../result:\n"
+
+
+async def test_a_worker_without_descriptors_says_so_and_keeps_no_result_back(
+    storing_coordinator: Any, storing_work: Work
+) -> None:
+    coordinator = storing_coordinator
+    await storing_work(slots=1).ready()
+    script = "echo 1 > $MITO_RESULT_DIR/x"
+    with without_descriptors():
+        told = await coordinator.over(coordinator.assign("sh", "-c", script))
+        assert told.fault == "result: could not be packed on the worker: Too many open files"
+        assert not told.committed
+    told = await coordinator.over(coordinator.assign("sh", "-c", script))
+    assert told.committed
+    assert len(told.artifacts) == 1
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    """This process, of which the worker is a part, can open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open("/", os.O_RDONLY) for _ in range(200)]  # beyond every gap
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in held:
+            os.close(fd)

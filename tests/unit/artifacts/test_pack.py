@@ -15,6 +15,7 @@ from mitosis.artifacts.pack import (
     MAX_DEPTH,
     MAX_WARNINGS,
     PackingStopped,
+    SpoiledFolder,
     pack_directory,
     pack_std_log,
 )
@@ -317,6 +318,36 @@ def test_a_full_disk_is_an_error_of_the_archive_and_not_of_a_member(
             pack_directory(folder, "result", tmp_path / "a.tar.gz")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_a_machine_without_descriptors_leaves_no_member_out_but_fails_the_archive(
+    folder: Path, tmp_path: Path
+) -> None:
+    (folder / "a").write_text("a")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open("/", os.O_RDONLY) for _ in range(20)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, before[1]))
+    try:
+        for fd in held[-2:]:  # for the folder and the archive, and none for the member
+            os.close(fd)
+        with pytest.raises(OSError, match="Too many open files"):
+            pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for fd in held[:-2]:
+            os.close(fd)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_a_program_put_in_the_place_of_its_folder_is_its_own_doing(
+    tmp_path: Path, kind: str
+) -> None:
+    place = tmp_path / "result"
+    place.touch() if kind == "file" else place.symlink_to("/etc")
+    with pytest.raises(SpoiledFolder, match="left out"):
+        pack_directory(place, "result", tmp_path / "a.tar.gz")
     assert not (tmp_path / "a.tar.gz").exists()
 
 

@@ -113,10 +113,14 @@ def result(folder: Path, **fields: Any) -> RunResult:
 
 def test_a_folder_counts_when_it_holds_something(tmp_path: Path) -> None:
     assert not holds_something(tmp_path / "gone")
+    assert has_outputs(result(tmp_path)) is None
     (tmp_path / "exec").mkdir()
-    assert not has_outputs(result(tmp_path), terminal=False)
+    (tmp_path / "result").touch()
+    assert has_outputs(result(tmp_path)), "what is no folder is looked at by the packing"
+    (tmp_path / "result").unlink()
+    assert not has_outputs(result(tmp_path))
     (tmp_path / "exec" / ".hidden").touch()
-    assert has_outputs(result(tmp_path), terminal=False)
+    assert has_outputs(result(tmp_path))
 
 
 def test_what_was_not_kept_of_the_output_is_named(tmp_path: Path) -> None:
