@@ -8,19 +8,20 @@ import asyncio
 import logging
 import os
 import socket
-import subprocess
 from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mitosis.errors import WorkerFault
 from mitosis.processes.guard import frames
-from mitosis.processes.guard.frames import Closed, Message
+from mitosis.processes.guard.frames import Message
 from mitosis.processes.guard.linux import is_alive, machine_clock
-from mitosis.processes.launch import Guard, start_guardian, sweep_adopted
+from mitosis.processes.guardians import RETRY_SECONDS, Guardians
+from mitosis.processes.launch import sweep_adopted
+from mitosis.processes.reservation import Reservation
 from mitosis.processes.run import Run
 from mitosis.processes.runs import Abilities, Exited, RunSpec
-from mitosis.processes.slot import OnEnded, OnStarted, Reservation, Slot, SlotState
+from mitosis.processes.slot import OnEnded, OnStarted, Slot, SlotState
 from mitosis.processes.strays import end_strays
 from mitosis.processes.user import TaskUser
 
@@ -86,16 +87,10 @@ class Engine:
         self._slots: list[Slot] = []
         self._free: deque[Slot] = deque()
         self._lease: float | None = None
-        self._guard: Guard | None = None
-        self._abilities: asyncio.Future[Abilities] | None = None
+        self._guardians: Guardians | None = None
         self._ready: asyncio.Event = asyncio.Event()
         self._closing = False
-        self._guardian_gone = asyncio.Event()
         self._housekeeping: asyncio.TimerHandle | None = None
-        self._reapers: set[asyncio.Future[int]] = set()
-        self._guardians_lost = 0
-        self._silent_launches = 0
-        self._dying_namespace = 0
         self._aside: deque[Path] = deque(maxlen=_KEPT_ASIDE)
 
     # What the worker calls.
@@ -114,11 +109,19 @@ class Engine:
         self._root = self._root.resolve()
         if self._user is not None:
             self._root.chmod(0o711)
-        self._abilities = self._loop.create_future()
-        self._launch_guardian()
+        self._guardians = guardians = Guardians(
+            self,
+            self._root,
+            lock_fds=self._lock_fds,
+            epitaph=self._epitaph,
+            epitaph_env=self._epitaph_env,
+            isolate=self._isolate,
+            control_groups=self._control_groups,
+        )
+        guardians.launch()
         try:
             async with asyncio.timeout(_START_SECONDS):
-                self._check_isolation(await self._abilities)
+                self._check_isolation(await guardians.abilities)
                 await self._end_strays()
                 self._make_slots()
                 await self._ready.wait()
@@ -180,9 +183,10 @@ class Engine:
         Raises:
             WorkerFault: the engine is not started.
         """
-        if self._abilities is None or not self._abilities.done():
+        guardians = self._guardians
+        if guardians is None or not guardians.abilities.done():
             raise WorkerFault("the engine is not started")
-        return self._abilities.result()
+        return guardians.abilities.result()
 
     @property
     def free_slots(self) -> int:
@@ -207,7 +211,7 @@ class Engine:
     @property
     def guardian_pid(self) -> int:
         """Pid of the guardian, 0 before the start."""
-        return 0 if self._guard is None else self._guard.process.pid
+        return 0 if self._guardians is None else self._guardians.pid
 
     def start_task(
         self,
@@ -269,6 +273,8 @@ class Engine:
             WorkerFault: a helper did not end in time: something of a task is still alive.
         """
         self._closing = True
+        if self._guardians is not None:
+            self._guardians.closing = True
         running = [run for run in self.runs if run.outcome is None]
         for run in running:
             run.stop("shutdown", grace_seconds)
@@ -288,94 +294,19 @@ class Engine:
             raise WorkerFault("the engine is closing" if self._closing else "no slot is free")
         return self._free.popleft()
 
-    def _launch_guardian(self) -> None:
-        self._silent_launches += 1
-        self._guard = guard = start_guardian(
-            self._lock_fds,
-            self._root,
-            first=self._guardians_lost == 0,
-            isolate=self._isolate,
-            control_groups=self._control_groups,
-        )
-        self._loop.add_reader(guard.channel.fileno(), self._hear_guardian, guard)
-        if self._epitaph:
-            self._tell_guardian((frames.EPITAPH, self._epitaph, self._epitaph_env))
-
     def _tell_guardian(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        guard = self._guard
-        if guard is None:
-            return
-        try:
-            if not guard.channel.send(message, descriptors):
-                self._loop.add_writer(guard.channel.fileno(), self._flush_guardian, guard)
-        except Closed:
-            self._loop.call_soon(self._hear_guardian, guard)
+        if self._guardians is not None:
+            self._guardians.tell(message, descriptors)
 
-    def _flush_guardian(self, guard: Guard) -> None:
-        try:
-            if guard.channel.flush():
-                self._loop.remove_writer(guard.channel.fileno())
-        except Closed:
-            self._hear_guardian(guard)
-
-    def _hear_guardian(self, guard: Guard) -> None:
-        if guard is not self._guard:
-            return
-        try:
-            messages = guard.channel.receive()
-        except Closed:
-            self._guardian_ended(guard)
-            return
-        for message in messages:
-            if message[0] == frames.HELLO:
-                self._silent_launches = 0
-                abilities = Abilities(**message[1])
-                guard.first_pid = abilities.first_pid
-                if self._abilities is not None and not self._abilities.done():
-                    self._abilities.set_result(abilities)
-            elif message[0] == frames.LOST:
-                self._runner_lost(self._slots[message[1]], message[2])
-            elif message[0] == frames.ASIDE:
-                self.set_aside([Path(os.fsdecode(path)) for path in message[1]])
-
-    def _guardian_ended(self, guard: Guard) -> None:
-        self._loop.remove_reader(guard.channel.fileno())
-        self._loop.remove_writer(guard.channel.fileno())
-        guard.channel.close()
-        self._guard = None
-        self._reap_in_thread(guard.process)
+    def _start_runner(self, slot: Slot) -> None:
+        """Give a slot a runner, as soon as that can be had."""
         if self._closing:
-            self._guardian_gone.set()
             return
-        _log.error("the guardian has died; its runners finish their tasks and are replaced")
-        self._guardians_lost += 1
-        self._dying_namespace = guard.first_pid
-        if self._silent_launches >= _MAX_FAILED_STARTS:
-            self._give_up("guardians die before they say a word")
-            return
-        self._launch_guardian()
-        for slot in self._slots:
-            slot.draining = True
-            if slot.state in {SlotState.FREE, SlotState.STARTING}:
-                self._replace(slot)
-            elif not slot.connected:
-                self._orphans_of(slot)
-
-    def _give_up(self, text: str) -> None:
-        """No helper can be had: no slot takes a task any more."""
-        _log.error("%s; no new one is started", text)
-        if self._abilities is not None and not self._abilities.done():
-            self._abilities.set_exception(WorkerFault(f"{text}: see the worker's stderr"))
-        self._free.clear()
-        for slot in self._slots:
-            if slot.run is None:
-                slot.state = SlotState.BROKEN
-                slot.detach()
-
-    def _reap_in_thread(self, process: subprocess.Popen[bytes]) -> None:
-        waiting = self._loop.run_in_executor(None, process.wait)
-        self._reapers.add(waiting)
-        waiting.add_done_callback(self._reapers.discard)
+        try:
+            self._fork_runner(slot, None)
+        except OSError as error:
+            _log.warning("slot %d: no runner can be started just now: %s", slot.number, error)
+            self._loop.call_later(RETRY_SECONDS, self._start_runner, slot)
 
     def _fork_runner(self, slot: Slot, sweep_slots: int | None) -> None:
         ours, theirs = socket.socketpair()
@@ -388,7 +319,7 @@ class Engine:
         slot.attach(ours, self._lease)
 
     def _keep_until_sent(self, sock: socket.socket) -> None:
-        if self._guard is not None and self._guard.channel.waiting:
+        if self._guardians is not None and self._guardians.has_unsent:
             self._loop.call_later(_SWEEP_SECONDS, self._keep_until_sent, sock)
         else:
             sock.close()
@@ -397,17 +328,12 @@ class Engine:
         """Give a slot without a task a new runner; the old one ends with its channel."""
         self._forget_free(slot)
         slot.detach()
-        self._fork_runner(slot, None)
+        if not self._has_given_up(slot):
+            self._start_runner(slot)
 
     def _forget_free(self, slot: Slot) -> None:
         if slot in self._free:
             self._free.remove(slot)
-
-    def _runner_lost(self, slot: Slot, status: int) -> None:
-        """The guardian has swept what a dead runner left."""
-        slot.read_rest()
-        code = os.waitstatus_to_exitcode(status)
-        self._end_lost(slot, f"the runner died ({_describe(code)})", clean=True)
 
     def _end_lost(self, slot: Slot, text: str, *, clean: bool) -> None:
         if self._closing and slot.run is None:
@@ -418,11 +344,15 @@ class Engine:
         if self._closing:
             return
         _log.warning("slot %d: %s; it gets a new runner", slot.number, text)
-        if slot.starts_without_ready >= _MAX_FAILED_STARTS:
-            slot.state = SlotState.BROKEN
-            _log.error("slot %d: runners die before they are ready; slot given up", slot.number)
-            return
-        self._fork_runner(slot, None)
+        if not self._has_given_up(slot):
+            self._start_runner(slot)
+
+    def _has_given_up(self, slot: Slot) -> bool:
+        if slot.starts_without_ready < _MAX_FAILED_STARTS:
+            return False
+        slot.state = SlotState.BROKEN
+        _log.error("slot %d: runners die before they are ready; slot given up", slot.number)
+        return True
 
     def _orphans_of(self, slot: Slot) -> None:
         """A runner died whose guardian is dead: only this process can end what it left.
@@ -430,7 +360,8 @@ class Engine:
         In a namespace the kernel has done that when the first process is dead.
         """
         if self._isolate:
-            if self._dying_namespace and is_alive(self._dying_namespace):
+            first = 0 if self._guardians is None else self._guardians.dying_namespace
+            if first and is_alive(first):
                 self._loop.call_later(_SWEEP_SECONDS, self._orphans_of, slot)
             else:
                 self._end_lost(slot, "the guardian died, and all in its namespace", clean=True)
@@ -453,25 +384,49 @@ class Engine:
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
         for slot in self._slots:
             slot.ping(_UNANSWERED_PINGS)
-        if self._adopts_orphans and self._guardians_lost:
+        if self._adopts_orphans and self._guardians is not None and self._guardians.lost:
             sweep_adopted(self._kept_children())
 
     async def _dismiss(self) -> None:
         for slot in self._slots:
             slot.send((frames.QUIT,))
             slot.state = SlotState.CLOSED
-        guard = self._guard
-        if guard is not None:
-            self._tell_guardian((frames.QUIT,))
-            try:
-                async with asyncio.timeout(_QUIT_SECONDS):
-                    await self._guardian_gone.wait()
-            except TimeoutError as problem:
-                raise WorkerFault(f"helpers are alive {_QUIT_SECONDS} s after the end") from problem
+        guardians = self._guardians
+        if guardians is None:
+            return
+        try:
+            await guardians.close(_QUIT_SECONDS)
+        except TimeoutError as problem:
+            raise WorkerFault(f"helpers are alive {_QUIT_SECONDS} s after the end") from problem
         for slot in self._slots:
             slot.detach()
-        if self._reapers:
-            await asyncio.wait(self._reapers)
+        await guardians.reaped()
+
+    # What the guardian reports.
+
+    def guardian_lost(self) -> None:
+        """Every slot gets a runner of the new guardian when it is free (for the guardian)."""
+        for slot in self._slots:
+            slot.draining = True
+            if slot.state in {SlotState.FREE, SlotState.STARTING}:
+                self._replace(slot)
+            elif not slot.connected:
+                self._orphans_of(slot)
+
+    def no_guardian(self) -> None:
+        """No slot takes a task any more (for the guardian)."""
+        self._free.clear()
+        for slot in self._slots:
+            if slot.run is None:
+                slot.state = SlotState.BROKEN
+                slot.detach()
+
+    def runner_lost(self, number: int, status: int) -> None:
+        """What the runner of a slot left is dead, too (for the guardian)."""
+        slot = self._slots[number]
+        slot.read_rest()
+        code = os.waitstatus_to_exitcode(status)
+        self._end_lost(slot, f"the runner died ({_describe(code)})", clean=True)
 
     # What slots report.
 
@@ -499,7 +454,7 @@ class Engine:
             os.kill(slot.runner_pid, 9)
 
     def set_aside(self, folders: list[Path]) -> None:
-        """Folders that could not be removed (for the slot)."""
+        """Folders that could not be removed (for slots and guardian)."""
         for folder in folders:
             _log.warning("folder set aside, as it cannot be removed: %s", folder)
         self._aside.extend(folders)

@@ -10,6 +10,7 @@ import pytest
 
 from mitosis.processes.engine import Engine
 from mitosis.processes.runs import Exited, Lost, Signaled, SpawnFailed
+from mitosis.testing.descriptors import without_descriptors
 
 from .conftest import Bench, marked, until
 
@@ -274,6 +275,20 @@ async def test_a_runner_outlives_its_guardian_and_finishes_its_task(bench: Bench
     result = await bench.finish(run)
     assert result.outcome == Exited(6)
     assert (await bench.finish(bench.shell("kill -9 $PPID; sleep 20"))).tree_clean
+    assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
+
+
+@pytest.mark.parametrize("who", ["runner", "guardian"])
+async def test_a_helper_that_dies_while_there_is_no_descriptor_is_replaced_when_there_is_one(
+    bench: Bench, caplog: pytest.LogCaptureFixture, who: str
+) -> None:
+    guardian = bench.engine.guardian_pid
+    (runner,) = _children(guardian)
+    with without_descriptors():
+        os.kill(runner if who == "runner" else guardian, signal.SIGKILL)
+        await until(lambda: f"no {who} can be started just now" in caplog.text)
+    await until(lambda: bench.engine.guardian_pid and _children(bench.engine.guardian_pid))
+    await until(lambda: bench.engine.free_slots == 1)
     assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
 
 

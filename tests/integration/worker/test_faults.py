@@ -1,8 +1,5 @@
 """A worker whose disk lets it down: its tasks are not to blame, and it says what is wrong."""
 
-import contextlib
-import os
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +7,7 @@ from typing import Any
 import pytest
 
 from mitosis.services.worker.faults import complaint
+from mitosis.testing.descriptors import without_descriptors
 from mitosis.testing.disks import ScratchDisk, can_mount, scratch_disk
 
 from .conftest import Working
@@ -192,17 +190,3 @@ async def test_a_worker_without_descriptors_says_so_and_keeps_no_result_back(
     told = await coordinator.over(coordinator.assign("sh", "-c", script))
     assert told.committed
     assert len(told.artifacts) == 1
-
-
-@contextlib.contextmanager
-def without_descriptors() -> Iterator[None]:
-    """This process, of which the worker is a part, can open nothing more."""
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = [os.open("/", os.O_RDONLY) for _ in range(200)]  # beyond every gap
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(held) + 1, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for fd in held:
-            os.close(fd)
