@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -53,24 +54,28 @@ def follow_to_end(tasks: tuple[str, ...], streams: tuple[str, ...], tail: int | 
     from mitosis.client.following import check_wanted
 
     check_wanted(len(tasks), streams, tail)
-    uuids: list[str] = []
+    running: set[str] = set()
 
     async def run(client: "MitoClient") -> int:
         views = [await client.get_task(task) for task in tasks]
         names = {view.uuid: f"{view.group}#{view.number}" for view in views}
-        uuids[:] = names
-        return await _print_all(client, names, streams, tail)
+        running.update(names)
+        return await _print_all(client, names, streams, tail, running.discard)
 
     try:
         return with_client(run)
     except KeyboardInterrupt:
-        for uuid in uuids:
+        for uuid in sorted(running):
             note(f"The task goes on; to end it: mito client manage task {uuid} cancel")
         raise
 
 
 async def _print_all(
-    client: "MitoClient", names: dict[str, str], streams: tuple[str, ...], tail: int | None
+    client: "MitoClient",
+    names: dict[str, str],
+    streams: tuple[str, ...],
+    tail: int | None,
+    on_end: Callable[[str], None],
 ) -> int:
     from mitosis.client.output_source import NoticeKind, OutputChunk
 
@@ -87,6 +92,7 @@ async def _print_all(
             await asyncio.to_thread(printer.notice, event.kind.value, event.view, status)
             if status is not None:
                 statuses.append(status)
+                on_end(event.task)
     if len(names) == 1:
         return statuses[0]
     return FAILED if any(statuses) else DONE

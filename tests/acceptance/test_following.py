@@ -21,6 +21,7 @@ from mitosis.errors import NotAllowed
 from mitosis.testing.waiting import eventually
 
 from .conftest import Done, Person, Platform, ended, in_shell
+from .parity.terminals import Terminal
 
 WAITS = "while [ ! -e {0} ]; do sleep 0.02; done"
 EURO = "€".encode()
@@ -63,6 +64,7 @@ async def test_output_is_shown_while_the_task_runs_and_its_exit_status_is_the_en
     assert shell("follow", task, "--stderr") == Done(7, b"", "bad\n")
 
 
+@pytest.mark.usefixtures("shell")
 @pytest.mark.parity("F-13")
 async def test_a_character_that_is_cut_by_reads_comes_whole_and_bytes_come_exactly(
     admin: SyncMitoClient, platform: Platform, tmp_path: Path
@@ -200,6 +202,7 @@ def test_a_task_is_submitted_and_followed_in_one(
     assert (refused.status, admin.get_tasks(GetTasksArgs(limit=1)).tasks[0]) == (2, task)
 
 
+@pytest.mark.usefixtures("shell")
 def test_an_interruption_ends_the_following_and_not_the_task(
     admin: SyncMitoClient, platform: Platform, tmp_path: Path
 ) -> None:
@@ -218,6 +221,31 @@ def test_an_interruption_ends_the_following_and_not_the_task(
     go.touch()
     (view,) = admin.wait_for_tasks([submitted])
     assert view.outcome is Outcome.SUCCEEDED
+
+
+def test_in_the_interactive_mode_an_interruption_ends_the_following_alone(
+    admin: SyncMitoClient, platform: Platform, tmp_path: Path
+) -> None:
+    """The same connection serves the next line; no task drives the terminal."""
+    go = tmp_path / "go"
+    submitted = admin.submit_task(in_shell(f"printf 'no \\033[31mred'; {wait_for(go)}"))
+    shown = Terminal(
+        "-c", platform.notice["http"], "-u", platform.notice["admin_user"], "-i",
+        home=tmp_path, MITO_PASSWORD=platform.admin_password,
+    )  # fmt: skip
+    try:
+        shown.ready()
+        shown.send(f"follow {submitted.task}\r")
+        shown.child.expect_exact("no \\x1b[31mred")
+        shown.send("\x03")
+        shown.ready()
+        assert f"manage task {submitted.task} cancel" in shown.said
+        go.touch()
+        followed = shown.run(f"follow {submitted.task} --from-start")
+        assert "no \\x1b[31mred\n" in followed
+        assert f"mito: task {submitted.task}: succeeded, exit status 0\n" in followed
+    finally:
+        shown.close()
 
 
 def test_output_is_for_those_who_have_a_role_in_the_group(

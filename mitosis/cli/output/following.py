@@ -66,6 +66,7 @@ class StreamPrinter:
     def chunk(self, chunk: OutputChunk) -> None:
         """Print a piece of output."""
         if chunk.skipped_bytes:
+            self._taps[chunk.stream].finish()
             complain(skipped_text(chunk))
         self._taps[chunk.stream].write(chunk.data)
 
@@ -186,17 +187,24 @@ class Tap:
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if out.isatty() else None
+        self._in_line = False
 
     def write(self, data: bytes) -> None:
         """Print, and send out at once."""
-        self._out.write(data if self._decoder is None else shown(self._decoder.decode(data)))
+        if self._decoder is not None:
+            data = shown(self._decoder.decode(data))
+        self._out.write(data)
         self._out.flush()
+        self._in_line = not data.endswith(b"\n") if data else self._in_line
 
     def finish(self) -> None:
-        """Nothing more comes: print what was left of a character."""
-        if self._decoder is not None:
-            self._out.write(shown(self._decoder.decode(b"", final=True)))
-            self._out.flush()
+        """Something else comes: on a terminal end the character and the line that are begun."""
+        if self._decoder is None:
+            return
+        self._out.write(shown(self._decoder.decode(b"", final=True)))
+        self._out.write(b"\n" if self._in_line else b"")
+        self._out.flush()
+        self._in_line = False
 
 
 def shown(text: str) -> bytes:
@@ -235,7 +243,8 @@ def notice_text(kind: str, view: TaskView, exit_status: int | None) -> str:
         if plain and not sys.stderr.isatty():
             return ""
         outcome = view.outcome.value.replace("_", " ") if view.outcome else "ended"
-        return f"{name}: {outcome}{because}, exit status {exit_status}"
+        status = "" if view.reason == f"exit code {exit_status}" else f", exit status {exit_status}"
+        return f"{name}: {outcome}{because}{status}"
     if not sys.stderr.isatty() and not (kind == "begun" and view.attempt > 1):
         return ""
     if kind == "begun":

@@ -3,6 +3,8 @@
 import base64
 import errno
 import json
+import os
+import tty
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from mitosis.cli.output.following import (
     JsonPrinter,
     PrefixPrinter,
     StreamPrinter,
+    Tap,
     cut_character,
     shown,
 )
@@ -91,6 +94,22 @@ def test_what_is_missing_is_said(capfdbinary: pytest.CaptureFixture[bytes]) -> N
 def test_a_terminal_is_not_driven_by_a_task() -> None:
     assert shown("a\t\rb\n€") == "a\t\rb\n€".encode()
     assert shown("\x1b]0;title\x07\x9b\u202e") == b"\\x1b]0;title\\x07\\x9b\\u202e"
+
+
+def test_on_a_terminal_what_is_said_begins_a_line_and_no_character_is_cut() -> None:
+    master, slave = os.openpty()
+    with os.fdopen(master, "rb", buffering=0) as seen, os.fdopen(slave, "wb", buffering=0) as out:
+        tty.setraw(out)
+        tap = Tap(out)
+        for piece in (b"a\n", b"\x07" + EURO[:1], EURO[1:]):
+            tap.write(piece)
+        tap.finish()
+        tap.finish()
+        tap.write(b"b" + EURO[:2])
+        tap.finish()
+        tap.write(b"c\n")
+        tap.finish()
+        assert seen.read(100) == b"a\n\\x07" + EURO + b"\nb\xef\xbf\xbd\nc\n"
 
 
 def test_lines_of_several_tasks_have_a_name_and_are_whole(
