@@ -10,15 +10,22 @@ def main() -> int:
         The exit status.
     """
     if sys.argv[1:] in (["--version"], ["-V"]):  # needs no parser: answer at once
-        from mitosis._version import __version__
+        from mitosis.cli.output.streams import delivered
 
-        sys.stdout.write(f"mito {__version__}\n")
-        return 0
+        return delivered(show_version)
     if sys.argv[1:2] == ["--complete"] and len(sys.argv) == 3:  # asked at every TAB: be quick
         return complete(sys.argv[2])
     from mitosis.cli.main import main as run
 
     return run()
+
+
+def show_version() -> int:
+    """Print the version."""
+    from mitosis._version import __version__
+
+    sys.stdout.write(f"mito {__version__}\n")
+    return 0
 
 
 def complete(shell: str) -> int:

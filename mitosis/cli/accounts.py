@@ -9,7 +9,7 @@ from mitosis.cli.invocation import UsageError
 from mitosis.cli.login import ask_new_password, ask_user
 from mitosis.cli.output.results import NamedUser, UserQuota, UserRights, UserState
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag, choices, several
+from mitosis.cli.parameters import Flag, Number, choices, several
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetUsersArgs
 from mitosis.domain.user import UserPhase
@@ -43,8 +43,8 @@ def list_users(
     *,
     state: States = (),
     admins: Flag = False,
-    limit: int = DEFAULT_PAGE,
-    offset: int = 0,
+    limit: Number = DEFAULT_PAGE,
+    offset: Number = 0,
 ) -> None:
     """List users by name.
 

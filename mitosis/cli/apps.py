@@ -12,6 +12,7 @@ from cyclopts import App, Group, Parameter
 
 from mitosis._version import __version__
 from mitosis.cli.commands import GROUPS, NAMED, SEED_GROUPS, Command, listed, spelled
+from mitosis.cli.output.pages import Pages
 
 VERSION_FLAGS = ("-V", "--version")
 HELP_FLAGS = ("-h", "--help")
@@ -38,7 +39,7 @@ def make_app(
         help_format="plaintext",
         default_parameter=Parameter(show_default=default_text),
         suppress_keyboard_interrupt=False,  # said in our own words, also in JSON
-        help_formatter="default" if sys.stdout.isatty() else "plain",  # no boxes in files
+        help_formatter=Pages(boxes=sys.stdout.isatty()),  # no boxes in files
     )
 
     @app.command(name="help", version_flags=VERSION_FLAGS, sort_key=LAST)
@@ -114,6 +115,9 @@ def _panel(path: str, program: str) -> Group:
 
 
 def _usage(words: list[str], command: Command, program: str) -> str | None:
-    if command.path == " ".join(words) and command.usage:
-        return f"Usage: {program} {' '.join(spelled(words))} {command.usage}"
-    return None
+    if not command.usage:
+        return None
+    path, here = " ".join(words), spelled(words)
+    if path != command.path:  # in the other grammar the name stands behind the verb
+        here = [*here, NAMED.get(command.path.rpartition(" ")[0], "")]
+    return f"Usage: {program} {' '.join(filter(None, here))} {command.usage}"

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from mitosis.cli.output.progress import moving
 from mitosis.cli.output.screen import note, on_terminal, printable, show
-from mitosis.cli.parameters import Flag, Group, Output
+from mitosis.cli.parameters import Flag, Group, Number, Output
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetAttachmentsArgs
 
@@ -95,8 +95,8 @@ def get_attachments(
     key: Key = "",
     contains: str = "",
     after: str = "",
-    limit: int = DEFAULT_PAGE,
-    offset: int = 0,
+    limit: Number = DEFAULT_PAGE,
+    offset: Number = 0,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
 
@@ -125,8 +125,8 @@ def query_attachments(
     group: Group = "",
     key: Key = "",
     after: str = "",
-    limit: int = DEFAULT_PAGE,
-    offset: int = 0,
+    limit: Number = DEFAULT_PAGE,
+    offset: Number = 0,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
 

@@ -124,11 +124,13 @@ CLIENT = (
     Command(
         "auth", "login:auth", "Authenticate the user", "auth alice",
         secret=True,
+        usage="[USERNAME [PASSWORD]]",
         result="cli.output.results:UserRights",
     ),
     Command(
         "create user", "users:create_user", "Create a new user",
         "create user -u test_user_name -p test_user_password",
+        usage="--username USERNAME --password PASSWORD [OPTIONS]",
         result="cli.output.results:UserRights", secret=True,
     ),
     Command(
@@ -190,6 +192,7 @@ CLIENT = (
     Command(
         "upload attachment", "attachments:upload_attachment", "Upload an attachment to a group",
         "upload attachment -g test_group local.tar.gz attachment_key",
+        usage="[OPTIONS] FILE [KEY]",
         also=("groups attachments upload",), result="contract.commands:UploadedAttachment",
     ),
     Command(
@@ -270,11 +273,13 @@ CLIENT = (
     ),
     Command(
         "shutdown", "accounts:shutdown", "Shut down the coordinator", "shutdown",
+        usage="[SECRET]",
         also=("admin shutdown",), result="contract.commands:Done", secret=True,
     ),
     Command(
         "users change-password", "users:change_password", "Change your own password",
         "users change-password",
+        usage="[OLD [NEW]]",
         result="cli.output.results:NamedUser", secret=True,
     ),
     Command(
@@ -283,14 +288,19 @@ CLIENT = (
     ),
     Command(
         "users revoke-sessions", "users:revoke_sessions", "End sessions of your own",
-        "users revoke-sessions --others", result="contract.commands:Done",
+        "users revoke-sessions --others",
+        usage="[SESSION] [OPTIONS]",
+        result="contract.commands:Done",
     ),
     Command(
         "admin users create", "accounts:create", "Create a new user",
-        "admin users create alice", result="cli.output.results:UserRights", secret=True,
+        "admin users create alice",
+        usage="[USERNAME [PASSWORD]] [OPTIONS]",
+        result="cli.output.results:UserRights", secret=True,
     ),
     Command(
         "admin users list", "accounts:list_users", "List users", "admin users list --state locked",
+        usage="[PREFIX] [OPTIONS]",
         result="contract.queries:UserPage",
     ),
     Command(
@@ -315,7 +325,9 @@ CLIENT = (
     ),
     Command(
         "admin users change-password", "accounts:reset_password", "Give a user a new password",
-        "admin users change-password alice", result="cli.output.results:NamedUser", secret=True,
+        "admin users change-password alice",
+        usage="[USERNAME [PASSWORD]]",
+        result="cli.output.results:NamedUser", secret=True,
     ),
     Command(
         "admin users group-quota", "accounts:set_group_quota",
@@ -328,7 +340,9 @@ CLIENT = (
     ),
     Command(
         "admin users revoke-sessions", "accounts:revoke_sessions", "End sessions of a user",
-        "admin users revoke-sessions alice", result="contract.commands:Done",
+        "admin users revoke-sessions alice",
+        usage="USERNAME [SESSION]",
+        result="contract.commands:Done",
     ),
     Command(
         "admin groups storage-quota", "groups:set_storage_quota",
@@ -353,6 +367,7 @@ CLIENT = (
     Command(
         "login", "login:login", "Log in as a user", "login alice",
         secret=True,
+        usage="[USERNAME [PASSWORD]] [OPTIONS]",
         result="cli.output.results:UserRights",
     ),
     Command(

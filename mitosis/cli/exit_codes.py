@@ -16,6 +16,7 @@ NOT_PERMITTED = 4
 CONFLICT = 5
 UNAVAILABLE = 6
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # 128 + SIGPIPE, as the shell would say
 
 # As shells say it of a program that they ran.
 NOT_EXECUTABLE = 126

@@ -25,7 +25,8 @@ from mitosis.cli.lines import (
     split_commands,
     words_of,
 )
-from mitosis.cli.output.screen import complain, flush
+from mitosis.cli.output.screen import complain
+from mitosis.cli.output.streams import flush
 from mitosis.config.locations import cache_dir
 
 if TYPE_CHECKING:

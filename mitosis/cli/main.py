@@ -15,24 +15,16 @@ from mitosis.cli.commands import PLATFORM
 from mitosis.cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, exit_status
 from mitosis.cli.grammar import ABOUT, check_known, help_last, split_options, take_json, verb_first
 from mitosis.cli.invocation import ClientFlags, Invocation, current
-from mitosis.cli.output.screen import (
-    abandon_stdout,
-    complain,
-    flush,
-    note,
-    open_missing_streams,
-    page,
-    show,
-    write,
-)
+from mitosis.cli.output.screen import complain, note, page, show, write
+from mitosis.cli.output.streams import delivered
 from mitosis.cli.output.values import error_json, of_error
 from mitosis.cli.usage import UsageError
+from mitosis.cli.wording import said
 from mitosis.errors import MitosisError
 
 COMPLETION_NOTE = (
     "Completion: mito --install-completion [bash|zsh|fish]; --show-completion prints it."
 )
-PIPE_CLOSED = 141  # 128 + SIGPIPE, as the shell would say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,20 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status (design, Command line).
     """
-    open_missing_streams()
     tokens, as_json = take_json(list(sys.argv[1:] if argv is None else argv))
     current.set(Invocation(json=as_json))
-    try:
-        status = guarded(tokens)
-        flush()
-    except BrokenPipeError:
-        abandon_stdout()
-        return PIPE_CLOSED
-    except OSError as error:
-        complain(f"the output cannot be written: {error.strerror or error}")
-        abandon_stdout()
-        return FAILED
-    return status
+    return delivered(lambda: guarded(tokens))
 
 
 def root_app() -> App:
@@ -73,7 +54,9 @@ def guarded(tokens: list[str]) -> int:
     """Run, and turn every error that a user can cause into a line and an exit status."""
     try:
         return dispatch(tokens)
-    except (CycloptsError, UsageError) as error:
+    except CycloptsError as error:
+        return _usage(said(error))
+    except UsageError as error:
         return _usage(str(error))
     except MitosisError as error:
         if current.get().json:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from mitosis.cli.output.results import ServerConfig
 from mitosis.cli.output.screen import note, show
-from mitosis.cli.parameters import ConfigPath, Flag
+from mitosis.cli.parameters import ConfigPath, Flag, Number
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import load
 from mitosis.errors import InvalidInput, Misconfigured
@@ -19,7 +19,7 @@ def nats_config(
     config: ConfigPath = None,
     store_dir: Path = Path("nats-data"),
     host: str = "127.0.0.1",
-    port: int = 4222,
+    port: Number = 4222,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     relaxed_sync: Flag = False,

@@ -22,6 +22,7 @@ from mitosis.domain.task import ArtifactKind
 from mitosis.errors import InvalidInput
 
 _BETWEEN_PAIRS = re.compile(r"(?<!\\),")  # a comma that is not written as \,
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -141,18 +142,6 @@ def or_none(read: Callable[[list[str]], T]) -> Callable[[list[str]], T | str]:
     return lambda texts: NO_LIMIT if texts[-1] == NO_LIMIT else read(texts)
 
 
-def read_count(texts: list[str]) -> int:
-    """Read the last whole number given.
-
-    Raises:
-        InvalidInput: Not one.
-    """
-    try:
-        return int(texts[-1])
-    except ValueError:
-        raise InvalidInput(f"{texts[-1]!r} is no whole number") from None
-
-
 def read_signal(texts: list[str]) -> str:
     """Read the name of a signal, with or without SIG.
 
@@ -160,6 +149,17 @@ def read_signal(texts: list[str]) -> str:
         InvalidInput: None that a task can be stopped by.
     """
     return check_stop_signal(texts[-1])
+
+
+def read_number(texts: list[str]) -> int:
+    """Read the last whole number given; 1.5 is none, and is not rounded.
+
+    Raises:
+        InvalidInput: Not a whole number.
+    """
+    if not _WHOLE.fullmatch(texts[-1]):
+        raise InvalidInput(f"{texts[-1][:40]!r} is no whole number")
+    return int(texts[-1])
 
 
 def read_outputs(texts: list[str]) -> ArtifactKind:
@@ -244,7 +244,7 @@ Size = Annotated[
 ]
 SizeLimit = Annotated[int | str | None, _limit(read_size, "SIZE")]
 TimeLimit = Annotated[timedelta | str | None, _limit(read_duration, "DURATION")]
-CountLimit = Annotated[int | str | None, _limit(read_count, "NUMBER")]
+CountLimit = Annotated[int | str | None, _limit(read_number, "NUMBER")]
 StopSignal = Annotated[
     str | None, Parameter(converter=converter(read_signal), n_tokens=1, metavar="SIGNAL")
 ]
@@ -255,6 +255,9 @@ SlotCount = Annotated[int, Parameter(converter=converter(read_slots), n_tokens=1
 OptionalSlotCount = Annotated[
     int | None, Parameter(converter=converter(read_slots), n_tokens=1, metavar="NUMBER")
 ]
+_NUMBER = Parameter(converter=converter(read_number), n_tokens=1, metavar="NUMBER")
+Number = Annotated[int, _NUMBER]
+OptionalNumber = Annotated[int | None, _NUMBER]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]
 Output = Annotated[Path | None, Parameter(name=["--output", "-o"])]

@@ -8,9 +8,10 @@ from cyclopts import Parameter
 
 from mitosis.cli.exit_codes import DONE, FAILED
 from mitosis.cli.invocation import UsageError, current
-from mitosis.cli.output.screen import flush, show, write
+from mitosis.cli.output.screen import show, write
+from mitosis.cli.output.streams import flush
 from mitosis.cli.output.values import to_json
-from mitosis.cli.parameters import Flag, SlotCount
+from mitosis.cli.parameters import Flag, Number, OptionalNumber, SlotCount
 from mitosis.config.checks import MAX_PORT, check_bind, check_log_level, split_bind
 from mitosis.config.platform import DemoOptions, PlatformOptions
 from mitosis.errors import InvalidInput
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 def up(
     *,
     data: Path | None = None,
-    workers: Annotated[int, Parameter(name=["--workers", "-n"])] = 1,
+    workers: Annotated[Number, Parameter(name=["--workers", "-n"])] = 1,
     slots: SlotCount = 1,
     ready_file: Path | None = None,
     bind: Annotated[str | None, Parameter(name=["--bind", "-b"])] = None,
-    nats_port: int | None = None,
+    nats_port: OptionalNumber = None,
     log_level: str = "info",
     reset_admin_password: Flag = False,
 ) -> int:
@@ -63,7 +64,7 @@ def up(
 
 def demo(
     *,
-    workers: Annotated[int, Parameter(name=["--workers", "-n"])] = 2,
+    workers: Annotated[Number, Parameter(name=["--workers", "-n"])] = 2,
     keep: Flag = False,
 ) -> int:
     """Run a platform in a scratch folder with a small real campaign, and check its results.

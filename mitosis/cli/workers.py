@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag, Group, Labels, Tags, read_list, read_roles, several
+from mitosis.cli.parameters import Flag, Group, Labels, Number, Tags, read_list, read_roles, several
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetWorkersArgs
 from mitosis.contract.commands import WorkerChanged
@@ -44,8 +44,8 @@ def get_workers(
     labels: Labels = (),
     creator: str = "",
     all: Flag = False,  # noqa: A002  the name of the option
-    limit: int = DEFAULT_PAGE,
-    offset: int = 0,
+    limit: Number = DEFAULT_PAGE,
+    offset: Number = 0,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of workers subject to the filter.
@@ -182,7 +182,7 @@ def remove_roles(worker: str, /, *groups: str) -> None:
     )
 
 
-def update_slots(worker: str, slots: int, /) -> None:
+def update_slots(worker: str, slots: Number, /) -> None:
     """Change how many tasks a worker runs at once; what runs goes on.
 
     Args:

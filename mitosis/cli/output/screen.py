@@ -1,6 +1,5 @@
 """The two streams: results on standard output, everything else on standard error."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -70,21 +69,3 @@ def page(stream: TextIO | None = None) -> "Console":
 
     out = stream or sys.stdout
     return Page(file=out, width=None if out.isatty() else UNBROKEN, highlight=False)
-
-
-def flush() -> None:
-    """Send out what is buffered; an error shows here and not at the end of the interpreter."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-
-
-def abandon_stdout() -> None:
-    """Point standard output nowhere, after its reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def open_missing_streams() -> None:
-    """Give a process that was started with closed streams something to write to."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  kept to the end

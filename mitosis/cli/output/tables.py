@@ -4,7 +4,8 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
-from mitosis.cli.output.screen import flush, printable
+from mitosis.cli.output.screen import printable
+from mitosis.cli.output.streams import flush
 
 GAP = 2  # columns of rich stand this far apart
 LEAST_WIDTH = 4

@@ -162,7 +162,9 @@ def test_importing_the_package_is_cheap(tmp_path: Path) -> None:
     assert done.stdout.split() == ["mitosis._version"]
 
 
-@pytest.mark.parametrize("line", ["client get tsk --json", "client submit -h"])
+@pytest.mark.parametrize(
+    "line", ["client get tsk --json", "client submit -h", "-V", "--version", "-h"]
+)
 def test_a_reader_that_has_gone_ends_the_command_quietly(line: str, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     read_end, write_end = os.pipe()
@@ -179,11 +181,12 @@ def test_a_reader_that_has_gone_ends_the_command_quietly(line: str, tmp_path: Pa
     assert (done.returncode, done.stderr) == (141, "")
 
 
-def test_a_full_disk_at_standard_output_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["client get tsk --json", "--version"])
+def test_a_full_disk_at_standard_output_is_an_error(line: str, tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "mitosis", "client", "get", "tsk", "--json"],
+            [sys.executable, "-m", "mitosis", *line.split()],
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(root)},
             stdout=full,
             stderr=subprocess.PIPE,
