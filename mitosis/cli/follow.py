@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from mitosis.cli.exit_codes import DONE, FAILED, status_of_task
 from mitosis.cli.invocation import UsageError, current
 from mitosis.cli.output.screen import note
-from mitosis.cli.parameters import Flag
+from mitosis.cli.parameters import Flag, OptionalNumber
 from mitosis.cli.running import with_client
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def follow(
     *tasks: str,
     stdout: Flag = False,
     stderr: Flag = False,
-    tail: Annotated[int | None, Parameter(name=["--tail", "-n"])] = None,
+    tail: Annotated[OptionalNumber, Parameter(name=["--tail", "-n"])] = None,
     from_start: Flag = False,
 ) -> int:
     """Show what tasks write while they run, and end with the exit status of the task.

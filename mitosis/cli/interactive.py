@@ -31,8 +31,11 @@ from mitosis.config.locations import cache_dir
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.filters import Condition
+    from prompt_toolkit.key_binding import KeyBindings
 
 PROMPT = "[mito::client]> "
+MORE = "> "  # before the second line of what is quoted, as in a shell
 LEAVE = frozenset({"quit", "exit"})
 Run = Callable[[list[str]], int]
 
@@ -157,8 +160,10 @@ def _forget_typed_ahead() -> None:
 def _session(history: History, options: Sequence[str]) -> "PromptSession[str]":
     os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")  # the place of the cursor is not asked for
     from prompt_toolkit import PromptSession
+    from prompt_toolkit.application import get_app
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
+    from prompt_toolkit.filters import Condition
     from prompt_toolkit.history import InMemoryHistory
     from prompt_toolkit.shortcuts import CompleteStyle
 
@@ -182,6 +187,7 @@ def _session(history: History, options: Sequence[str]) -> "PromptSession[str]":
                     display_meta=found.help,
                 )
 
+    goes_on = Condition(lambda: not is_whole(get_app().current_buffer.text))
     return PromptSession(
         [("ansicyan", PROMPT)],  # of an uncoloured prompt the last blank would not be drawn
         history=Recall(history.load()),
@@ -189,7 +195,23 @@ def _session(history: History, options: Sequence[str]) -> "PromptSession[str]":
         complete_while_typing=False,
         completer=Words(),
         complete_style=CompleteStyle.READLINE_LIKE,
+        multiline=goes_on,
+        key_bindings=_keys(goes_on),
+        prompt_continuation=MORE,
     )
+
+
+def _keys(goes_on: "Condition") -> "KeyBindings":
+    """While a quote is open Enter begins a new line as it is, as in a shell."""
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("enter", filter=goes_on)
+    def begin_line(event: KeyPressEvent) -> None:
+        event.current_buffer.newline(copy_margin=False)
+
+    return keys
 
 
 def _is_secret(command: str) -> bool:

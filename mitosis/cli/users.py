@@ -1,5 +1,6 @@
 """`create user`, and one's own account: password, sessions, log out."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -109,14 +110,15 @@ def logout() -> None:
 
 def _print_table(found: "SessionList", present: str) -> None:
     from mitosis.cli.output.tables import print_table
-    from mitosis.cli.output.texts import moment
+    from mitosis.cli.output.texts import age, moment
 
+    now = datetime.now(UTC)
     print_table(
         ("SESSION", "OPENED", "EXPIRES", "FROM", ""),
         [
             (
                 one.session,
-                moment(one.opened_at),
+                age(one.opened_at, now),
                 moment(one.expires_at),
                 one.source,
                 "this one" if one.session == present else "",

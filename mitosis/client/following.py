@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any
 
 from mitosis.client.artifacts import Artifacts
+from mitosis.client.listening import listening
 from mitosis.client.output_source import (
     STREAMS,
     FollowEvent,
@@ -23,13 +24,12 @@ from mitosis.client.output_source import (
 from mitosis.client.session import Session
 from mitosis.client.stored_output import last_lines, stored_output
 from mitosis.client.watching import follow as watch_views
-from mitosis.client.watching import settle
 from mitosis.contract import subjects
 from mitosis.contract.output import FollowTask, TaskRunner
 from mitosis.contract.queries import TaskView
 from mitosis.domain.limits import check_number
 from mitosis.errors import InvalidInput, LimitReached, MitosisError
-from mitosis.nats.connection import Msg, Subscription
+from mitosis.nats.connection import Msg
 
 MAX_FOLLOWED = 64
 """Tasks at once; each may have two windows of the contract in memory."""
@@ -98,7 +98,7 @@ class _Hub:
         self._sources = {task: Source(task, streams, tail_lines, self._news.set) for task in tasks}
         self._turn = list(self._sources.values())
         self._running: list[asyncio.Task[None]] = []
-        self._subscriptions: list[Subscription] = []
+        self._listening = contextlib.AsyncExitStack()
         self._failure: BaseException | None = None
 
     async def begin(self) -> None:
@@ -110,12 +110,10 @@ class _Hub:
         one_of_each = {group: task for task, group in self._groups.items()}
         for task in one_of_each.values():  # the server would refuse to let us listen, silently
             await self._ask(FollowTask(task))
-        connection = await self._session.open()
-        for task, group in self._groups.items():
-            subject = subjects.output(group, task, "*")
-            self._subscriptions.append(await connection.subscribe(subject, self._hear))
-        self._session.on_reconnect.add(self._connection_came_back)
-        await settle(connection)
+        heard = [subjects.output(group, task, "*") for task, group in self._groups.items()]
+        await self._listening.enter_async_context(
+            listening(self._session, heard, self._hear, self._connection_came_back)
+        )
         self._start(self._watch())
         for source in self._turn:
             self._start(self._run(source))
@@ -143,9 +141,7 @@ class _Hub:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        self._session.on_reconnect.discard(self._connection_came_back)
-        for subscription in self._subscriptions:
-            await subscription.unsubscribe()
+        await self._listening.aclose()
         farewells = [word for source in self._turn if (word := source.farewell()) is not None]
         # Who is not told notices it by the silence.
         with contextlib.suppress(TimeoutError, MitosisError):

@@ -8,14 +8,13 @@ after a lost connection, after messages that had no room, and after long silence
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
 from datetime import datetime
 
 import msgspec
 
+from mitosis.client.listening import listening
 from mitosis.client.session import Session
-from mitosis.client.watching import PAGE, REFRESH_SECONDS, settle, views_of
-from mitosis.contract import subjects
+from mitosis.client.watching import PAGE, REFRESH_SECONDS, live_subjects, views_of
 from mitosis.contract.queries import TaskView
 from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.task import steps_of
@@ -49,15 +48,8 @@ async def follow_states(session: Session, tasks: dict[str, str]) -> AsyncIterato
         tasks: UUID -> group.
     """
     feed = _Feed(tasks)
-    connection = await session.open()
-    async with AsyncExitStack() as stack:
-        for group in sorted(set(tasks.values())):
-            tail = subjects.task_tail(group, ">")
-            subscription = await connection.subscribe(subjects.live(tail), feed.take)
-            stack.push_async_callback(subscription.unsubscribe)
-        session.on_reconnect.add(feed.look_again)
-        stack.callback(session.on_reconnect.discard, feed.look_again)
-        await settle(connection)
+    heard = live_subjects(tasks.values())
+    async with listening(session, heard, feed.take, feed.look_again):
         while feed.open:
             for reached in await feed.next(session):
                 yield reached

@@ -7,14 +7,13 @@ again, so a lost message delays an end and never hides it.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack
 
+from mitosis.client.listening import listening
 from mitosis.client.session import Session
 from mitosis.contract import subjects
 from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
-from mitosis.errors import Unavailable
-from mitosis.nats.connection import Connection, Msg
+from mitosis.nats.connection import Msg
 
 REFRESH_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.005  # after a look; doubles while news comes faster than that
@@ -54,15 +53,8 @@ async def follow(session: Session, tasks: dict[str, str]) -> AsyncIterator[TaskV
         tasks: UUID -> group.
     """
     watched = _Watched(tasks)
-    connection = await session.open()
-    async with AsyncExitStack() as stack:
-        for group in sorted(set(tasks.values())):
-            tail = subjects.task_tail(group, ">")
-            subscription = await connection.subscribe(subjects.live(tail), watched.hint)
-            stack.push_async_callback(subscription.unsubscribe)
-        session.on_reconnect.add(watched.look_at_all)
-        stack.callback(session.on_reconnect.discard, watched.look_at_all)
-        await settle(connection)
+    heard = live_subjects(tasks.values())
+    async with listening(session, heard, watched.hint, watched.look_at_all):
         watched.look_at_all()
         while watched.groups:
             for view in await _look(session, watched):
@@ -123,12 +115,9 @@ class _Watched:
             self.look_at_all()
 
 
-async def settle(connection: Connection) -> None:
-    """Wait until the server knows the subscriptions; after a loss, the reconnect does it."""
-    try:
-        await connection.flush()
-    except Unavailable:
-        return
+def live_subjects(groups: Iterable[str]) -> list[str]:
+    """Return where all that is stored about the tasks of groups is heard; names may repeat."""
+    return [subjects.live(subjects.task_tail(group, ">")) for group in sorted(set(groups))]
 
 
 async def _look(session: Session, watched: _Watched) -> list[TaskView]:

@@ -4,6 +4,7 @@ A file gives TOML values, the environment gives text, options give either. A tex
 where a text is wanted, however it looks: a password of digits is no number.
 """
 
+import json
 import os
 import types
 from datetime import timedelta
@@ -41,9 +42,10 @@ def from_toml(wanted: Any, value: object, base: Path) -> Any:
     if _is_list(kind):
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             return _items(kind, value)
-        if not isinstance(value, str):
-            raise InvalidInput('expected a list of strings such as ["a", "b"]')
-    elif not isinstance(value, str):
+        # `a,b` is for variables, which have no lists: in a file it would be the name of one thing.
+        items = split_list(value) if isinstance(value, str) else ["a", "b"]
+        raise InvalidInput(f"expected a list of strings: write {json.dumps(items)}")
+    if not isinstance(value, str):
         raise InvalidInput(_EXPECTED[kind])
     return from_text(wanted, value, base)
 

@@ -83,7 +83,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
     Raises:
         Misconfigured: As of `load_keys`.
     """
-    how = MAKE_PRIVATE.format(private=path)
+    how = MAKE_PRIVATE.format(private=_free_path(path))
     der = _body(PRIVATE_SETTING, path, "PRIVATE KEY", how)
     try:
         private = load_der_private_key(der, password=None)
@@ -161,3 +161,15 @@ def _unusable(setting: str, path: Path, what: str, how: str) -> Misconfigured:
         f"{setting}: {str(path)!r} is {what}; an unencrypted Ed25519 {half} key in PEM form is "
         f"needed; make it: {how}"
     )
+
+
+def _free_path(path: Path) -> Path:
+    """Return where a new key may be written: openssl replaces a file without asking.
+
+    What lies at the path may be the key of something else.
+    """
+    try:
+        taken = path.is_dir() or path.stat().st_size > 0
+    except OSError:  # it is missing, or what else is wrong is said by who reads it
+        return path
+    return path.parent / f"{path.stem}-ed25519.pem" if taken else path

@@ -195,9 +195,11 @@ def test_the_history_keeps_lines_of_earlier_sessions_but_no_password(
     for secret in (
         "creat user -u a -p S3cret", "auth a S3cret", "create user -u a -p S3cret",
         "-p S3cret get groups", "login a S3cret", "S3cret", "get tasks --pasword S3cret",
-        f"auth '{person.name}' \"S3cret", "admin users create a S3cret",
+        "admin users create a S3cret",
     ):  # fmt: skip
         shown.run(secret)
+    shown.send(f"auth '{person.name}' \"S3cret\r\x03")
+    shown.ready()
     shown.send("exit\r")
     assert shown.ends() == 0
     lines = path.read_text().splitlines()
@@ -214,7 +216,10 @@ def test_quoting_is_that_of_a_shell_and_an_odd_quote_ends_nothing(
     terminal: Callable[..., Terminal], person: Person
 ) -> None:
     shown = terminal("-i").ready()
-    assert "the line cannot be read" in shown.run("submit -- echo 'odd")
+    shown.send("submit -- echo 'odd\r")
+    shown.child.expect_exact("> ")
+    shown.send("\x03")
+    shown.ready()
     shown.run(r"""submit -- echo 'a  "b"' c\ d "e'f" ''""")
     assert person.client.get_task("last").spec.argv == ("echo", 'a  "b"', "c d", "e'f", "")
     assert person.client.get_tasks().total == 1
@@ -241,8 +246,10 @@ def test_of_pasted_lines_each_is_a_command_and_a_failing_one_ends_the_rest(
     wrong = "submit -- echo 3\nsubmti -- echo 4\nsubmit -- echo 5"
     assert "1 more line not run" in shown.run(f"{paste}{wrong}{end}")
     shown.send("submit -- echo 6\rsubmit -- echo 7\r\nsubmit -- echo 8\n")  # as if it were typed
+    shown.send("submit -- echo 'two\rtyped lines' \\\rand more\r")
     expected += [("echo", number) for number in "3678"]
-    assert ran(9) == expected
+    expected += [("echo", "two\ntyped lines", "and", "more")]
+    assert ran(10) == expected
 
 
 @pytest.mark.parity("R-22")

@@ -55,7 +55,11 @@ def test_a_wrong_line_does_not_end_it(shell: "pexpect.spawn[str]") -> None:
     shell.expect("did you mean 'task'")
     shell.expect(PROMPT)
     shell.send('get "task\r')
-    shell.expect("the line cannot be read")
+    shell.expect_exact('"task\r\n')
+    shell.send("\x03")  # as in a shell: the way out of a quote that was not meant
+    shell.expect(PROMPT)
+    shell.send("get tsk\r")
+    shell.expect("did you mean 'task'")
     shell.expect(PROMPT)
 
 

@@ -1,6 +1,8 @@
 """Lines of the interactive mode."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mitosis.cli.lines import holds_secret, is_whole, may_be_kept, split_commands, words_of
 
@@ -43,6 +45,17 @@ def test_an_open_quote_or_backslash_wants_more() -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="quotation"):
         words_of("a 'b")
+
+
+@given(st.text("'\"\\ab \n", max_size=12))
+def test_a_text_is_whole_exactly_if_its_words_can_be_read(text: str) -> None:
+    text = text.replace("\\\n", "")  # a continued line, which wants more though it can be read
+    try:
+        words_of(text)
+    except ValueError:
+        assert not is_whole(text)
+    else:
+        assert is_whole(text)
 
 
 @pytest.mark.parametrize(

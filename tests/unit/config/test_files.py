@@ -7,7 +7,6 @@ import pytest
 from mitosis.config.files import ConfigFile, read_file
 from mitosis.config.loader import load
 from mitosis.config.worker import WorkerConfig
-from mitosis.domain.roles import Role
 from mitosis.errors import InvalidSettings
 
 pytestmark = pytest.mark.parity("R-32")
@@ -80,12 +79,25 @@ def test_a_byte_order_mark_and_cr_lf_do_no_harm(tmp_path: Path) -> None:
     assert load(WorkerConfig, config=path, env={"HOME": str(tmp_path)}).config.user == "b"
 
 
-def test_a_list_in_one_text_means_its_items(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("line", "way_out"),
+    [
+        (
+            'groups = "a,b:read"',
+            'groups = \'a,b:read\': expected a list of strings: write ["a", "b:read"]',
+        ),
+        ('tags = "gpu"', 'write ["gpu"]'),
+        ("tags = 3", 'write ["a", "b"]'),
+        ("tags = [1]", 'write ["a", "b"]'),
+    ],
+)
+def test_a_list_is_written_as_a_list(tmp_path: Path, line: str, way_out: str) -> None:
     path = tmp_path / "c.toml"
-    path.write_text('[worker]\ngroups = "a,b:read"\ntags = "x, y"\n')
-    config = load(WorkerConfig, config=path, env={"HOME": str(tmp_path)}).config
-    assert config.groups == {"a": Role.WRITE, "b": Role.READ}
-    assert config.tags == ("x", "y")
+    path.write_text(f"[worker]\n{line}\n")
+    with pytest.raises(InvalidSettings) as refused:
+        load(WorkerConfig, config=path, env={"HOME": str(tmp_path)})
+    assert refused.value.message.startswith(f"{path}:2:1: ")
+    assert way_out in refused.value.message
 
 
 @pytest.mark.parametrize("text", ["", "\n", "# nothing\n"])

@@ -86,7 +86,7 @@ polling_interval = "3m"
 heartbeat_interval = "5m"
 lifetime = "7d"
 groups = ["group1", "group2:write", "group3:read", "group4:admin"]
-tags = "wired,file"
+tags = ["wired", "file"]
 file_log = false
 """
     config = from_text(CoordinatorConfig, text)
