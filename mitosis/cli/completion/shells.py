@@ -18,7 +18,7 @@ from mitosis.cli.grammar import split_options
 LINE, WORD, OPTIONS = "_MITO_LINE", "_MITO_WORD", "_MITO_OPTIONS"
 MAX_LINE = 100_000
 MAX_CANDIDATES = 200
-_SAFE = re.compile(r"[\w@%+=:,./#-]*", re.ASCII)
+_SAFE = re.compile(r"[\w@%+=:,./#-]*")
 
 BASH = r"""# Completion of mito for bash; written by `mito --install-completion bash`.
 _mito() {
@@ -168,7 +168,7 @@ def for_bash(text: str, raw: str, replaced: str, quoted: bool) -> str | None:
     kept = raw[: len(raw) - len(replaced)] if raw.endswith(replaced) else ""
     if not text.startswith(kept):
         return None
-    return re.sub(r"([^\w@%+=:,./#-])", r"\\\1", text.removeprefix(kept), flags=re.ASCII)
+    return re.sub(r"([^\w@%+=:,./#-])", r"\\\1", text.removeprefix(kept))
 
 
 def _names_only() -> dict[str, object]:

@@ -98,6 +98,7 @@ def test_a_line_is_read_up_to_the_cursor(
         ("lab:write", "lab:w", "w", False, "write"),
         ("a b", "", "", False, "a\\ b"),
         ("$(touch x)`y`;", "", "", False, "\\$\\(touch\\ x\\)\\`y\\`\\;"),
+        ("日本", "", "", False, "日本"),
         ("ready", "'re", "re", True, "ready"),
         ("a b", "'a", "a", True, None),
     ],
