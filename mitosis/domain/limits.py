@@ -106,7 +106,7 @@ def check_command(argv: Iterable[str], env: Mapping[str, str]) -> None:
         if not name or "=" in name:
             raise InvalidInput(f"{name[:40]!r} cannot name an environment variable", field="env")
         pair = check_text(
-            f"{name}={value}", f"environment variable {name[:40]}", MAX_ARGUMENT_BYTES
+            f"{name}={value}", f"environment variable {name[:40]!r}", MAX_ARGUMENT_BYTES
         )
         total += len(pair.encode()) + 1
     if total > MAX_ARGUMENTS_BYTES:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
@@ -28,6 +28,7 @@ def content(world: World) -> dict[str, Any]:
     return {name: value for name, value in asdict(world).items() if value}
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), share=st.floats(0, 1))
 async def test_a_snapshot_and_what_came_after_it_are_all_of_history(
     seed: int, share: float

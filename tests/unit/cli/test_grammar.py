@@ -1,13 +1,14 @@
 """The seed's examples, parsed by the real apps: which function is called with which values."""
 
+import importlib
 import re
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, Parameter
 
 from mitosis.cli import grammar
 from mitosis.cli.commands import CLIENT, PLATFORM, listed
@@ -399,3 +400,23 @@ def test_help_names_the_arguments_of_every_command_and_breaks_no_line_off_a_term
         assert "STR" not in text.split(), path
         entries = [line for line in text.splitlines() if line.startswith("  ")]
         assert all(": " in line for line in entries), path
+
+
+@pytest.mark.parametrize("number", ["1.5", "0x10", "1_000", "٣", "1e3", "", "9" * 31])
+def test_a_number_that_is_no_whole_one_in_decimal_digits_is_refused_and_never_rounded(
+    number: str,
+) -> None:
+    with pytest.raises(CycloptsError, match="is no whole number"):
+        parse(["client", "submit", f"--priority={number}", "--", "true"])
+
+
+def test_no_option_leaves_the_reading_of_numbers_to_the_library() -> None:
+    """It rounds 1.5 to 2, and reads 0x10 and 1_000."""
+    for command in (*PLATFORM, *CLIENT):
+        module, _, function = command.home.partition(":")
+        code = getattr(importlib.import_module(f"mitosis.cli.{module}"), function)
+        for name, hint in get_type_hints(code, include_extras=True).items():
+            plain, *how = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            numbers = int in {plain, *get_args(plain)} and name != "return"
+            read = any(isinstance(one, Parameter) and one.converter for one in how)
+            assert read or not numbers, f"{command.path} {name}"

@@ -293,3 +293,10 @@ async def test_a_completed_upload_cannot_be_completed_with_another_checksum(coor
     code = await asked(coordinator, "alice", handler, body, commands.UploadedAttachment)
     assert code == "conflict.exists"
     assert len(coordinator.store.stored) == stored
+
+
+async def test_a_refusal_names_an_upload_on_one_line_whatever_was_sent(coordinator):
+    body = commands.GetParts("a\0b\r\nc", 1)
+    reply = await coordinator.ask("alice", coordinator.files.parts, body)
+    coordinator.store.let_through()
+    assert coordinator.answer(reply).error.message.isprintable()

@@ -106,3 +106,9 @@ def test_what_is_no_checksum_is_refused(text: str) -> None:
     check_sha256("0" * 64)
     with pytest.raises(InvalidInput):
         check_sha256(text)
+
+
+def test_what_is_wrong_with_a_variable_is_said_on_one_line() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        check_command(("true",), {"a\0b\n": "x"})
+    assert caught.value.message.isprintable()

@@ -300,7 +300,7 @@ class FileHandlers:
         grant = self._core.uploads.find(upload, caller.owner)
         if grant is None:
             raise NotFound(
-                f"there is no open upload {upload[:60]}: it has expired, or the coordinator was "
+                f"there is no open upload {upload[:60]!r}: it has expired, or the coordinator was "
                 "started anew; begin again",
                 upload=upload[:60],
             )
