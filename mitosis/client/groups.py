@@ -15,6 +15,7 @@ from mitosis.contract.queries import GetGroup, GroupList, GroupView
 from mitosis.contract.wire import Nothing
 from mitosis.domain.durations import parse_size
 from mitosis.domain.group import GroupPhase
+from mitosis.domain.limits import check_several
 from mitosis.domain.names import check_name
 from mitosis.domain.quotas import parse_quota
 from mitosis.domain.roles import Role
@@ -66,7 +67,7 @@ class Groups:
             WrongState: No Admin who can log in would be left.
         """
         check_name(group, "group")
-        body = ChangeMembers(group, dict(roles or {}), tuple(removed))
+        body = ChangeMembers(group, dict(roles or {}), check_several(removed, "removed"))
         for user in (*body.roles, *body.removed):
             check_name(user, "user")
         return await self._session.command("group", "change_members", body, Done)

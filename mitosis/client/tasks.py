@@ -26,7 +26,7 @@ from mitosis.contract.commands import (
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
 from mitosis.contract.wire import error_body, raise_error
 from mitosis.domain.execution import ExecutionState, parse_execution_state
-from mitosis.domain.limits import check_tags
+from mitosis.domain.limits import check_several, check_tags
 from mitosis.domain.names import is_uuid
 from mitosis.errors import Unavailable
 
@@ -118,11 +118,11 @@ class Tasks:
         wanted = args or GetTasksArgs()
         body = ListTasks(
             group=wanted.group,
-            creators=wanted.creators,
-            tags=wanted.tags,
-            labels=wanted.labels,
-            states=tuple(str(state) for state in wanted.states),
-            outcomes=wanted.outcomes,
+            creators=check_several(wanted.creators, "creators"),
+            tags=check_several(wanted.tags, "tags"),
+            labels=check_several(wanted.labels, "labels"),
+            states=tuple(str(state) for state in check_several(wanted.states, "states")),
+            outcomes=check_several(wanted.outcomes, "outcomes"),
             exit_status=wanted.exit_status,
             priority=wanted.priority,
             before=wanted.before,

@@ -16,6 +16,7 @@ from mitosis.contract.commands import (
 from mitosis.contract.login import SessionToken
 from mitosis.contract.queries import ListSessions, ListUsers, SessionList, UserPage, WhoAmI
 from mitosis.contract.wire import Nothing
+from mitosis.domain.limits import check_several
 from mitosis.domain.names import check_name
 from mitosis.domain.quotas import parse_count, parse_quota
 from mitosis.domain.user import UserPhase
@@ -73,7 +74,13 @@ class Users:
             NotAllowed: The asker is no platform administrator.
         """
         wanted = args or GetUsersArgs()
-        body = ListUsers(wanted.prefix, wanted.states, wanted.admins, wanted.limit, wanted.offset)
+        body = ListUsers(
+            wanted.prefix,
+            check_several(wanted.states, "states"),
+            wanted.admins,
+            wanted.limit,
+            wanted.offset,
+        )
         return await self._session.query("user", "list", body, UserPage)
 
     async def change_password(self, old_password: str, new_password: str) -> Done:

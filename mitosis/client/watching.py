@@ -13,6 +13,7 @@ from mitosis.client.session import Session
 from mitosis.contract import subjects
 from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
+from mitosis.domain.limits import check_several
 from mitosis.nats.connection import Msg
 
 REFRESH_SECONDS = 10.0
@@ -39,7 +40,7 @@ async def resolve(session: Session, tasks: Iterable[str | Submitted]) -> dict[st
 
     try:
         async with asyncio.TaskGroup() as finders:
-            found = [finders.create_task(find(task)) for task in tasks]
+            found = [finders.create_task(find(task)) for task in check_several(tasks, "tasks")]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return dict(task.result() for task in found)

@@ -18,6 +18,7 @@ from mitosis.contract.commands import (
     WorkerChanged,
 )
 from mitosis.contract.queries import GetWorker, ListWorkers, WorkerPage, WorkerView
+from mitosis.domain.limits import check_several
 from mitosis.domain.names import is_uuid
 from mitosis.domain.roles import Role
 
@@ -45,9 +46,9 @@ class Workers:
         wanted = args or GetWorkersArgs()
         body = ListWorkers(
             group=wanted.group,
-            roles=wanted.roles,
-            tags=wanted.tags,
-            labels=wanted.labels,
+            roles=check_several(wanted.roles, "roles"),
+            tags=check_several(wanted.tags, "tags"),
+            labels=check_several(wanted.labels, "labels"),
             creator=wanted.creator,
             all=wanted.all,
             limit=wanted.limit,
@@ -73,7 +74,8 @@ class Workers:
         Raises:
             InvalidInput, TooLarge: Tags that cannot be; and as `cancel`.
         """
-        body = ReplaceWorkerTags(await self._uuid(worker), tuple(tags))
+        given = check_several(tags, "tags")
+        body = ReplaceWorkerTags(await self._uuid(worker), given)
         return await self._change("update_tags", body)
 
     async def update_labels(self, worker: str, labels: Iterable[str]) -> WorkerChanged:
@@ -82,7 +84,8 @@ class Workers:
         Raises:
             InvalidInput, TooLarge: Labels that cannot be; and as `cancel`.
         """
-        body = ReplaceWorkerLabels(await self._uuid(worker), tuple(labels))
+        given = check_several(labels, "labels")
+        body = ReplaceWorkerLabels(await self._uuid(worker), given)
         return await self._change("update_labels", body)
 
     async def update_roles(self, worker: str, roles: Mapping[str, Role]) -> WorkerChanged:
@@ -101,7 +104,8 @@ class Workers:
         Raises:
             NotFound: There is no such group; and as `cancel`.
         """
-        body = RemoveWorkerRoles(await self._uuid(worker), tuple(groups))
+        given = check_several(groups, "groups")
+        body = RemoveWorkerRoles(await self._uuid(worker), given)
         return await self._change("remove_roles", body)
 
     async def update_slots(self, worker: str, slots: int) -> WorkerChanged:

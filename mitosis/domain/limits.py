@@ -4,6 +4,7 @@ Where a number is not ours, its source stands beside it.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from mitosis.errors import InvalidInput, TooLarge
 
@@ -25,6 +26,8 @@ MAX_SIZE_BYTES = 2**53 - 1  # 9 PB; above it readers of JSON lose digits
 DEFAULT_GROUP_QUOTA = 8  # as in the original; the own group counts as one
 DEFAULT_STORAGE_QUOTA_BYTES = 16 * 1000**3  # as in the original
 DEFAULT_MAX_LOSSES = 3
+
+T = TypeVar("T")
 
 
 def check_text(text: str, field: str, limit: int) -> str:
@@ -60,6 +63,19 @@ def clip_text(text: str, limit: int, *, keep_end: bool = False) -> str:
     return part.decode(errors="ignore")
 
 
+def check_several(items: Iterable[T], field: str) -> tuple[T, ...]:
+    """Return what was given as several things.
+
+    Raises:
+        InvalidInput: It is one text, which would be taken letter by letter.
+    """
+    if isinstance(items, str | bytes):
+        raise InvalidInput(
+            f"{field} is one text, {items[:40]!r}: give a tuple or a list of texts", field=field
+        )
+    return tuple(items)
+
+
 def check_tags(tags: Iterable[str], field: str) -> tuple[str, ...]:
     """Return tags or labels sorted and without repetition.
 
@@ -67,7 +83,7 @@ def check_tags(tags: Iterable[str], field: str) -> tuple[str, ...]:
         InvalidInput: Empty, with a comma, a control character or white space around.
         TooLarge: Too many or too long.
     """
-    unique = sorted(set(tags))
+    unique = sorted(set(check_several(tags, field)))
     if len(unique) > MAX_TAGS:
         raise TooLarge(
             f"{len(unique)} {field}, at most {MAX_TAGS} are possible",
@@ -91,7 +107,7 @@ def check_command(argv: Iterable[str], env: Mapping[str, str]) -> None:
         InvalidInput: Nothing to run, a NUL byte, a malformed variable name.
         TooLarge: One string or the whole is over its bound.
     """
-    arguments = list(argv)
+    arguments = check_several(argv, "command")
     if not arguments or not arguments[0]:
         raise InvalidInput("there is no command to run: give it after --", field="command")
     if len(arguments) > MAX_ARGUMENTS:
