@@ -1,5 +1,6 @@
 """Rules for single settings, used by more than one section."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -10,6 +11,7 @@ from mitosis.domain.limits import check_tags
 from mitosis.errors import InvalidInput
 
 MAX_PORT = 65_535
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def check_bind(value: str) -> None:
@@ -33,6 +35,19 @@ def split_bind(value: str) -> tuple[str, int]:
     if not port.isascii() or not port.isdigit():
         raise InvalidInput("expected host:port, such as 127.0.0.1:5000")
     return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def check_bucket(value: str) -> None:
+    """Check the name of a bucket by the rules of S3.
+
+    Raises:
+        InvalidInput: No store would take it.
+    """
+    if not _BUCKET.fullmatch(value) or ".." in value:
+        raise InvalidInput(
+            "expected the name of a bucket: 3 to 63 lower-case letters, digits, '.' or '-', with a "
+            "letter or digit at both ends"
+        )
 
 
 def url_check(*schemes: str) -> Callable[[str | None], None]:

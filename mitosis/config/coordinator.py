@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
-from mitosis.config.checks import check_bind, check_log_level, range_check, url_check
+from mitosis.config.checks import (
+    check_bind,
+    check_bucket,
+    check_log_level,
+    range_check,
+    url_check,
+)
 from mitosis.config.section import Section
 
 REDIS_KEYS = ("redis_url", "redis_worker_password", "redis_client_password")
@@ -69,6 +75,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         "bind": check_bind,
         "db_url": url_check("postgres", "postgresql"),
         "s3_url": _http_url,
+        "artifacts_bucket": check_bucket,
+        "attachments_bucket": check_bucket,
         "s3_public_url": _http_url,
         "nats_url": _nats_url,
         "nats_public_url": _nats_url,

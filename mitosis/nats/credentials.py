@@ -19,10 +19,15 @@ def random_token(length: int = 22) -> str:
 
 
 class ServiceLogin(msgspec.Struct, frozen=True, tag="service"):
-    """A static user of the NATS configuration: coordinator, projector, operator."""
+    """A static user of the NATS configuration: coordinator, projector, operator.
+
+    Attributes:
+        settings: Where name and password come from, for who has to correct them.
+    """
 
     user: str
     password: str
+    settings: str = "nats_user and nats_password"
 
     def __repr__(self) -> str:
         return f"ServiceLogin(user={self.user!r})"

@@ -296,8 +296,8 @@ def log_error(error: Exception, server: str) -> None:
 
 def _who(credentials: Credentials) -> str:
     match credentials:
-        case ServiceLogin(user):
-            return f"user {user!r}: check nats_user and nats_password"
+        case ServiceLogin(user, _, settings):
+            return f"user {user!r}: check {settings}"
         case Guest():
             return "a guest"
         case _:

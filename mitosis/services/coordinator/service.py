@@ -102,7 +102,11 @@ class Coordinator:
         trust = Trust("nats_ca", config.nats_ca, config.insecure)
         self._tls = tls_context(trust, [config.nats_url])
         login = ServiceLogin(config.nats_user, config.nats_password)
-        system_login = ServiceLogin(config.nats_system_user, config.nats_system_password)
+        system_login = ServiceLogin(
+            config.nats_system_user,
+            config.nats_system_password,
+            "nats_system_user and nats_system_password",
+        )
         self._stop_on_signals()
         secret = ShutdownSecret(config.shutdown_secret_path or default_secret_path(config.bind))
         async with AsyncExitStack() as stack:

@@ -111,6 +111,11 @@ WRONG = [
     ("[coordinator]\nfile_log = 'yes'\n", r"c\.toml:2:1: file_log = 'yes': expected true or false"),
     ("[coordinator]\nreplicas = true\n", r"c\.toml:2:1: replicas = True: expected a whole number"),
     ("[coordinator]\nreplicas = 9\n", r"replicas = 9: expected a whole number from 1 to 5"),
+    (
+        "[coordinator]\nartifacts_bucket = \"A_B\"\n",
+        r"artifacts_bucket = .A_B.: expected the name of a bucket: 3 to 63",
+    ),
+    ("[coordinator]\nattachments_bucket = \"a..b\"\n", r"attachments_bucket = .*lower-case"),
     ("[coordinator]\nheartbeat_timeout = 600\n", r"c\.toml:2:1: .*expected a duration in quotes"),
     ("[coordinator]\nheartbeat_timeout = '-3s'\n", r"c\.toml:2:1: .*is no duration"),
     ("[coordinator]\nbind = '127.0.0.1'\n", r"c\.toml:2:1: bind = '127.0.0.1': expected host:port"),
