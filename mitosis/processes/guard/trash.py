@@ -11,7 +11,7 @@ import traceback
 from . import linux
 from .folders import remove_folder
 
-#: Files and folders that a slot removes before its next task: up to a quarter of a second.
+#: Files and folders that a slot removes before its next task, in at most `AT_ONCE_SECONDS`.
 REMOVED_AT_ONCE = 2_000
 #: Folders that may wait. With more the slot removes its own, or the disk would fill with them.
 MOST_WAITING = 8

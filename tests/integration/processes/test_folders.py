@@ -42,7 +42,8 @@ async def test_the_next_task_finds_nothing_of_the_one_before(bench: Bench, scrip
     assert [line for line in listing.splitlines() if line.startswith(("-", "d", "l", "p"))] == []
     assert names(folder) == PARTS
     assert (outside / "precious").read_text() == "x"
-    assert len(names(bench.root / "root")) == 1, "nothing is left behind"
+    # A busy disk may need longer for the largest of them than a slot waits.
+    await until(lambda: len(names(bench.root / "root")) == 1)
 
 
 async def test_a_folder_stays_until_its_release_and_is_then_used_again(bench: Bench) -> None:
