@@ -1,7 +1,7 @@
 """Comparing read models in Postgres with a fold of the same history in memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from mitosis.contract.subjects import EVENTS_STREAM
+from mitosis.projections.commit import Commit
 from mitosis.projections.memory import MemoryCommitSource
 from mitosis.projections.plan import fold_all
 from mitosis.projections.rows import Tables
@@ -43,7 +44,12 @@ async def project(url: str, history: History) -> None:
 
 def expected_rows(history: History) -> Rows:
     """Fold a whole history in memory."""
-    tables = fold_all(Tables(), [decode(*raw) for raw in history.commits])
+    return folded_rows(decode(*raw) for raw in history.commits)
+
+
+def folded_rows(commits: Iterable[Commit]) -> Rows:
+    """Fold a stream in memory."""
+    tables = fold_all(Tables(), commits)
     return {
         table.name: msgspec.to_builtins([table.rows[key] for key in sorted(table.rows)])
         for table in [*tables.overwritten(), tables.usage]
