@@ -1,0 +1,139 @@
+"""Random faults, one after the other on each part, several parts at a time. Seeded."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from mitosis.testing.chaos.parts import Part
+from mitosis.testing.chaos.proxy import Cut
+from mitosis.testing.chaos.site import Site
+
+
+class Fault(NamedTuple):
+    """What was done, when (seconds after the begin), and for how long."""
+
+    what: str
+    target: str
+    at: float
+    seconds: float
+
+
+class Nemesis:
+    """Breaks a site until it is told to stop.
+
+    Args:
+        site: What is broken.
+        seed: Of the order of faults.
+        pause: Seconds between the end of a fault and the next one (from, to).
+        at_once: How many parts may be broken at once.
+
+    Attributes:
+        faults: What was done.
+    """
+
+    def __init__(
+        self, site: Site, seed: int, *, pause: tuple[float, float] = (0.3, 2.0), at_once: int = 1
+    ) -> None:
+        self._site, self._pause, self._at_once = site, pause, at_once
+        self._random = random.Random(f"faults-{seed}")
+        self._busy: set[str] = set()
+        self._stopping = asyncio.Event()
+        self.faults: list[Fault] = []
+
+    async def run(self) -> None:
+        """Break things until `stop`; a fault that was begun is ended."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(self._loop())
+
+    def stop(self) -> None:
+        """Begin no further fault, and end those that last."""
+        self._stopping.set()
+
+    def counts(self) -> Counter[str]:
+        """Return how many faults there were of each kind."""
+        return Counter(f"{one.what} {one.target.rstrip('0123456789')}" for one in self.faults)
+
+    async def _loop(self) -> None:
+        while not self._stopping.is_set():
+            await self._sleep(self._random.uniform(*self._pause))
+            chosen = self._choose()
+            if chosen is None or self._stopping.is_set():
+                continue
+            what, target, act, seconds = chosen
+            self._busy.add(target)
+            begun = asyncio.get_running_loop().time()
+            self.faults.append(Fault(what, target, begun, seconds))
+            try:
+                await act(seconds)
+            finally:
+                self._busy.discard(target)
+
+    def _choose(self) -> "tuple[str, str, Callable[[float], Awaitable[None]], float] | None":
+        draw, lease = self._random, self._site.shape.lease_seconds
+        what = draw.choices(("kill", "freeze", "restart", "cut"), (5, 4, 2, 4))[0]
+        if what == "cut":
+            name = draw.choice(list(self._site.links))
+            how = draw.choice(list(Cut))
+            seconds = draw.uniform(0.5, lease + 3 if name.startswith("worker") else 5.0)
+            return self._unless_busy(f"cut ({how})", f"link {name}", self._cut(name, how), seconds)
+        part = self._part()
+        act = {"kill": self._kill, "freeze": self._freeze, "restart": self._restart}[what](part)
+        if what == "freeze":
+            # Long enough for a standby to take over, or for the lease of a worker to end.
+            most = (
+                lease + 5 if part.kind == "worker" else 7.0 if part.kind == "coordinator" else 4.0
+            )
+            return self._unless_busy(what, part.name, act, draw.uniform(0.5, most))
+        return self._unless_busy(what, part.name, act, draw.uniform(0.0, 2.0))
+
+    def _unless_busy(
+        self, what: str, target: str, act: Callable[[float], Awaitable[None]], seconds: float
+    ) -> "tuple[str, str, Callable[[float], Awaitable[None]], float] | None":
+        return None if target in self._busy else (what, target, act, seconds)
+
+    def _part(self) -> Part:
+        kinds = ("coordinator", "worker", "projector", "nats", "postgres", "s3")
+        kind = self._random.choices(kinds, (6, 6, 2, 3, 1, 1))[0]
+        return self._random.choice(self._site.of_kind(kind))
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _kill(self, part: Part) -> Callable[[float], Awaitable[None]]:
+        async def act(seconds: float) -> None:
+            await part.kill()
+            await self._sleep(seconds)
+            await part.start()
+
+        return act
+
+    def _restart(self, part: Part) -> Callable[[float], Awaitable[None]]:
+        async def act(seconds: float) -> None:
+            await part.stop()
+            await self._sleep(seconds)
+            await part.start()
+
+        return act
+
+    def _freeze(self, part: Part) -> Callable[[float], Awaitable[None]]:
+        async def act(seconds: float) -> None:
+            part.freeze()
+            await self._sleep(seconds)
+            part.thaw()
+
+        return act
+
+    def _cut(self, name: str, how: Cut) -> Callable[[float], Awaitable[None]]:
+        async def act(seconds: float) -> None:
+            link = self._site.links[name]
+            link.cut(how, self._random.uniform(0.02, 0.5))
+            await self._sleep(seconds)
+            link.heal()
+
+        return act
