@@ -31,7 +31,7 @@ class History:
 
     def __init__(self, seed: int = 1) -> None:
         """Two histories with one seed are equal."""
-        self.random = random.Random(seed)  # noqa: S311  # reproducible, not secret
+        self.random = random.Random(seed)  # reproducible, not secret
         self.commits: list[Stored] = []
         self.states: dict[str, Any] = {}
         self._versions: dict[str, tuple[int, str]] = {}

@@ -39,8 +39,30 @@ RUN_SECONDS = 300.0  # for all tests of a broken program
 WHOLE_SECONDS = 1_800.0
 
 
-class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One sabotage: `old` stands exactly once in `file`, `new` comes in its place.
+class Edit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One change of one file: `old` stands exactly once in `file`, `new` comes in its place."""
+
+    file: str
+    old: str
+    new: str
+
+    def broken(self, text: str) -> str:
+        """Return the file with the change in it.
+
+        Raises:
+            ValueError: The edit does not apply, or the result is no program.
+        """
+        found = text.count(self.old)
+        if found != 1:
+            raise ValueError(f"its old text stands {found} times in {self.file}")
+        patched = text.replace(self.old, self.new)
+        if self.file.endswith(".py"):
+            compile(patched, self.file, "exec")
+        return patched
+
+
+class Patch(Edit, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One sabotage.
 
     Attributes:
         name: How one asks for it.
@@ -51,23 +73,6 @@ class Patch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     breaks: str
     rows: list[str]
-    file: str
-    old: str
-    new: str
-
-    def broken(self, text: str) -> str:
-        """Return the file with the sabotage in it.
-
-        Raises:
-            ValueError: The patch does not apply, or the result is no program.
-        """
-        found = text.count(self.old)
-        if found != 1:
-            raise ValueError(f"its old text stands {found} times in {self.file}")
-        patched = text.replace(self.old, self.new)
-        if self.file.endswith(".py"):
-            compile(patched, self.file, "exec")
-        return patched
 
 
 class Verdict(NamedTuple):

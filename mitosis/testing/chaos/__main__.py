@@ -5,6 +5,9 @@ import secrets
 import sys
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
+from mitosis.testing.chaos import planted
 from mitosis.testing.chaos.run import Settings, run, say
 from mitosis.testing.chaos.site import Shape
 
@@ -21,6 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=8.0, help="operations a second")
     parser.add_argument("--at-once", type=int, default=1, help="parts that are broken at once")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a failed run")
+    parser.add_argument(
+        "--planted", nargs="*", metavar="NAME",
+        help="run on broken copies of the code, each of which must be reported; default: all",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
     settings = Settings(
         seed=secrets.randbelow(10**6) if given.seed is None else given.seed,
@@ -33,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         at_once=given.at_once,
         keep=given.keep,
     )  # fmt: skip
+    if given.planted is not None:
+        say(f"seed {settings.seed}, {settings.seconds:g} s for each")
+        return planted.main(given.planted, replace(settings, settle_seconds=40.0), say)
     result = run(settings, say)
     say(result.summary())
     return 1 if result.violations else 0

@@ -54,7 +54,7 @@ class Nemesis:
 
     def counts(self) -> Counter[str]:
         """Return how many faults there were of each kind."""
-        return Counter(f"{one.what} {one.target.rstrip('0123456789')}" for one in self.faults)
+        return Counter(f"{one.what} {_kind(one.target)}" for one in self.faults)
 
     async def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -137,3 +137,7 @@ class Nemesis:
             link.heal()
 
         return act
+
+
+def _kind(target: str) -> str:
+    return target if target == "s3" else target.rstrip("0123456789")

@@ -21,7 +21,6 @@ from mitosis.testing.chaos.ledger import LEFT_BEHIND
 from mitosis.testing.chaos.nemesis import Nemesis
 from mitosis.testing.chaos.site import Shape, Site
 
-SETTLE_SECONDS = 120.0  # for all that waits, on a platform that is whole again
 CATCH_UP_SECONDS = 60.0
 MOST_SHOWN = 20
 
@@ -38,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         per_second: Operations; a submit of many counts as one.
         pause: Between two faults (from, to seconds).
         at_once: How many parts are broken at once.
+        settle_seconds: How long all that waits may take, on a platform that is whole again.
         keep: Leave the folder of the run when something was wrong.
     """
 
@@ -47,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float = 8.0
     pause: tuple[float, float] = (0.3, 2.0)
     at_once: int = 1
+    settle_seconds: float = 120.0
     keep: bool = False
 
 
@@ -115,7 +116,7 @@ async def _run(settings: Settings, root: Path, say: Callable[[str], None]) -> Re
             say(f"operations and faults for {settings.seconds:g} s")
             await _side_by_side(campaign, nemesis, settings.seconds)
             say("quiet now")
-            leftovers = await _settle(site, campaign)
+            leftovers = await _settle(site, campaign, settings.settle_seconds)
         finally:
             await campaign.close()
         await _stop_services(site, campaign)
@@ -149,10 +150,10 @@ async def _side_by_side(campaign: Campaign, nemesis: Nemesis, seconds: float) ->
         return
 
 
-async def _settle(site: Site, campaign: Campaign) -> list[str]:
+async def _settle(site: Site, campaign: Campaign, seconds: float) -> list[str]:
     """Make the platform whole and wait until nothing is to be done; what is still alive then."""
     await site.heal()
-    deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+    deadline = asyncio.get_running_loop().time() + seconds
     for step in (campaign.finish, lambda: _until_ended(campaign, deadline)):
         while True:
             try:
