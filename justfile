@@ -54,6 +54,10 @@ bench *args:
 soak *args:
     {{ bin }}/python -m bench.soak {{ args }}
 
+# Kill, freeze and cut off everything while a campaign runs, then check all (--minutes N --seed S)
+chaos *args:
+    {{ bin }}/python -m mitosis.testing.chaos {{ args }}
+
 # Bring the generated parts of docs/ up to date
 docs:
     {{ bin }}/python -m mitosis.testing.reference docs

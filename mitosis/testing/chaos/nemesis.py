@@ -72,22 +72,28 @@ class Nemesis:
                 self._busy.discard(target)
 
     def _choose(self) -> "tuple[str, str, Callable[[float], Awaitable[None]], float] | None":
-        draw, lease = self._random, self._site.shape.lease_seconds
+        draw = self._random
         what = draw.choices(("kill", "freeze", "restart", "cut"), (5, 4, 2, 4))[0]
         if what == "cut":
             name = draw.choice(list(self._site.links))
             how = draw.choice(list(Cut))
-            seconds = draw.uniform(0.5, lease + 3 if name.startswith("worker") else 5.0)
+            seconds = self._of_a_worker() if name.startswith("worker") else draw.uniform(0.5, 5.0)
             return self._unless_busy(f"cut ({how})", f"link {name}", self._cut(name, how), seconds)
         part = self._part()
         act = {"kill": self._kill, "freeze": self._freeze, "restart": self._restart}[what](part)
-        if what == "freeze":
-            # Long enough for a standby to take over, or for the lease of a worker to end.
-            most = (
-                lease + 5 if part.kind == "worker" else 7.0 if part.kind == "coordinator" else 4.0
-            )
-            return self._unless_busy(what, part.name, act, draw.uniform(0.5, most))
-        return self._unless_busy(what, part.name, act, draw.uniform(0.0, 2.0))
+        if what != "freeze":
+            return self._unless_busy(what, part.name, act, draw.uniform(0.0, 2.0))
+        if part.kind == "worker":
+            return self._unless_busy(what, part.name, act, self._of_a_worker())
+        # A standby takes over from a coordinator that is silent for four seconds.
+        most = 8.0 if part.kind == "coordinator" else 4.0
+        return self._unless_busy(what, part.name, act, draw.uniform(0.5, most))
+
+    def _of_a_worker(self) -> float:
+        """Draw how long a worker is away: as often within its lease as beyond it."""
+        lease = self._site.shape.lease_seconds
+        within = self._random.random() < 0.5
+        return self._random.uniform(*((0.5, lease) if within else (lease + 2, lease + 5)))
 
     def _unless_busy(
         self, what: str, target: str, act: Callable[[float], Awaitable[None]], seconds: float

@@ -5,6 +5,7 @@ copy under the same operations and faults as ever, and expects a violation of on
 the fault breaks. The checker runs from the whole code.
 """
 
+import itertools
 import shutil
 import tempfile
 import time
@@ -69,20 +70,37 @@ def plant(planted: Planted, folder: Path) -> Path:
     """
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=ignored)
-    for edit in planted.edit:
-        path = folder / edit.file
-        path.write_text(edit.broken(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for file, text in broken(planted, folder).items():
+        (folder / file).write_text(text, encoding="utf-8")
     return folder
 
 
-def report(planted: Planted, settings: Settings, say: Callable[[str], None]) -> Verdict:
-    """Run the suite on a broken platform."""
+def broken(planted: Planted, root: Path) -> dict[str, str]:
+    """Return the files that a fault changes, with the fault in them.
+
+    Raises:
+        ValueError: An edit does not apply.
+    """
+    files: dict[str, str] = {}
+    for edit in planted.edit:
+        text = files.get(edit.file) or (root / edit.file).read_text(encoding="utf-8")
+        files[edit.file] = edit.broken(text)
+    return files
+
+
+def report(planted: Planted, settings: Settings) -> Verdict:
+    """Run the suite on a broken platform, with one seed after the other, until it reports."""
     begun = time.monotonic()
+    rules: list[str] = []
     with tempfile.TemporaryDirectory(prefix="mito-planted-") as folder:
-        code = plant(planted, Path(folder))
-        result = run(replace(settings, shape=replace(settings.shape, code=code)), say)
-    rules = [violation.rule for violation in result.violations]
-    reported = sum(rule in planted.rules for rule in rules)
+        shape = replace(settings.shape, code=plant(planted, Path(folder)))
+        for seed in itertools.count(settings.seed):
+            before = time.monotonic()
+            rules += [one.rule for one in run(replace(settings, seed=seed, shape=shape)).violations]
+            reported = sum(rule in planted.rules for rule in rules)
+            now = time.monotonic()
+            if reported or now + (now - before) > begun + MOST_SECONDS:
+                break
     return Verdict(planted, reported, len(rules), time.monotonic() - begun)
 
 
@@ -95,7 +113,7 @@ def main(names: Sequence[str], settings: Settings, say: Callable[[str], None]) -
     verdicts = []
     for planted in every:
         if not names or planted.name in names:
-            verdicts.append(report(planted, settings, lambda _: None))
+            verdicts.append(report(planted, settings))
             say(str(verdicts[-1]))
     missed = [one for one in verdicts if not one.reported or one.seconds > MOST_SECONDS]
     say(f"{len(verdicts) - len(missed)} of {len(verdicts)} planted faults are reported")
