@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from mitosis.log import configure_log
 from mitosis.testing.chaos import planted
 from mitosis.testing.chaos.run import Settings, run, say
 from mitosis.testing.chaos.site import Shape
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="run on broken copies of the code, each of which must be reported; default: all",
     )  # fmt: skip
     given = parser.parse_args(arguments)
+    configure_log({"": "error"})  # that services go away is what happens here
     settings = Settings(
         seed=secrets.randbelow(10**6) if given.seed is None else given.seed,
         seconds=given.minutes * 60,
