@@ -19,11 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, help="default: a random one, which is printed")
     parser.add_argument("--nats", type=int, choices=(1, 3), default=1, help="nodes")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--slots", type=int, default=3)
     parser.add_argument("--lease", type=float, default=5.0, help="seconds")
     parser.add_argument("--rate", type=float, default=8.0, help="operations a second")
-    parser.add_argument("--at-once", type=int, default=1, help="parts that are broken at once")
+    parser.add_argument("--at-once", type=int, default=2, help="parts that are broken at once")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a failed run")
     parser.add_argument(
         "--planted", nargs="*", metavar="NAME",

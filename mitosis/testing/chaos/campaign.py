@@ -250,9 +250,9 @@ class Campaign:
         if page.workers:
             worker = draw.choice(page.workers).uuid
             if draw.random() < 0.7:
-                await self._set_tags(worker, draw.choice(((), (), ("gpu",), ("gpu", "fast"))))
+                await self._set_tags(worker, draw.choice(((), (), (), ("gpu",), ("gpu", "fast"))))
             else:
-                await self._set_role(worker, draw.choice((Role.READ, Role.WRITE, Role.WRITE)))
+                await self._set_role(worker, draw.choice((Role.READ, *(3 * [Role.WRITE]))))
 
     async def _set_tags(self, worker: str, tags: tuple[str, ...]) -> None:
         call = self._client(ADMIN_USER).update_worker_tags(worker, tags)

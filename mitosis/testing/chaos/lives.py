@@ -28,6 +28,7 @@ from mitosis.domain.task import (
     TaskSubmitted,
     TaskWarned,
 )
+from mitosis.events.envelope import decode_commit
 from mitosis.projections.commit import Commit
 from mitosis.testing.chaos.evidence import Evidence, Violation
 
@@ -38,10 +39,11 @@ _OF_AN_ATTEMPT = (
 
 
 class Happened(NamedTuple):
-    """An event with the position of its commit."""
+    """An event with the position of its commit, and who caused it."""
 
     position: int
     event: Event
+    actor: str
 
 
 class Life(msgspec.Struct):
@@ -52,26 +54,26 @@ class Life(msgspec.Struct):
 
     def all(self, *kinds: type[Event]) -> list[Event]:
         """Return the events of these kinds."""
-        return [event for _, event in self.happened if isinstance(event, kinds)]
+        return [event for _, event, _ in self.happened if isinstance(event, kinds)]
 
     @property
     def attempts(self) -> set[int]:
         """Every attempt that was given to a worker."""
-        return {e.attempt for _, e in self.happened if isinstance(e, TaskAssigned)}
+        return {e.attempt for _, e, _ in self.happened if isinstance(e, TaskAssigned)}
 
     @property
     def last_exit(self) -> TaskExited | None:
         """How the attempt that ended the task has ended; None: no attempt has ended it."""
         if not self.all(TaskCommitted):
             return None
-        exits = [e for _, e in self.happened if isinstance(e, TaskExited)]
+        exits = [e for _, e, _ in self.happened if isinstance(e, TaskExited)]
         return exits[-1] if exits else None
 
     @property
     def artifacts(self) -> list[ArtifactStored]:
         """What the task names in the end."""
         held: dict[str, ArtifactStored] = {}
-        for _, event in self.happened:
+        for _, event, _ in self.happened:
             if isinstance(event, ArtifactStored):
                 held[event.kind.value] = event
             elif isinstance(event, ArtifactDeleted):
@@ -86,7 +88,8 @@ def lives_of(commits: Iterable[Commit]) -> dict[str, Life]:
         if commit.kind == "task":
             task = commit.tail.rpartition(".")[2]
             life = lives.setdefault(task, Life(task))
-            life.happened.extend(Happened(commit.position, event) for event in commit.events)
+            actor = decode_commit(commit.subject, commit.payload, commit.position).actor
+            life.happened.extend(Happened(commit.position, e, actor) for e in commit.events)
     return lives
 
 
@@ -94,8 +97,8 @@ def check_lives(evidence: Evidence) -> Iterator[Violation]:
     """Every task ends exactly once, in the way that tasks may go; its attempts are counted."""
     for life in lives_of(evidence.commits).values():
         walk = _Walk()
-        for position, event in life.happened:
-            for rule, text in walk.step(event):
+        for position, event, actor in life.happened:
+            for rule, text in walk.step(event, actor):
                 yield Violation(rule, life.task, f"position {position}: {text}")
         if walk.state != "ended":
             yield Violation("ended once", life.task, f"it is {walk.state} for ever")
@@ -120,17 +123,18 @@ class _Walk:
     def __init__(self) -> None:
         self.state = "unknown"
         self.attempt = 0
+        self.worker = ""
         self.losses = 0
         self.max_losses = 0
         self.exited = False
 
-    def step(self, event: Event) -> Sequence[tuple[str, str]]:
+    def step(self, event: Event, actor: str) -> Sequence[tuple[str, str]]:
         """Take an event in; return rule and reason of each objection."""
-        found = list(self._objections(event))
+        found = list(self._objections(event, actor))
         self._go_on(event)
         return found
 
-    def _objections(self, event: Event) -> Iterator[tuple[str, str]]:
+    def _objections(self, event: Event, actor: str) -> Iterator[tuple[str, str]]:
         what = type(event).__name__
         if self.state == "ended":
             if not _harmless(event):
@@ -150,6 +154,8 @@ class _Walk:
             if self.state != "running" or attempt != self.attempt:
                 now = f"it is {self.state} at attempt {self.attempt}"
                 yield "only the live attempt", f"{what} of attempt {attempt}, while {now}"
+            if actor.startswith("worker:") and actor != f"worker:{self.worker}":
+                yield "only the live attempt", f"{what} by {actor}, which does not hold it"
             if isinstance(event, TaskCommitted) and not self.exited:
                 yield "only the live attempt", "it ends without an exit of its attempt"
         if isinstance(event, TaskCancelled):
@@ -171,8 +177,9 @@ class _Walk:
                 self.state = "pending" if steps else self.state
             case TaskReady():
                 self.state = "ready"
-            case TaskAssigned(attempt):
+            case TaskAssigned(attempt, worker):
                 self.state, self.attempt, self.exited = "running", attempt, False
+                self.worker = worker
             case TaskExited():
                 self.exited = True
             case TaskRequeued(_, _, counted):

@@ -34,7 +34,7 @@ class Nemesis:
     """
 
     def __init__(
-        self, site: Site, seed: int, *, pause: tuple[float, float] = (0.3, 2.0), at_once: int = 1
+        self, site: Site, seed: int, *, pause: tuple[float, float] = (0.2, 1.0), at_once: int = 1
     ) -> None:
         self._site, self._pause, self._at_once = site, pause, at_once
         self._random = random.Random(f"faults-{seed}")
@@ -102,7 +102,7 @@ class Nemesis:
 
     def _part(self) -> Part:
         kinds = ("coordinator", "worker", "projector", "nats", "postgres", "s3")
-        kind = self._random.choices(kinds, (6, 6, 2, 3, 1, 1))[0]
+        kind = self._random.choices(kinds, (6, 8, 2, 3, 1, 1))[0]
         return self._random.choice(self._site.of_kind(kind))
 
     async def _sleep(self, seconds: float) -> None:

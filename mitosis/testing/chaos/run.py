@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     shape: Shape = Shape()
     per_second: float = 8.0
-    pause: tuple[float, float] = (0.3, 2.0)
+    pause: tuple[float, float] = (0.2, 1.0)
     at_once: int = 1
     settle_seconds: float = 120.0
     keep: bool = False

@@ -47,7 +47,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     nats_nodes: int = 1
-    workers: int = 2
+    workers: int = 3
     slots: int = 3
     lease_seconds: float = 5.0
     code: Path | None = None

@@ -177,6 +177,15 @@ def test_a_report_of_an_attempt_that_is_over_is_seen(small: Small) -> None:
     assert small.broken() == {"only the live attempt"}
 
 
+def test_a_report_of_a_worker_that_does_not_hold_the_task_is_seen(small: Small) -> None:
+    uuid = small.submit()
+    small.assign(uuid)
+    by_another = "worker:another"
+    small.history.store(small.tail(uuid), [TaskRequeued(1, "worker fault")], by_another)
+    small.run(uuid, 2)
+    assert small.broken() == {"only the live attempt"}
+
+
 def test_an_attempt_that_is_counted_twice_is_seen(small: Small) -> None:
     uuid = small.submit()
     small.assign(uuid)
