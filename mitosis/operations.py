@@ -4,17 +4,25 @@ Like bootstrap.py, it is where settings, adapters and the work itself meet; ever
 what it needs when it is called.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mitosis.bootstrap import nats_trust, run
+from mitosis.bootstrap import nats_trust, objects_of, run
 from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.config.loader import load
+from mitosis.config.section import without_password
+from mitosis.errors import Misconfigured, WrongState
 
 if TYPE_CHECKING:
     from mitosis.nats.connection import Connection
     from mitosis.projections.beside import History, Progress, Rebuilt
     from mitosis.projections.comparison import Compared
+    from mitosis.services.backup.folder import Backup
+    from mitosis.services.backup.restoring import BroughtBack
+    from mitosis.services.backup.taking import Platform, Taken
 
 T = TypeVar("T")
 
@@ -65,3 +73,156 @@ async def connected(config: CoordinatorConfig, name: str) -> "AsyncIterator[Conn
         [config.nats_url], login, name=name, trust=nats_trust(config)
     ) as connection:
         yield connection
+
+
+def back_up(folder: Path, config: CoordinatorConfig) -> "Taken":
+    """Back up a platform of separate services, which may run.
+
+    Raises:
+        MitosisError: As `services.backup.taking.take`; a key or a setting that cannot be read.
+    """
+    from mitosis.services.backup.taking import take
+
+    secrets = _secrets(config)
+
+    async def main() -> "Taken":
+        async with _platform(config) as (platform, _):
+            return await take(platform, folder, secrets)
+
+    return run(main())
+
+
+def back_up_data(folder: Path, data: Path) -> "Taken":
+    """Back up a platform of `mito up`; if it does not run, its servers are run for that.
+
+    Raises:
+        MitosisError: As `services.backup.taking.take`; no such data folder.
+    """
+    from mitosis.services.backup.data_folder import is_running, secrets_of, servers_of
+    from mitosis.services.backup.taking import take
+
+    running = is_running(data)
+    secrets = secrets_of(data)
+    file = data.expanduser() / "config" / "coordinator.toml"
+
+    async def main() -> "Taken":
+        async with AsyncExitStack() as stack:
+            if running:
+                config = load(CoordinatorConfig, config=file).config
+            else:
+                config = await stack.enter_async_context(servers_of(data))
+            platform, _ = await stack.enter_async_context(_platform(config))
+            return await take(platform, folder, secrets)
+
+    return asyncio.run(main())  # the servers are this loop's children
+
+
+def restore_services(folder: Path, config: CoordinatorConfig) -> "BroughtBack":
+    """Bring back what of a platform of separate services is lost.
+
+    Raises:
+        MitosisError: As `services.backup.restoring.restore`; the key is another one; a coordinator
+            is at work.
+    """
+    from mitosis.services.backup.folder import Backup
+
+    backup = Backup.open(folder)
+    _require_key(config, backup)
+    return run(_bring_back(config, backup))
+
+
+def restore_data(folder: Path, data: Path) -> "BroughtBack":
+    """Bring back a platform of `mito up`, into a new data folder or into the one it has.
+
+    A new folder appears under its name when all is in it.
+
+    Raises:
+        MitosisError: As `services.backup.restoring.restore`; the folder is of another platform, or
+            a platform runs in it.
+    """
+    from mitosis.services.backup.data_folder import place_of, put_secrets, servers_of
+    from mitosis.services.backup.folder import Backup
+
+    backup = Backup.open(folder)
+    place = place_of(data)
+    put_secrets(place, backup.secrets())
+
+    async def main() -> "BroughtBack":
+        async with servers_of(place) as config:
+            return await _bring_back(config, backup)
+
+    done = asyncio.run(main())  # the servers are this loop's children
+    if place != data.expanduser().absolute():
+        place.rename(data.expanduser().absolute())
+    return done
+
+
+async def _bring_back(config: CoordinatorConfig, backup: "Backup") -> "BroughtBack":
+    from mitosis.events.streams import StreamDefinition, ensure_stream
+    from mitosis.runtime import RandomIds
+    from mitosis.services.backup.restoring import restore
+    from mitosis.services.coordinator.leadership import active_term
+
+    async with _platform(config) as (platform, connection):
+        if await active_term(connection) is not None:
+            raise WrongState(
+                f"a coordinator is at work at {without_password(config.nats_url)}: stop all "
+                "coordinators and projectors first"
+            )
+        await ensure_stream(platform.nc, StreamDefinition(replicas=config.replicas))
+        await platform.objects.check()
+        return await restore(platform, backup, RandomIds())
+
+
+@asynccontextmanager
+async def _platform(
+    config: CoordinatorConfig,
+) -> "AsyncIterator[tuple[Platform, Connection]]":
+    from mitosis.events.reader import EventReader
+    from mitosis.nats.connection import tls_context
+    from mitosis.nats.credentials import ServiceLogin
+    from mitosis.nats.store_client import open_store_client
+    from mitosis.projections.archive import Archive
+    from mitosis.runtime import SystemClock
+    from mitosis.services.backup.taking import Platform
+
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(connected(config, "mito-backup"))
+        trust = nats_trust(config)
+        nc = await open_store_client(
+            [config.nats_url], ServiceLogin(config.nats_user, config.nats_password),
+            name="mito-backup-store", tls=tls_context(trust, [config.nats_url]), trust=trust,
+        )  # fmt: skip
+        stack.push_async_callback(nc.close)
+        archive = await Archive.open(config.database)
+        stack.push_async_callback(archive.close)
+        objects = objects_of(config)
+        stack.push_async_callback(objects.close)
+        yield Platform(nc, EventReader(nc), archive, objects, SystemClock()), connection
+
+
+def _secrets(config: CoordinatorConfig) -> dict[str, bytes]:
+    """The key pair, and all settings that are not the default, in one file."""
+    from mitosis.config.effective import file_of
+    from mitosis.services.auth.key_files import load_keys, load_private_key, pem_of
+
+    private = config.access_token_private_path
+    load_keys(private, config.access_token_public_path)
+    return {
+        "private.pem": pem_of(load_private_key(private)),
+        "public.pem": config.access_token_public_path.read_bytes(),
+        "config.toml": file_of(config).encode(),
+    }
+
+
+def _require_key(config: CoordinatorConfig, backup: "Backup") -> None:
+    from mitosis.services.auth.key_files import load_private_key, pem_of
+
+    path = config.access_token_private_path
+    found = backup.secrets().get("private.pem")
+    if pem_of(load_private_key(path)) != found:
+        raise Misconfigured(
+            f"the key in {path} is not that of the platform in the backup: sessions and the NATS "
+            f"server hang on it. Copy {backup.path / 'secrets' / 'private.pem'} there, and write "
+            "the configuration of NATS with it (`mito nats-config`)"
+        )

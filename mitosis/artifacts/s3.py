@@ -33,7 +33,7 @@ DEFAULT_REGION = "mitosis"  # upstream U-083
 MAX_LISTED = 100_000
 
 _WRONG_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
-_GONE = frozenset({"NoSuchKey", "NoSuchObject"})
+GONE = frozenset({"NoSuchKey", "NoSuchObject"})
 _ASK_SECONDS = 300.0  # what a URL of our own must last: it is used at once, or repeated
 
 
@@ -279,14 +279,14 @@ def _size_of(client: Minio, bucket: str, name: str) -> int | None:
     try:
         return client.stat_object(bucket, name).size
     except S3Error as error:
-        if error.code in _GONE:
+        if error.code in GONE:
             return None
         raise
 
 
 def _delete(client: Minio, bucket: str, names: list[str]) -> None:
     for error in client.remove_objects(bucket, (DeleteObject(name) for name in names)):
-        if error.code not in _GONE:
+        if error.code not in GONE:
             raise ObjectsUnavailable(
                 f"the S3 store did not delete {error.name!r}: {error.code} {error.message}"
             )

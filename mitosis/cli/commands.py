@@ -85,6 +85,16 @@ PLATFORM = (
         result="bootstrap:Verified",
     ),
     Command(
+        "backup", "backup:backup", "Back up the whole platform into a folder",
+        "backup /var/backups/mitosis-1 --config config.toml", usage="FOLDER [OPTIONS]",
+        result="services.backup.taking:Taken",
+    ),
+    Command(
+        "restore", "backup:restore", "Bring back what of a platform is lost",
+        "restore /var/backups/mitosis-1 --config config.toml", usage="FOLDER [OPTIONS]",
+        result="services.backup.restoring:BroughtBack",
+    ),
+    Command(
         "projections rebuild", "projections:rebuild",
         "Build the read models anew from the stream, while the platform runs",
         "projections rebuild --config config.toml",

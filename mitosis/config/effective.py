@@ -102,6 +102,16 @@ def lines_of(settings: Iterable[Setting], *, origin: bool) -> list[str]:
     return lines
 
 
+def file_of(section: Section) -> str:
+    """Return the text of a file with all settings that are set, passwords too: a secret."""
+    lines = [
+        line_of(key, plain(value))
+        for key in section.__struct_fields__
+        if (value := getattr(section, key)) is not None
+    ]
+    return "\n".join([f"[{section.SECTION}]", *lines]) + "\n"
+
+
 def _masked(section: Section, key: str) -> Plain:
     value = getattr(section, key)
     if value and key in section.SECRETS:

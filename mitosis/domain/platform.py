@@ -3,6 +3,7 @@
 A term is opened by the coordinator that becomes the one writer. The number only grows.
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 from mitosis.domain.event import Command, Event
@@ -14,6 +15,21 @@ class TermStarted(Event, frozen=True):
     TOPIC: ClassVar[str] = "platform.term_started@1"
     term: int
     coordinator: str
+    version: str = ""
+
+
+class Restored(Event, frozen=True):
+    """Commits of the stream that were lost were brought back, while no coordinator was at work.
+
+    `position`: the last one that was brought back; `commits`: how many were, from the backup of
+    `backup_made_at` (which has them up to `backup_position`) or from the archive.
+    """
+
+    TOPIC: ClassVar[str] = "platform.restored@1"
+    position: int
+    commits: int
+    backup_position: int
+    backup_made_at: datetime
     version: str = ""
 
 

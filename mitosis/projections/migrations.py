@@ -92,6 +92,11 @@ async def drop_beside(connection: Connection) -> None:
     await connection.execute("DROP SCHEMA IF EXISTS views_beside CASCADE")
 
 
+async def forget_views(connection: Connection) -> None:
+    """Drop the live read models; they are made anew by the next migration and projector."""
+    await connection.execute("DROP SCHEMA IF EXISTS views CASCADE")
+
+
 async def put_in_place(connection: Connection, url: str, wait_seconds: float) -> None:
     """Let the set of read models beside the live one take its place, in one step.
 

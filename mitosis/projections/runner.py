@@ -123,8 +123,8 @@ class Runner:
             raise CorruptData(
                 f"stream {self._stream} ends at position {head}, but its archive in "
                 f"{shown(self._url)} has commits up to {newest.position}: the stream has lost "
-                "commits. Bring them back from the archive (schema `archive` in Postgres), or "
-                "point nats_url at the right server",
+                "commits. Bring them back by `mito restore` with a backup, which adds what the "
+                "archive has, or point nats_url at the right server",
                 position=head,
                 archived=newest.position,
             )

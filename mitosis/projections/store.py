@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from psycopg import sql
 
 from mitosis.errors import CorruptData, Misconfigured
+from mitosis.projections.archive import ADD_COMMITS
 from mitosis.projections.commit import Commit
 from mitosis.projections.migrations import VIEWS, check_versions, try_projection_lock
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
@@ -35,10 +35,6 @@ _ROWS = {
     name: msgspec.json.Decoder(list[table.row])  # type: ignore[name-defined]
     for name, table in _TABLES.items()
 }
-_ARCHIVE = sql.SQL(
-    "INSERT INTO archive.commits (position, subject, payload, digest)"
-    " SELECT * FROM unnest(%b::bigint[], %b::text[], %b::bytea[], %b::text[])"
-)
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -196,7 +192,7 @@ class ViewStore:
                 [c.position for c in commits], [c.subject for c in commits],
                 [c.payload for c in commits], [c.digest for c in commits],
             )  # fmt: skip
-            await self._connection.execute(_ARCHIVE, columns)
+            await self._connection.execute(ADD_COMMITS, columns)
 
     async def _write_table(self, table: Table[Any]) -> None:
         if not table.changed:

@@ -198,6 +198,11 @@ class Platform:
         return self
 
     @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `mito` is started with."""
+        return self._arguments
+
+    @property
     def supervisor(self) -> Running:
         """The started process."""
         assert self.running is not None

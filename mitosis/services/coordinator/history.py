@@ -113,8 +113,8 @@ async def write_snapshot(
 
 def _differs(what: str, position: int) -> CorruptData:
     return CorruptData(
-        f"the event stream {what}: it has lost commits. Bring them back from the archive "
-        "(schema `archive` in Postgres), or point nats_url at the right server",
+        f"the event stream {what}: it has lost commits. Bring them back by `mito restore` with a "
+        "backup, which adds what the archive has, or point nats_url at the right server",
         position=position,
     )
 

@@ -14,7 +14,7 @@ FORMAT = 1
 """Raised when an older version could damage or misread what a newer one wrote."""
 
 _LOCK = "supervisor.lock"
-_MARK = "mitosis.json"
+MARK = "mitosis.json"
 
 
 class _Mark(msgspec.Struct):
@@ -87,17 +87,17 @@ class DataFolder:
                 f"the data folder {self.path} cannot be used ({error.strerror}): "
                 "give another by --data"
             ) from error
-        mark = self.path / _MARK
+        mark = self.path / MARK
         # A start that was killed may have left the temporary file of the mark, nothing else.
-        others = [name for name in strangers if not name.startswith(f".{_MARK}.")]
+        others = [name for name in strangers if not name.startswith(f".{MARK}.")]
         if others and not mark.exists():
             raise FolderRefused(
-                f"{self.path} is neither empty nor a Mitosis data folder ({_MARK} is missing): "
+                f"{self.path} is neither empty nor a Mitosis data folder ({MARK} is missing): "
                 "give an empty or new folder by --data"
             )
 
     def _check(self) -> None:
-        path = self.path / _MARK
+        path = self.path / MARK
         if not path.exists():
             self.path.chmod(0o700)
             mark = _Mark(format=FORMAT, made_by=__version__, made_at=datetime.now(UTC))
