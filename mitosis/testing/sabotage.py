@@ -259,5 +259,10 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
+def _end(*_signal: object) -> None:
+    sys.exit(143)  # by the way of an exception, so that the tests that run are ended as well
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))
