@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 
-class Hello(msgspec.Struct):
+class Hello(msgspec.Struct, forbid_unknown_fields=True):
     """`hello`: is a coordinator there?"""
 
     version: str = ""
@@ -19,7 +19,7 @@ class Welcome(msgspec.Struct):
     term: int
 
 
-class PasswordLogin(msgspec.Struct):
+class PasswordLogin(msgspec.Struct, forbid_unknown_fields=True):
     """`password`: open a session."""
 
     username: str

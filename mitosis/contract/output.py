@@ -25,7 +25,7 @@ MAX_BACKLOG_BYTES = 64 * 1024
 MAX_TOKEN_CHARS = 40
 
 
-class FollowTask(msgspec.Struct, omit_defaults=True):
+class FollowTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Follow an attempt, or go on with it, or stop.
 
     Attributes:

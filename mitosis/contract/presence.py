@@ -9,7 +9,7 @@ from datetime import datetime
 import msgspec
 
 
-class PresenceWanted(msgspec.Struct):
+class PresenceWanted(msgspec.Struct, forbid_unknown_fields=True):
     """Of which workers; at most as many as a page has."""
 
     workers: tuple[str, ...]

@@ -2,6 +2,10 @@
 
 A request carries the id of its command (the same id again is the same command) and a body. A
 reply has a result and the position of the commit, or an error with a code (see errors.py).
+
+What somebody asks for is read strictly: a field that this side does not know is a wish that it
+cannot fulfil, and is refused rather than forgotten. What workers report is read leniently: a fact
+too many must not cost the others.
 """
 
 from typing import Any, Generic, TypeVar
@@ -14,11 +18,12 @@ MAX_REQUEST_BYTES = 1024 * 1024  # the default payload limit of nats-server
 MAX_ID_CHARS = 100  # it is stored with the commit, and remembered
 MAX_ERROR_CHARS = 4_000  # of a message that repeats what it was given
 PROTOCOL = 1
+_OTHER_VERSION = ": use client and coordinator of the same version"
 
 T = TypeVar("T")
 
 
-class Request(msgspec.Struct, Generic[T], omit_defaults=True):
+class Request(msgspec.Struct, Generic[T], omit_defaults=True, forbid_unknown_fields=True):
     """What a client or a worker sends.
 
     Attributes:
@@ -56,7 +61,7 @@ class Reply(msgspec.Struct, Generic[T], omit_defaults=True):
     error: ErrorBody | None = None
 
 
-class Nothing(msgspec.Struct):
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
     """A body or a result without content."""
 
 
@@ -106,15 +111,16 @@ def decode_request(decoder: msgspec.json.Decoder[Request[T]], data: bytes) -> Re
     try:
         request = decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"the request cannot be read: {error}") from error
+        advice = _OTHER_VERSION if "unknown field" in str(error) else ""
+        raise InvalidInput(f"the request cannot be read: {error}{advice}") from error
     if len(request.id) > MAX_ID_CHARS or not (request.id.isascii() and request.id.isprintable()):
         raise InvalidInput(
             f"the id of the request must have at most {MAX_ID_CHARS} printable ASCII characters"
         )
     if request.protocol != PROTOCOL:
         raise InvalidInput(
-            f"the request has protocol version {request.protocol}, this side speaks {PROTOCOL}: "
-            "use client and coordinator of the same version"
+            f"the request has protocol version {request.protocol}, this side speaks {PROTOCOL}"
+            f"{_OTHER_VERSION}"
         )
     return request
 

@@ -40,16 +40,21 @@ def parse_duration(text: str) -> float:
         Seconds.
 
     Raises:
-        InvalidInput: Not a duration, no unit, zero, negative, or above 100 years.
+        InvalidInput: Not a duration, no unit, a unit twice, zero, negative, or above 100 years.
     """
     if len(text) > _MAX_TEXT:
         raise InvalidInput(f"{text[:20]!r}... is no duration: it has {len(text)} characters")
     total, at, end = 0.0, 0, len(text.rstrip())
+    units: set[float] = set()
     while at < end:
         part = _PART.match(text, at)
         if part is None or part[2] not in _SECONDS:
             raise _no_duration(text, part[2] if part else "")
-        total += float(part[1]) * _SECONDS[part[2]]
+        unit = _SECONDS[part[2]]
+        if unit in units:
+            raise InvalidInput(f"{text!r} is no duration: {part[2]} stands there twice", value=text)
+        units.add(unit)
+        total += float(part[1]) * unit
         at = part.end()
     if not end:
         raise _no_duration(text, "")
@@ -98,14 +103,17 @@ def parse_size(text: str) -> int:
         Bytes.
 
     Raises:
-        InvalidInput: Not a size, negative, or above 2^53 - 1 bytes.
+        InvalidInput: Not a size, a part of a byte, negative, or above 2^53 - 1 bytes.
     """
     match = _SIZE.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None or match[2].lower() not in _BYTES:
         shown = text[:_MAX_TEXT]
         raise InvalidInput(f"{shown!r} is no size: write it like 500MB, 16GB or 20GiB", value=shown)
+    unit = _BYTES[match[2].lower()]
+    if unit == 1 and "." in match[1]:
+        raise InvalidInput(f"{text!r} is no size: bytes are whole, is a unit missing?", value=text)
     number = float(match[1]) if "." in match[1] else int(match[1])  # whole ones stay exact
-    size = int(number * _BYTES[match[2].lower()])
+    size = int(number * unit)
     if size > MAX_SIZE_BYTES:
         raise InvalidInput(f"{text!r} is too large for a size", value=text)
     return size

@@ -7,7 +7,7 @@ import msgspec
 from mitosis.errors import InvalidInput
 
 
-class QuotaChange(msgspec.Struct, frozen=True, omit_defaults=True):
+class QuotaChange(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """`relative`: `amount` is added to what there is, and the result is never below 0."""
 
     amount: int

@@ -27,7 +27,9 @@ DEFAULT_STOP_SIGNAL = "TERM"
 STOP_SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "ALRM", "ABRT", "WINCH", "KILL")
 
 
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class Limits(
+    msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True
+):
     """What a task may use at most; None for no limit.
 
     How each is kept on a machine is among the guarantees of its worker (docs/programs.md).

@@ -10,7 +10,7 @@ import msgspec
 from mitosis.domain.task import ArtifactKind
 
 
-class BeginAttachment(msgspec.Struct, omit_defaults=True):
+class BeginAttachment(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Write in the group; `group` empty: the user's own."""
 
     key: str
@@ -18,7 +18,7 @@ class BeginAttachment(msgspec.Struct, omit_defaults=True):
     group: str = ""
 
 
-class BeginArtifact(msgspec.Struct):
+class BeginArtifact(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Write in the task's group. `task` is a full UUID."""
 
     task: str
@@ -49,7 +49,7 @@ class UploadBegun(msgspec.Struct, omit_defaults=True):
         return f"UploadBegun(upload={self.upload!r}, group={self.group!r}, parts={self.parts})"
 
 
-class GetParts(msgspec.Struct):
+class GetParts(msgspec.Struct, forbid_unknown_fields=True):
     """Ask for URLs of the parts from number `first` (counted from 1) on."""
 
     upload: str
@@ -66,7 +66,7 @@ class PartUrls(msgspec.Struct):
         return f"PartUrls(first={self.first}, {len(self.urls)} urls)"
 
 
-class CompleteAttachment(msgspec.Struct):
+class CompleteAttachment(msgspec.Struct, forbid_unknown_fields=True):
     """All bytes are in the store; `sha256` is their checksum in hexadecimal form."""
 
     upload: str
@@ -75,7 +75,7 @@ class CompleteAttachment(msgspec.Struct):
     sha256: str
 
 
-class CompleteArtifact(msgspec.Struct):
+class CompleteArtifact(msgspec.Struct, forbid_unknown_fields=True):
     """All bytes are in the store; `sha256` is their checksum in hexadecimal form."""
 
     upload: str
@@ -104,20 +104,20 @@ class UploadedArtifact(msgspec.Struct):
     replaced: bool = False
 
 
-class AbortUpload(msgspec.Struct):
+class AbortUpload(msgspec.Struct, forbid_unknown_fields=True):
     """Give an upload up: what it reserved is free at once."""
 
     upload: str
 
 
-class DeleteAttachment(msgspec.Struct, omit_defaults=True):
+class DeleteAttachment(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Write in the group, or a platform administrator; `group` empty: the user's own."""
 
     key: str
     group: str = ""
 
 
-class DeleteArtifact(msgspec.Struct):
+class DeleteArtifact(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Write in the task's group, or a platform administrator. `task` is a full UUID."""
 
     task: str

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Shutdown(msgspec.Struct, omit_defaults=True):
+class Shutdown(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs a platform administrator. `secret` None: being one is enough; given, it must fit."""
 
     secret: str | None = None

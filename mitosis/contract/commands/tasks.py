@@ -12,7 +12,7 @@ from mitosis.domain.resources import (
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS
 
 
-class WatchWanted(msgspec.Struct, omit_defaults=True):
+class WatchWanted(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Wait until a task has reached an execution state; needs Read in its group.
 
     `timeout_seconds` 0: for as long as it takes.
@@ -23,7 +23,7 @@ class WatchWanted(msgspec.Struct, omit_defaults=True):
     timeout_seconds: float = 0.0
 
 
-class SubmitTask(msgspec.Struct, omit_defaults=True):
+class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Write in the group; `group` empty: the user's own.
 
     The same `key` with the same content is the same task; with another content a conflict.
@@ -54,7 +54,7 @@ class Submitted(msgspec.Struct, omit_defaults=True):
     runnable: bool = True
 
 
-class SubmitMany(msgspec.Struct):
+class SubmitMany(msgspec.Struct, forbid_unknown_fields=True):
     """At most 1000 submits; each is decided on its own."""
 
     tasks: list[SubmitTask]
@@ -73,7 +73,7 @@ class SubmittedMany(msgspec.Struct):
     results: list[SubmitResult]
 
 
-class CancelTask(msgspec.Struct, omit_defaults=True):
+class CancelTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Write in the task's group. `task` is a full UUID."""
 
     task: str
@@ -87,14 +87,14 @@ class Cancelled(msgspec.Struct):
     ended: bool
 
 
-class ReplaceTaskLabels(msgspec.Struct):
+class ReplaceTaskLabels(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Write in the task's group; also after its end. `task` is a full UUID."""
 
     task: str
     labels: tuple[str, ...]
 
 
-class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True):
+class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
     """Limits to change; None: no limit any more, left out: as it is."""
 
     memory_bytes: int | msgspec.UnsetType | None = msgspec.UNSET
@@ -113,7 +113,7 @@ class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True):
         return msgspec.structs.replace(limits, **given)
 
 
-class ChangeTask(msgspec.Struct, omit_defaults=True):
+class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Change what is given of a task that has not started; the rest stays.
 
     Needs Write in the task's group. `task` is a full UUID. None: as it is; `watch` None: wait for

@@ -6,7 +6,7 @@ from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.user import UserPhase
 
 
-class CreateUser(msgspec.Struct):
+class CreateUser(msgspec.Struct, forbid_unknown_fields=True):
     """Needs a platform administrator. The password travels to the coordinator only."""
 
     username: str
@@ -17,7 +17,7 @@ class CreateUser(msgspec.Struct):
         return f"CreateUser(username={self.username!r}, admin={self.admin})"
 
 
-class ChangePassword(msgspec.Struct, omit_defaults=True):
+class ChangePassword(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Replace one's own password; all sessions but `kept_session` end."""
 
     old_password: str
@@ -28,7 +28,7 @@ class ChangePassword(msgspec.Struct, omit_defaults=True):
         return "ChangePassword(...)"
 
 
-class ResetPassword(msgspec.Struct):
+class ResetPassword(msgspec.Struct, forbid_unknown_fields=True):
     """Needs a platform administrator. All sessions of the user end."""
 
     username: str
@@ -38,7 +38,7 @@ class ResetPassword(msgspec.Struct):
         return f"ResetPassword(username={self.username!r})"
 
 
-class ChangeUserState(msgspec.Struct, omit_defaults=True):
+class ChangeUserState(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs a platform administrator. Locked and deleted end all sessions.
 
     Deleted is for ever: the user's tasks are cancelled and the user's workers drained.
@@ -49,21 +49,21 @@ class ChangeUserState(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
-class ChangeAdmin(msgspec.Struct):
+class ChangeAdmin(msgspec.Struct, forbid_unknown_fields=True):
     """Needs a platform administrator. The last one stays."""
 
     username: str
     admin: bool
 
 
-class ChangeGroupQuota(msgspec.Struct):
+class ChangeGroupQuota(msgspec.Struct, forbid_unknown_fields=True):
     """Needs a platform administrator. How many groups the user may have, the own one included."""
 
     username: str
     change: QuotaChange
 
 
-class RevokeSession(msgspec.Struct, omit_defaults=True):
+class RevokeSession(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """End a session; `session` empty: all of them but `kept_session`.
 
     `username` empty: one's own; those of others need a platform administrator.

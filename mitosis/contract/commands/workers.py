@@ -6,7 +6,7 @@ from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 
 
-class RegisterWorker(msgspec.Struct, omit_defaults=True):
+class RegisterWorker(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Write in every group named. `groups` empty: the user's own group.
 
     Attributes:
@@ -51,7 +51,7 @@ class Registered(msgspec.Struct):
         return f"Registered(worker={self.worker!r})"
 
 
-class DrainWorker(msgspec.Struct, omit_defaults=True):
+class DrainWorker(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Admin on the worker. `force`: hand tasks back at once."""
 
     worker: str
@@ -59,49 +59,49 @@ class DrainWorker(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
-class ReplaceWorkerTags(msgspec.Struct, omit_defaults=True):
+class ReplaceWorkerTags(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Admin on the worker. Empty: it has no tags any more, and runs tasks of any tags."""
 
     worker: str
     tags: tuple[str, ...] = ()
 
 
-class ReplaceWorkerLabels(msgspec.Struct, omit_defaults=True):
+class ReplaceWorkerLabels(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Admin on the worker."""
 
     worker: str
     labels: tuple[str, ...] = ()
 
 
-class GrantWorkerRoles(msgspec.Struct):
+class GrantWorkerRoles(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Admin on the worker, and Write in every group named; roles of other groups stay."""
 
     worker: str
     roles: dict[str, Role]
 
 
-class RemoveWorkerRoles(msgspec.Struct):
+class RemoveWorkerRoles(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Admin on the worker. What runs for these groups is finished."""
 
     worker: str
     groups: tuple[str, ...]
 
 
-class ChangeWorkerSlots(msgspec.Struct):
+class ChangeWorkerSlots(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Admin on the worker. What runs is finished, also beyond fewer slots."""
 
     worker: str
     slots: int
 
 
-class PauseWorker(msgspec.Struct, omit_defaults=True):
+class PauseWorker(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Admin on the worker: it is given nothing until it is resumed; what runs goes on."""
 
     worker: str
     reason: str = ""
 
 
-class ResumeWorker(msgspec.Struct):
+class ResumeWorker(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Admin on the worker."""
 
     worker: str

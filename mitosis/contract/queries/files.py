@@ -7,7 +7,7 @@ import msgspec
 from mitosis.contract.queries.pages import DEFAULT_PAGE
 
 
-class GetAttachment(msgspec.Struct, omit_defaults=True):
+class GetAttachment(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Read in the group; `group` empty: the user's own."""
 
     key: str
@@ -38,7 +38,7 @@ class AttachmentLink(msgspec.Struct):
         return f"AttachmentLink(group={self.group!r}, key={self.key!r})"
 
 
-class ListAttachments(msgspec.Struct, omit_defaults=True):
+class ListAttachments(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Filters; each given one must hold. `group` empty: the user's own.
 
     In the order of the bytes of their keys. To go on without repeating or missing a file while

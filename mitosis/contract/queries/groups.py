@@ -7,7 +7,7 @@ import msgspec
 from mitosis.domain.roles import Role
 
 
-class GetGroup(msgspec.Struct):
+class GetGroup(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Read in the group."""
 
     name: str

@@ -9,7 +9,7 @@ from mitosis.domain.execution import Step
 from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
 
 
-class GetTask(msgspec.Struct):
+class GetTask(msgspec.Struct, forbid_unknown_fields=True):
     """`task` in any of the short forms."""
 
     task: str
@@ -59,7 +59,7 @@ class TaskView(msgspec.Struct):
     warnings: list[str]
 
 
-class ListTasks(msgspec.Struct, omit_defaults=True):
+class ListTasks(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Filters; each given one must hold. `group` empty: the user's own group.
 
     Newest last. `limit` takes the newest that match after `offset` newer ones are left out.
@@ -97,7 +97,7 @@ class TaskPage(msgspec.Struct):
     counts: dict[str, int]
 
 
-class GetArtifact(msgspec.Struct):
+class GetArtifact(msgspec.Struct, forbid_unknown_fields=True):
     """Needs Read in the task's group."""
 
     task: str

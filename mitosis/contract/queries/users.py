@@ -17,7 +17,7 @@ class WhoAmI(msgspec.Struct):
     groups: dict[str, Role]
 
 
-class ListUsers(msgspec.Struct, omit_defaults=True):
+class ListUsers(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs a platform administrator. Filters; each given one must hold. By name."""
 
     prefix: str = ""
@@ -54,7 +54,7 @@ class UserPage(msgspec.Struct):
     total: int
 
 
-class ListSessions(msgspec.Struct, omit_defaults=True):
+class ListSessions(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """`username` empty: one's own; those of others need a platform administrator."""
 
     username: str = ""

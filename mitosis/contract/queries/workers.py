@@ -9,7 +9,7 @@ from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 
 
-class GetWorker(msgspec.Struct):
+class GetWorker(msgspec.Struct, forbid_unknown_fields=True):
     """`worker`: UUID or a unique prefix of at least 6 characters."""
 
     worker: str
@@ -49,7 +49,7 @@ class WorkerView(msgspec.Struct):
     ceilings: Limits = NO_LIMITS
 
 
-class ListWorkers(msgspec.Struct, omit_defaults=True):
+class ListWorkers(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Filters; each given one must hold. `group` empty: the user's own group.
 
     Attributes:

@@ -30,9 +30,20 @@ def test_a_request_of_another_protocol_is_refused_with_what_to_do() -> None:
         wire.decode_request(CANCEL, data)
 
 
-def test_unknown_fields_of_a_newer_version_are_passed_over() -> None:
-    request = wire.decode_request(CANCEL, b'{"body":{"task":"t","colour":"red"},"mood":1}')
-    assert request.body == commands.CancelTask("t")
+@pytest.mark.parametrize(
+    "data", [b'{"body":{"task":"t","colour":"red"}}', b'{"body":{"task":"t"},"mood":1}']
+)
+def test_a_wish_that_this_version_does_not_know_is_refused_instead_of_forgotten(
+    data: bytes,
+) -> None:
+    with pytest.raises(InvalidInput, match=r"unknown field.*use client and coordinator of"):
+        wire.decode_request(CANCEL, data)
+
+
+def test_a_fact_that_this_version_does_not_know_costs_no_report() -> None:
+    reports = wire.request_decoder(work.Reports)
+    request = wire.decode_request(reports, b'{"body":{"reports":[],"weather":"fine"}}')
+    assert request.body.reports == []
 
 
 def test_a_message_that_nats_would_not_carry_is_refused_before_it_is_sent() -> None:

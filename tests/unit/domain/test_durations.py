@@ -63,6 +63,8 @@ def test_a_duration_is_read_as_people_mean_it(text: str, seconds: float) -> None
         "1-00:00:00",
         "PT5M",
         "5mon",
+        "1h 1h",
+        "1h 30m 1hour",
         "9" * 5_000 + "s",
         "9" * 400 + ".0s",
     ],
@@ -124,7 +126,7 @@ def test_a_size_is_read_exactly(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "GB", "-1GB", "1XB", "1e3", "nan", "9223372036854775808", "10000PB", "٣GB",
+    ["", "GB", "-1GB", "1XB", "1e3", "nan", "9223372036854775808", "10000PB", "٣GB", "1.5", "0.5 B",
      "9" * 5_000, "9" * 400 + ".0"],
 )  # fmt: skip
 def test_what_is_no_size_is_refused(text: str) -> None:
