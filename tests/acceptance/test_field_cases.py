@@ -4,7 +4,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,7 +16,7 @@ from mitosis.domain.task import ArtifactKind, ExitKind, Outcome, TaskState
 from mitosis.errors import InvalidInput, TooLarge
 
 from .conftest import Person, Platform, ended, in_shell
-from .parity.machines import Machine, Owner, machine
+from .parity.machines import Machine, Owner, machine, soon
 
 
 class Own(NamedTuple):
@@ -231,6 +231,49 @@ def test_a_task_has_ended_only_when_its_outputs_can_be_had(own: Own, tmp_path: P
         assert {one.kind for one in view.artifacts} == {ArtifactKind.RESULT, ArtifactKind.STD_LOG}
         path = own.client.get_artifact(task.task, ArtifactKind.RESULT, tmp_path / str(number))
         assert path.stat().st_size > 3_000_000
+
+
+@pytest.mark.parity("R-01")
+def test_a_program_that_saves_when_it_is_stopped_keeps_its_results_and_did_not_succeed(
+    own: Own, tmp_path: Path
+) -> None:
+    client = own.client
+    saving = (
+        "import os, signal, sys, time\n"
+        "def save(*_):\n time.sleep(0.5)\n"
+        " open(os.environ['MITO_RESULT_DIR'] + '/cap', 'w').write('END')\n sys.exit(0)\n"
+        "signal.signal(signal.{}, save)\nprint('row 1')\ntime.sleep(60)\n"
+    )
+
+    def program(name: str, **options: Any) -> SubmitTaskArgs:
+        command = ("python3", "-S", "-c", saving.format(name))
+        return SubmitTaskArgs(command=command, **options)
+
+    by_hand = client.submit_task(program("SIGTERM"))
+    soon(lambda: client.get_task(by_hand.task).started_at)
+    term, interrupt, deaf = ended(
+        client,
+        program("SIGTERM", timeout="3s", terminal=True),
+        program("SIGINT", timeout="3s", stop_signal="INT"),
+        program("SIGINT", timeout="3s"),  # and so SIGTERM ends it
+    )
+    client.cancel_task(by_hand.task)
+    (cancelled,) = ended(client, by_hand)
+    for view, outcome in (
+        (term, Outcome.TIMED_OUT), (interrupt, Outcome.TIMED_OUT), (cancelled, Outcome.CANCELLED)
+    ):  # fmt: skip
+        assert view.outcome is outcome, view
+        assert view.exit is not None
+        assert (view.exit.kind, view.exit.number) == (ExitKind.CODE, 0)
+        logs = {ArtifactKind.STD_LOG} if view.spec.terminal else set()
+        assert {one.kind for one in view.artifacts} == {ArtifactKind.RESULT} | logs
+        target = tmp_path / view.uuid
+        client.get_artifact(view.uuid, ArtifactKind.RESULT, target, extract=True)
+        assert (target / "result" / "cap").read_text() == "END"
+    assert deaf.outcome is Outcome.TIMED_OUT
+    assert deaf.exit is not None
+    assert (deaf.exit.kind, deaf.exit.number) == (ExitKind.SIGNAL, 15)
+    assert deaf.exit.stdout_tail == "row 1\n", "it was written before, as Python does not hold it"
 
 
 @pytest.mark.parity("D-052")

@@ -102,3 +102,17 @@ async def test_nothing_is_set_up_without_end(coordinator: Any) -> None:
     assert await coordinator.report(worker, fault(task, MAX_UNCOUNTED_ATTEMPTS + 4)) == [
         "conflict.stale_attempt"
     ]
+
+
+async def test_nothing_is_handed_back_without_end(coordinator: Any) -> None:
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+
+    def back(attempt: int) -> work.TaskReport:
+        return work.TaskReport(task, "alice", attempt, handed_back="no slot became free in time")
+
+    for attempt in range(1, MAX_UNCOUNTED_ATTEMPTS + 4):
+        assert await coordinator.report(worker, back(attempt)) == [""]
+    assert await coordinator.report(worker, back(MAX_UNCOUNTED_ATTEMPTS + 4)) == [
+        "conflict.stale_attempt"
+    ]

@@ -234,7 +234,8 @@ class ReportHandlers:
             unit.run(tail, task.CommitTask(name, attempt))
         elif report.handed_back:
             core.dispatcher.paces.was_slow(name)
-            requeue(core, unit, report.task, report.handed_back, counted=False)
+            without_end = report.attempt > MAX_UNCOUNTED_ATTEMPTS
+            requeue(core, unit, report.task, report.handed_back, counted=without_end)
         elif report.fault:
             self._fault(unit, name, report)
 
