@@ -17,6 +17,7 @@ from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.names import task_may_be_named
 from mitosis.domain.nearest import one_of
 from mitosis.domain.resources import check_stop_signal
+from mitosis.domain.retry import RetryCause, Times, check_times, parse_cause
 from mitosis.domain.roles import Role, parse_grants, parse_role
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import InvalidInput
@@ -162,6 +163,26 @@ def read_number(texts: list[str]) -> int:
     return int(texts[-1])
 
 
+def read_retries(texts: list[str]) -> Times:
+    """Read a number of retries, or `unlimited`.
+
+    Raises:
+        InvalidInput: Neither.
+    """
+    text = texts[-1]
+    is_number = text.removeprefix("-").isdecimal() and len(text) < 10
+    return check_times(int(text) if is_number else text)
+
+
+def read_causes(texts: list[str]) -> tuple[RetryCause, ...]:
+    """Read `exit,timeout,signal` or some of them.
+
+    Raises:
+        InvalidInput: Another word.
+    """
+    return tuple(parse_cause(text) for text in read_list(texts))
+
+
 def read_outputs(texts: list[str]) -> ArtifactKind:
     """Read the name of a kind of output.
 
@@ -248,6 +269,16 @@ CountLimit = Annotated[int | str | None, _limit(read_number, "NUMBER")]
 StopSignal = Annotated[
     str | None, Parameter(converter=converter(read_signal), n_tokens=1, metavar="SIGNAL")
 ]
+Retries = Annotated[
+    Times | None,
+    Parameter(
+        converter=converter(read_retries),
+        n_tokens=1,
+        metavar="NUMBER|unlimited",
+        allow_leading_hyphen=True,
+    ),
+]
+RetryOn = Annotated[tuple[RetryCause, ...] | None, several("--retry-on", read=read_causes)]
 OptionalSize = Annotated[
     int | None, Parameter(converter=converter(read_size), n_tokens=1, metavar="SIZE")
 ]

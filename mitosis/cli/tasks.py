@@ -20,6 +20,8 @@ from mitosis.cli.parameters import (
     Number,
     OptionalDuration,
     OptionalNumber,
+    Retries,
+    RetryOn,
     SizeLimit,
     StopSignal,
     Tags,
@@ -29,6 +31,7 @@ from mitosis.cli.parameters import (
     read_duration,
     read_list,
     read_pairs,
+    read_signal,
     read_watch,
     several,
 )
@@ -43,7 +46,9 @@ from mitosis.config.client import (
     WatchArgs,
 )
 from mitosis.domain.comparison import parse_comparison
+from mitosis.domain.limits import DEFAULT_MAX_LOSSES
 from mitosis.domain.resources import DEFAULT_GRACE_SECONDS, DEFAULT_STOP_SIGNAL, NO_LIMITS
+from mitosis.domain.retry import ALL_CAUSES, DEFAULT_DELAY_SECONDS
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, check_state
 
 if TYPE_CHECKING:
@@ -92,6 +97,7 @@ Watch = Annotated[WatchArgs | None, one(read_watch, "--watch", metavar="TASK,STA
 WatchTimeout = Annotated[
     timedelta | None, one(read_duration, "--watch-timeout", metavar="DURATION")
 ]
+CancelSignal = Annotated[str | None, one(read_signal, "--signal", metavar="SIGNAL")]
 Outcomes = Annotated[tuple[Outcome, ...], several("--outcome", read=choices(Outcome, "outcome"))]
 
 
@@ -113,6 +119,11 @@ def submit(
     file_size: SizeLimit = None,
     stop_signal: StopSignal = None,
     grace: OptionalDuration = None,
+    retries: Retries = None,
+    retry_on: RetryOn = None,
+    retry_delay: OptionalDuration = None,
+    retry_max_delay: OptionalDuration = None,
+    max_losses: Number = DEFAULT_MAX_LOSSES,
     key: str = "",
     follow: Flag = False,
 ) -> int:
@@ -137,6 +148,12 @@ def submit(
         file_size: The largest file that it may write, such as 1GB.
         stop_signal: What asks it to stop at a timeout or cancel, such as INT; default: TERM.
         grace: The time between the stop signal and the kill; default: 10s.
+        retries: How often it runs again after it has failed; default: 0, it runs only once.
+        retry_on: After which failures, of exit (a code other than 0), timeout and signal; default:
+            all.
+        retry_delay: The wait before the first retry, which doubles each time; default: 1s.
+        retry_max_delay: The longest wait between retries; default: 5m.
+        max_losses: How many attempts may be lost with their workers before it ends as lost.
         key: Idempotency key: submitting again with the same key is the same task.
         follow: Show what it writes, and end with its exit status; implies --terminal. Its UUID
             goes to standard error.
@@ -163,7 +180,14 @@ def submit(
         file_size=file_size,
         stop_signal=stop_signal or DEFAULT_STOP_SIGNAL,
         grace=timedelta(seconds=DEFAULT_GRACE_SECONDS) if grace is None else grace,
+        retries=retries or 0,
+        retry_on=ALL_CAUSES if retry_on is None else retry_on,
+        retry_delay=retry_delay or timedelta(seconds=DEFAULT_DELAY_SECONDS),
+        retry_max_delay=retry_max_delay,
+        max_losses=max_losses,
     )
+    if not retries and (retry_on is not None or retry_delay or retry_max_delay):
+        raise UsageError("--retry-on and --retry-delay need --retries: without it a task runs once")
     to_request(replace(args, watch=None))  # what is wrong here need not be asked for
     submitted = with_client(lambda client: client.submit_task(args))
     if follow:
@@ -257,14 +281,25 @@ def get_tasks(
     note(counts_text(page.total, len(page.tasks), page.counts))
 
 
-def cancel_task(task: str, /, *, reason: str = "") -> None:
+def cancel_task(
+    task: str,
+    /,
+    *,
+    reason: str = "",
+    signal: CancelSignal = None,
+    grace: OptionalDuration = None,
+) -> None:
     """Cancel a task; a running one is stopped.
 
     Args:
         task: The UUID of the task, a unique prefix of it, `last`, or GROUP#NUMBER.
         reason: Why, for its record.
+        signal: What asks it to stop, such as INT, or KILL; default: as it was submitted.
+        grace: The time between that and the kill; default: as it was submitted.
     """
-    done = with_client(lambda client: client.cancel_task(task, reason))
+    done = with_client(
+        lambda client: client.cancel_task(task, reason, stop_signal=signal, grace=grace)
+    )
     show(
         done,
         lambda: [f"Task {done.task} is {'cancelled' if done.ended else 'being stopped'}"],
@@ -301,6 +336,11 @@ def change_task(
     file_size: SizeLimit = None,
     stop_signal: StopSignal = None,
     grace: OptionalDuration = None,
+    retries: Retries = None,
+    retry_on: RetryOn = None,
+    retry_delay: OptionalDuration = None,
+    retry_max_delay: OptionalDuration = None,
+    max_losses: OptionalNumber = None,
 ) -> None:
     """Change a task that has not started; what is not given stays as it is.
 
@@ -323,6 +363,11 @@ def change_task(
         file_size: The largest file that it may write, such as 1GB.
         stop_signal: What asks it to stop at a timeout or cancel, such as INT.
         grace: The time between the stop signal and the kill.
+        retries: How often it runs again after it has failed; 0: never.
+        retry_on: After which failures, of exit (a code other than 0), timeout and signal.
+        retry_delay: The wait before the first retry, which doubles each time.
+        retry_max_delay: The longest wait between retries.
+        max_losses: How many attempts may be lost with their workers before it ends as lost.
     """
     args = ChangeTaskArgs(
         task=task,
@@ -340,6 +385,11 @@ def change_task(
         file_size=file_size,
         stop_signal=stop_signal,
         grace=grace,
+        retries=retries,
+        retry_on=retry_on,
+        retry_delay=retry_delay,
+        retry_max_delay=retry_max_delay,
+        max_losses=max_losses,
     )
     done = with_client(lambda client: client.change_task(args))
     show(done, lambda: [f"Task {done.task} is {'changed' if done.changed else 'so already'}"])

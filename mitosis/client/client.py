@@ -219,9 +219,16 @@ class MitoClient:
         """See `Tasks.list`."""
         return await self.tasks.list(args)
 
-    async def cancel_task(self, task: str, reason: str = "") -> Cancelled:
+    async def cancel_task(
+        self,
+        task: str,
+        reason: str = "",
+        *,
+        stop_signal: str | None = None,
+        grace: timedelta | str | None = None,
+    ) -> Cancelled:
         """See `Tasks.cancel`."""
-        return await self.tasks.cancel(task, reason)
+        return await self.tasks.cancel(task, reason, stop_signal=stop_signal, grace=grace)
 
     async def update_task_labels(self, task: str, labels: Iterable[str]) -> Changed:
         """See `Tasks.replace_labels`."""

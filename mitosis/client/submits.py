@@ -8,13 +8,21 @@ from typing import TypeVar
 import msgspec
 
 from mitosis.config.client import NO_LIMIT, NO_WATCH, ChangeTaskArgs, SubmitTaskArgs, WatchArgs
-from mitosis.contract.commands import ChangedLimits, ChangeTask, SubmitTask, WatchWanted
+from mitosis.contract.commands import (
+    CancelTask,
+    ChangedLimits,
+    ChangedRetry,
+    ChangeTask,
+    SubmitTask,
+    WatchWanted,
+)
 from mitosis.contract.wire import MAX_REQUEST_BYTES
 from mitosis.domain.durations import parse_duration, parse_size
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import (
     MAX_KEY_BYTES,
     MAX_PRIORITY,
+    MAX_REASON_BYTES,
     MAX_TIMEOUT_SECONDS,
     MIN_TIMEOUT_SECONDS,
     check_command,
@@ -24,6 +32,13 @@ from mitosis.domain.limits import (
 )
 from mitosis.domain.names import check_name, check_uuid
 from mitosis.domain.resources import MAX_GRACE_SECONDS, NO_LIMITS, check_stop_signal
+from mitosis.domain.retry import (
+    MAX_DELAY_SECONDS,
+    NO_RETRY,
+    check_losses,
+    check_times,
+    parse_cause,
+)
 from mitosis.domain.watch import Watch, check_watch
 from mitosis.errors import InvalidInput
 
@@ -66,6 +81,8 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
         limits=read_limits(args).of(NO_LIMITS),
         stop_signal=check_stop_signal(args.stop_signal),
         grace_seconds=seconds_of(args.grace, "grace", MAX_GRACE_SECONDS),
+        retry=read_retry(args).of(NO_RETRY).checked(),
+        max_losses=check_losses(args.max_losses),
     )
 
 
@@ -92,14 +109,34 @@ def to_change(uuid: str, args: ChangeTaskArgs) -> ChangeTask:
             None if args.grace is None else seconds_of(args.grace, "grace", MAX_GRACE_SECONDS)
         ),
     )
-    limits = read_limits(args)
+    limits, retry = read_limits(args), read_retry(args)
     if limits != ChangedLimits():
         body.limits = limits
+    if retry != ChangedRetry():
+        body.retry = retry
+    if args.max_losses is not None:
+        body.max_losses = check_losses(args.max_losses)
     if args.watch is not None:
         body.watch = None if args.watch == NO_WATCH else to_watch(args.watch)
     if body == ChangeTask(uuid):
         raise InvalidInput("there is nothing to change: give what is to become different")
     return body
+
+
+def to_cancel(
+    task: str, reason: str, stop_signal: str | None, grace: timedelta | str | None
+) -> CancelTask:
+    """Check a cancel as far as it can be here.
+
+    Raises:
+        InvalidInput: No such signal, or a value out of its bounds.
+    """
+    return CancelTask(
+        task,
+        check_text(reason, "reason", MAX_REASON_BYTES),
+        "" if stop_signal is None else check_stop_signal(stop_signal),
+        None if grace is None else seconds_of(grace, "grace", MAX_GRACE_SECONDS),
+    )
 
 
 def to_watch(args: WatchArgs) -> WatchWanted:
@@ -132,6 +169,25 @@ def read_limits(args: SubmitTaskArgs | ChangeTaskArgs) -> ChangedLimits:
     if args.file_size is not None:
         changed.file_size_bytes = _limit(args.file_size, _bytes_of)
     changed.of(NO_LIMITS).check()
+    return changed
+
+
+def read_retry(args: SubmitTaskArgs | ChangeTaskArgs) -> ChangedRetry:
+    """Return what is given about retries, each checked by itself.
+
+    Raises:
+        InvalidInput: A value that cannot be.
+    """
+    changed = ChangedRetry()
+    if args.retries is not None:
+        changed.times = check_times(args.retries)
+    if args.retry_on is not None:
+        changed.causes = tuple(map(parse_cause, args.retry_on))
+    if args.retry_delay is not None:
+        changed.delay_seconds = seconds_of(args.retry_delay, "retry delay", MAX_DELAY_SECONDS)
+    if args.retry_max_delay is not None:
+        longest = seconds_of(args.retry_max_delay, "longest retry delay", MAX_DELAY_SECONDS)
+        changed.max_delay_seconds = longest
     return changed
 
 

@@ -10,12 +10,11 @@ from msgspec.structs import replace
 
 from mitosis.client.session import Session
 from mitosis.client.states import ReachedState, follow_states
-from mitosis.client.submits import batches, to_change, to_request
+from mitosis.client.submits import batches, to_cancel, to_change, to_request
 from mitosis.client.watching import follow, resolve
 from mitosis.config.client import NO_WATCH, ChangeTaskArgs, GetTasksArgs, SubmitTaskArgs
 from mitosis.contract.commands import (
     Cancelled,
-    CancelTask,
     Changed,
     ReplaceTaskLabels,
     SubmitMany,
@@ -140,14 +139,33 @@ class Tasks:
             page.tasks[:0] = part.tasks
         return page
 
-    async def cancel(self, task: str, reason: str = "") -> Cancelled:
-        """Cancel a task; a running one is stopped.
+    async def cancel(
+        self,
+        task: str,
+        reason: str = "",
+        *,
+        stop_signal: str | None = None,
+        grace: timedelta | str | None = None,
+    ) -> Cancelled:
+        """Cancel a task; a running one is stopped, one that uploads its outputs ends with a part.
+
+        Args:
+            task: In any of the short forms.
+            reason: For its record.
+            stop_signal: What asks a running program to stop, such as `INT`; `KILL` ends it at once.
+                None: what the task says.
+            grace: Time between that and the kill, as a timedelta or a text such as `30s`; None:
+                what the task says.
+
+        A task that is being stopped already can be cancelled again with another signal or grace.
 
         Raises:
+            InvalidInput: No such signal, or a grace out of its bounds.
             WrongState: It has ended already.
             NotAllowed: No Write role in its group.
         """
-        body = CancelTask(await self._uuid(task), reason)
+        order = to_cancel(task, reason, stop_signal, grace)
+        body = replace(order, task=await self._uuid(task))
         return await self._session.command("task", "cancel", body, Cancelled)
 
     async def replace_labels(self, task: str, labels: Iterable[str]) -> Changed:

@@ -13,8 +13,11 @@ import msgspec
 from mitosis.config.checks import url_check
 from mitosis.config.section import Section
 from mitosis.config.trust import INSECURE_WARNING
+from mitosis.domain import retry
 from mitosis.domain.execution import ExecutionState
+from mitosis.domain.limits import DEFAULT_MAX_LOSSES
 from mitosis.domain.resources import DEFAULT_GRACE_SECONDS, DEFAULT_STOP_SIGNAL
+from mitosis.domain.retry import ALL_CAUSES, DEFAULT_DELAY_SECONDS, RetryCause
 from mitosis.domain.roles import Role
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
 from mitosis.domain.user import UserPhase
@@ -134,6 +137,11 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
         file_size: Largest file that it may write, in bytes or as a text.
         stop_signal: What asks it to stop at a timeout or cancel, such as `INT`.
         grace: Time between that and the kill, as a timedelta or a text.
+        retries: How many more attempts follow failed ones; 0: it runs once; `UNLIMITED`: no limit.
+        retry_on: After which failures, of `exit` (a code other than 0), `timeout` and `signal`.
+        retry_delay: Wait before the first retry, as a timedelta or a text; it doubles each time.
+        retry_max_delay: The longest wait; None: 5 minutes, or `retry_delay` if that is longer.
+        max_losses: How many attempts may be lost with their workers; planned stops do not count.
     """
 
     command: tuple[str, ...]
@@ -153,6 +161,11 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
     file_size: int | str | None = None
     stop_signal: str = DEFAULT_STOP_SIGNAL
     grace: timedelta | str = timedelta(seconds=DEFAULT_GRACE_SECONDS)
+    retries: int | str = 0
+    retry_on: tuple[RetryCause | str, ...] = ALL_CAUSES
+    retry_delay: timedelta | str = timedelta(seconds=DEFAULT_DELAY_SECONDS)
+    retry_max_delay: timedelta | str | None = None
+    max_losses: int = DEFAULT_MAX_LOSSES
 
 
 class ChangeTaskArgs(msgspec.Struct, kw_only=True):
@@ -165,6 +178,8 @@ class ChangeTaskArgs(msgspec.Struct, kw_only=True):
         watch: What to wait for; `NO_WATCH`: for nothing any more.
         memory, cpu_time, processes, open_files, file_size: As in `SubmitTaskArgs`; `NO_LIMIT`: no
             limit of its own any more.
+        retries, retry_on, retry_delay, retry_max_delay: As in `SubmitTaskArgs`; a wait that has
+            begun stays as it is.
     """
 
     task: str
@@ -182,10 +197,19 @@ class ChangeTaskArgs(msgspec.Struct, kw_only=True):
     file_size: int | str | None = None
     stop_signal: str | None = None
     grace: timedelta | str | None = None
+    retries: int | str | None = None
+    retry_on: tuple[RetryCause | str, ...] | None = None
+    retry_delay: timedelta | str | None = None
+    retry_max_delay: timedelta | str | None = None
+    max_losses: int | None = None
 
 
 NO_WATCH = WatchArgs("", "")
 """In `ChangeTaskArgs`: wait for nothing any more."""
+
+
+UNLIMITED: str = retry.UNLIMITED
+"""As the number of retries: again and again until it succeeds or is cancelled."""
 
 
 NO_LIMIT = "none"

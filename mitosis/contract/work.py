@@ -83,6 +83,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
         fault: The attempt ended by a fault of the worker; requeue it, counted.
         before_start: The fault is the worker's alone, as no program was started yet: not counted.
             After some of them in a row the worker is paused.
+        cut_short: With `committed`: a cancel has ended the upload of the outputs.
     """
 
     task: str
@@ -97,6 +98,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
     handed_back: str = ""
     fault: str = ""
     before_start: bool = False
+    cut_short: bool = False
 
 
 class Reports(msgspec.Struct):
@@ -171,12 +173,14 @@ class Assignment(msgspec.Struct, omit_defaults=True):
 class CancelAttempt(msgspec.Struct, tag="cancel", omit_defaults=True):
     """Stop the attempt: its stop signal, grace, SIGKILL; then report as usual.
 
-    `grace_seconds` None: what the task asks for.
+    `grace_seconds` None and `stop_signal` empty: what the task asks for. May come again: it can
+    shorten the grace, and send another signal. While outputs are uploaded, it ends that.
     """
 
     task: str
     attempt: int
     grace_seconds: float | None = None
+    stop_signal: str = ""
 
 
 class Drain(msgspec.Struct, tag="drain", omit_defaults=True):

@@ -72,14 +72,20 @@ class Run:
             self._ended = asyncio.get_running_loop().create_future()
         return await asyncio.shield(self._ended)
 
-    def stop(self, cause: Cause = "cancel", grace_seconds: float | None = None) -> None:
+    def stop(
+        self,
+        cause: Cause = "cancel",
+        grace_seconds: float | None = None,
+        stop_signal: int | None = None,
+    ) -> None:
         """Ask for the polite stop, then the kill after the grace (None: that of the spec).
 
-        A second call can only shorten the grace. With 0 the tree is killed at once. After the end
-        it does nothing.
+        A second call can only shorten the grace, and send another signal if one is given. With a
+        grace of 0, or by SIGKILL, the tree is killed at once. After the end it does nothing.
         """
         if self.outcome is None:
-            self._slot.send((frames.STOP, self.number, cause, grace_seconds))
+            number = None if stop_signal is None else int(stop_signal)
+            self._slot.send((frames.STOP, self.number, cause, grace_seconds, number))
 
     async def tail(self, stream: StreamName, count: int) -> bytes:
         """The last bytes of a stream while it runs, or of the kept tail afterwards."""

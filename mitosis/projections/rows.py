@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from mitosis.contract.queries import SessionView
+from mitosis.contract.queries import FormerAttempt, SessionView
 from mitosis.domain.execution import Step
 from mitosis.domain.group import GroupPhase
 from mitosis.domain.resources import NO_LIMITS, Limits
@@ -114,6 +114,9 @@ class TaskRow(msgspec.Struct):
     updated_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    retries: int = 0
+    retry_at: datetime | None = None
+    former_attempts: list[FormerAttempt] = []
 
 
 class TaskSpecRow(msgspec.Struct):

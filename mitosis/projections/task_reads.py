@@ -22,7 +22,8 @@ MAX_PAGE_BYTES = 900 * 1024
 _VIEW: LiteralString = """
     SELECT t.uuid, t.number, t.group_name AS "group", t.creator, t.state, t.outcome, t.reason,
         s.spec, t.labels, t.attempt, t.losses, t.worker, t.created_at, t.updated_at, t.started_at,
-        t.ended_at, t.cancel_requested, t.steps, t.exit, t.warnings,
+        t.ended_at, t.cancel_requested, t.steps, t.exit, t.warnings, t.retries, t.retry_at,
+        t.former_attempts,
         (SELECT coalesce(json_agg(json_build_object('kind', a.kind, 'size_bytes', a.size_bytes,
             'sha256', a.sha256, 'created_at', a.created_at, 'updated_at', a.updated_at)
             ORDER BY a.created_at, a.kind), '[]')

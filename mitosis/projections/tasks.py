@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from mitosis.contract.queries import AttemptEnd, FormerAttempt
 from mitosis.domain.event import Event
 from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.task import (
@@ -30,6 +31,8 @@ from mitosis.domain.watch import WAITING
 from mitosis.projections.commit import Commit
 from mitosis.projections.rows import ArtifactRow, Tables, TaskRow, TaskSpecRow
 from mitosis.projections.sequence import out_of_order
+
+MAX_FORMER = 32  # of a task that is tried again without end
 
 
 def fold(tables: Tables, commit: Commit, event: Event) -> None:
@@ -78,7 +81,7 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
     row.steps.extend(steps_of(event, at))
     match event:
         case TaskReady():
-            row.state, row.reason = TaskState.READY, ""
+            row.state, row.reason, row.retry_at = TaskState.READY, "", None
         case TaskAssigned(attempt, worker):
             row.state, row.attempt, row.worker, row.reason = TaskState.RUNNING, attempt, worker, ""
             row.exit, row.started_at = None, None
@@ -94,15 +97,18 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
             _drop_artifact(tables, row, kind)
         case TaskWarned(_, text):
             row.warnings = [*row.warnings, text][-MAX_WARNINGS:]
-        case TaskRetryScheduled(attempt, not_before):
-            row.state, row.worker = TaskState.PENDING, None
-            row.reason = f"attempt {attempt} failed; runs again at {not_before.isoformat()}"
+        case TaskRetryScheduled(_, not_before, outcome, reason):
+            _keep_attempt(row, AttemptEnd(outcome.value), reason, at)
+            row.state, row.worker, row.retry_at = TaskState.PENDING, None, not_before
+            row.retries += 1
+            row.reason = f"waits to run again: attempt {row.attempt} has failed ({reason})"
         case TaskRequeued(_, reason, counted):
+            _keep_attempt(row, AttemptEnd.LOST if counted else AttemptEnd.HANDED_BACK, reason, at)
             row.state, row.worker, row.reason = TaskState.READY, None, reason
             row.losses += counted
         case TaskCommitted(_, outcome, reason) | TaskCancelled(outcome, reason):
             row.state, row.outcome, row.reason = outcome.state, outcome, reason
-            row.ended_at = at
+            row.ended_at, row.retry_at = at, None
         case TaskCancelRequested(reason):
             row.cancel_requested = True
             row.reason = reason or row.reason
@@ -111,10 +117,20 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
         case TaskChanged(spec, steps):
             row.tags = spec.tags
             if steps:
-                row.state, row.reason = TaskState.PENDING, _waits_for(spec)
+                row.state, row.reason, row.retry_at = TaskState.PENDING, _waits_for(spec), None
             tables.task_specs.put(TaskSpecRow(row.uuid, spec))
         case _:
             raise AssertionError(f"no column for {event.TOPIC}")
+
+
+def _keep_attempt(row: TaskRow, end: AttemptEnd, reason: str, at: datetime) -> None:
+    """Remember an attempt that another one follows."""
+    exit_ = row.exit
+    ended = FormerAttempt(
+        row.attempt, row.worker, end, reason, exit_.kind if exit_ else None,
+        exit_.number if exit_ else None, row.started_at, at,
+    )  # fmt: skip
+    row.former_attempts = [*row.former_attempts, ended][-MAX_FORMER:]
 
 
 def _waits_for(spec: TaskSpec) -> str:

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -159,6 +160,42 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     assert order.read_text().split() == ["urgent", "0", "1", "2"]
     start = re.findall(r"behind the snapshot at (\d+)", coordinator_log(fragile))[-1]
     assert int(start) > 0, "it has read all of history"
+
+
+@pytest.mark.parity("F-26")
+async def test_counted_losses_and_waits_for_a_retry_survive_a_killed_coordinator(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    """Crash counters were not restored from the journal elsewhere."""
+    await whole(fragile, client)
+    beating, gate = Beating(client, tmp_path, "poison"), tmp_path / "fail.gate"
+    wait = f"until [ -e {gate} ]; do sleep {BEAT_SECONDS}; done; "
+    fails = client.submit_task(
+        in_shell(f"{wait}test $MITO_ATTEMPT = 2", retries=1, retry_delay="4s")
+    )
+    for attempt in (1, 2):
+        await beating.beats_on(attempt)
+        os.kill(worker_of(fragile, beating), signal.SIGKILL)
+    await beating.beats_on(3)
+    gate.touch()
+    await eventually(lambda: client.get_task(fails.task).retry_at is not None, seconds=60)
+    due = client.get_task(fails.task).retry_at
+    assert due is not None
+    old = fragile.child("mitosis coordinator")
+    os.kill(old, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{old}").exists())
+    (again,) = client.wait_for_tasks([fails], timedelta(seconds=60))
+    assert (again.outcome, again.attempt, again.retries) == (Outcome.SUCCEEDED, 2, 1)
+    assert again.started_at is not None
+    assert again.started_at >= due
+    await beating.beats_on(3)
+    assert client.get_task(beating.task.task).losses == 2
+    os.kill(worker_of(fragile, beating), signal.SIGKILL)
+    (view,) = client.wait_for_tasks([beating.task], timedelta(seconds=60))
+    assert (view.state, view.outcome, view.losses) == (TaskState.CANCELLED, Outcome.LOST, 3)
+    assert view.reason.startswith("worker lost 3 times: ")
+    assert beating.attempts() == [1, 2, 3]
+    await whole(fragile, client)
 
 
 async def test_a_killed_projector_loses_and_repeats_nothing(

@@ -9,10 +9,12 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from mitosis.domain import task
 from mitosis.domain.event import Command, Event
 from mitosis.domain.execution import ExecutionState, Step
+from mitosis.domain.retry import ALL_CAUSES, UNLIMITED, Retry
 from mitosis.domain.task import (
     Artifact,
     ArtifactKind,
     AssignTask,
+    BeginRetry,
     ChangeTask,
     CommitTask,
     DeleteArtifact,
@@ -47,6 +49,13 @@ SPECS = st.builds(
     argv=st.sampled_from([("true",), ("sleep", "1")]),
     tags=st.sampled_from([(), ("b", "a", "b")]),
     max_losses=st.integers(1, 3),
+    retry=st.builds(
+        Retry,
+        times=st.sampled_from([0, 1, 2, UNLIMITED]),
+        causes=st.sampled_from([ALL_CAUSES, ALL_CAUSES[:1], ALL_CAUSES[1:]]),
+        delay_seconds=st.sampled_from([0.5, 400.0]),
+        max_delay_seconds=st.sampled_from([None, 500.0]),
+    ),
     watch=st.sampled_from(
         [None, None, *(Watch(WATCHED, "lab", state) for state in list(ExecutionState)[7:9])]
     ),
@@ -81,6 +90,9 @@ class TaskMachine(AggregateMachine):
         self.end: tuple[TaskState, object] | None = None
         self.quota_used = 0
         self.waits = False
+        self.retries = 0
+        self.waits_until: datetime | None = None
+        self.cancelled = False
 
     @initialize(spec=SPECS, labels=LABELS)
     def submit(self, spec: TaskSpec, labels: tuple[str, ...]) -> None:
@@ -95,22 +107,39 @@ class TaskMachine(AggregateMachine):
             case task.TaskAssigned(attempt, worker):
                 assert self.live is None, "two attempts of one task at once"
                 assert not self.waits, "it waits for another task"
+                assert self.waits_until is None, "it waits for its next attempt"
                 assert attempt == self.attempts + 1, "attempts are numbered without gaps"
                 self.live, self.attempts = (worker, attempt), attempt
             case task.TaskRequeued(attempt):
                 assert self.live is not None
                 assert attempt == self.live[1], "only the live attempt can be given up"
                 self.live = None
+            case task.TaskRetryScheduled(attempt, not_before, outcome):
+                assert self.live is not None
+                assert attempt == self.live[1], "only the live attempt can fail"
+                assert not self.cancelled, "what is cancelled is not tried again"
+                assert outcome in {task.Outcome.FAILED, task.Outcome.TIMED_OUT}
+                # As it was before this event, in whose specification the limit stands.
+                retry = self.state.spec.retry
+                assert retry.times == UNLIMITED or self.retries < retry.times
+                wait = (not_before - NOW).total_seconds()
+                longest = retry.max_delay_seconds or max(300, retry.delay_seconds)
+                assert wait == min(retry.delay_seconds * 2**self.retries, longest)
+                self.live, self.waits_until = None, not_before
+                self.retries += 1
             case task.TaskCommitted(attempt, outcome):
                 assert self.live is not None
                 assert attempt == self.live[1], "only the live attempt can end the task"
                 self.live, self.end = None, (outcome.state, outcome)
             case task.TaskCancelled(outcome):
                 self.live, self.end, self.waits = None, (outcome.state, outcome), False
+                self.waits_until = None
             case task.TaskSubmitted() | task.TaskChanged() if event.steps:
-                self.waits = True
+                self.waits, self.waits_until = True, None
             case task.TaskReady():
-                self.waits = False
+                self.waits, self.waits_until = False, None
+            case task.TaskCancelRequested():
+                self.cancelled = True
             case task.ArtifactStored():
                 self.quota_used += event.size_bytes - event.freed_bytes
             case task.ArtifactDeleted():
@@ -160,9 +189,25 @@ class TaskMachine(AggregateMachine):
     def upload(self, worker: str, attempt: int, artifact: Artifact) -> None:
         self.report(StoreArtifact(worker, attempt, artifact), worker, attempt)
 
-    @rule(worker=WORKERS, attempt=ATTEMPTS)
-    def commit(self, worker: str, attempt: int) -> None:
-        self.report(CommitTask(worker, attempt), worker, attempt)
+    @rule(worker=WORKERS, attempt=ATTEMPTS, cut_short=st.booleans())
+    def commit(self, worker: str, attempt: int, cut_short: bool) -> None:
+        self.report(CommitTask(worker, attempt, NOW, cut_short), worker, attempt)
+
+    @precondition(lambda self: self.waits_until)
+    @rule(cancel=st.booleans(), worker=WORKERS)
+    def wait_is_over(self, cancel: bool, worker: str) -> None:
+        assert isinstance(self.give(AssignTask(worker, 600.0)), Rejection)
+        if cancel:
+            self.give(RequestCancel())
+            assert self.end == (TaskState.CANCELLED, task.Outcome.CANCELLED)
+        else:
+            assert self.give(BeginRetry()) == [task.TaskReady()]
+            self.give(AssignTask(worker, 600.0))
+
+    @rule()
+    def begin_retry_too_often(self) -> None:
+        waited, result = self.waits_until, self.give(BeginRetry())
+        assert waited or self.end or result == []
 
     @precondition(lambda self: self.live)
     @rule(end=EXITS, artifact=ARTIFACTS, until=st.integers(1, 3))
@@ -172,7 +217,7 @@ class TaskMachine(AggregateMachine):
         commands = [
             ReportExit(worker, attempt, end),
             StoreArtifact(worker, attempt, artifact),
-            CommitTask(worker, attempt),
+            CommitTask(worker, attempt, NOW),
         ]
         for command in commands[:until]:
             assert not isinstance(self.give(command), Rejection)
@@ -225,9 +270,24 @@ class TaskMachine(AggregateMachine):
         self.give(FailWatch("it cannot come", NOW, timed_out))
         assert not waited or self.end
 
-    @rule()
-    def cancel(self) -> None:
-        self.give(RequestCancel("enough"))
+    @rule(
+        stop_signal=st.sampled_from(["", "INT", "KILL"]),
+        grace=st.sampled_from([None, 0.0, 5.0]),
+    )
+    def cancel(self, stop_signal: str, grace: float | None) -> None:
+        self.give(RequestCancel("enough", stop_signal, grace))
+
+    @invariant()
+    def waits_for_its_next_attempt_as_its_events_say(self) -> None:
+        assert self.state.retry_at == self.waits_until
+        assert self.state.retries == self.retries
+        assert self.waits_until is None or self.state.state is TaskState.PENDING
+
+    @invariant()
+    def has_only_outputs_of_its_latest_two_attempts_and_at_its_end_of_one(self) -> None:
+        attempts = {a.attempt for a in self.state.artifacts} - {0}
+        ran_to_its_end = self.state.state is TaskState.FINISHED
+        assert not ran_to_its_end or attempts <= {self.attempts}
 
     @invariant()
     def ends_once(self) -> None:

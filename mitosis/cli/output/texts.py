@@ -5,14 +5,22 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from mitosis.cli.output.screen import printable
-from mitosis.contract.queries import ArtifactView, GroupView, TaskView, WorkerView
+from mitosis.contract.queries import (
+    ArtifactView,
+    FormerAttempt,
+    GroupView,
+    TaskView,
+    WorkerView,
+)
 from mitosis.domain.durations import format_duration, format_size
+from mitosis.domain.limits import DEFAULT_MAX_LOSSES
 from mitosis.domain.resources import (
     DEFAULT_GRACE_SECONDS,
     DEFAULT_STOP_SIGNAL,
     NO_LIMITS,
     Limits,
 )
+from mitosis.domain.retry import MAX_RETRIES
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Exit, ExitKind, Outcome, TaskSpec, Usage
 from mitosis.domain.watch import Watch
@@ -38,7 +46,9 @@ def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
     lines += ["Terminal: collected"] if spec.terminal else []
     lines += [f"Watch: {watch_text(spec.watch)}"] if spec.watch else []
     lines += limit_lines(spec)
+    lines += retry_lines(task)
     lines += [f"Reason: {printable(task.reason)}"] if task.reason else []
+    lines += [former_line(former) for former in task.former_attempts]
     lines += [f"Attempt: {task.attempt}"] if task.attempt else []
     lines += [f"Worker: {task.worker}"] if task.worker else []
     lines += [f"Execution State: {task.steps[-1].state}"] if task.steps else []
@@ -59,6 +69,32 @@ def limit_lines(spec: TaskSpec) -> list[str]:
         grace = format_duration(spec.grace_seconds)
         lines.append(f"Stop Signal: SIG{spec.stop_signal}, Grace: {grace}")
     return lines
+
+
+def retry_lines(task: TaskView) -> list[str]:
+    """Say how often a task is tried, as far as that is not as usual."""
+    retry, lines = task.spec.retry, []
+    if retry.times:
+        longest = retry.wait_seconds(MAX_RETRIES)
+        lines.append(
+            f"Retries: {task.retries} of {retry.times}, after {listed(retry.causes)}, waiting "
+            f"{format_duration(retry.delay_seconds)} to {format_duration(longest)}"
+        )
+    if task.losses or task.spec.max_losses != DEFAULT_MAX_LOSSES:
+        lines.append(f"Losses: {task.losses} of {task.spec.max_losses}")
+    if task.retry_at is not None:
+        lines.append(f"Runs Again: {moment(task.retry_at)}")
+    return lines
+
+
+def former_line(former: FormerAttempt) -> str:
+    """Say how an attempt ended after which the task went on."""
+    began = moment(former.started_at) if former.started_at else "not started"
+    where = f", worker {former.worker}" if former.worker else ""
+    return (
+        f"Attempt {former.attempt}: {former.end.value} ({printable(former.reason)}), "
+        f"{began} to {moment(former.ended_at)}{where}"
+    )
 
 
 def limits_text(limits: Limits) -> str:

@@ -1,14 +1,18 @@
 """Commands about tasks."""
 
+from typing import Any
+
 import msgspec
 
 from mitosis.contract.wire import ErrorBody
+from mitosis.domain.limits import DEFAULT_MAX_LOSSES
 from mitosis.domain.resources import (
     DEFAULT_GRACE_SECONDS,
     DEFAULT_STOP_SIGNAL,
     NO_LIMITS,
     Limits,
 )
+from mitosis.domain.retry import NO_RETRY, Retry, RetryCause, Times
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS
 
 
@@ -28,6 +32,7 @@ class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
 
     The same `key` with the same content is the same task; with another content a conflict.
     `stop_signal`: a name such as `INT`; `grace_seconds`: the time between it and the kill.
+    `max_losses`: so many attempts may be lost with their workers.
     """
 
     argv: tuple[str, ...]
@@ -43,6 +48,8 @@ class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     limits: Limits = NO_LIMITS
     stop_signal: str = DEFAULT_STOP_SIGNAL
     grace_seconds: float = DEFAULT_GRACE_SECONDS
+    retry: Retry = NO_RETRY
+    max_losses: int = DEFAULT_MAX_LOSSES
 
 
 class Submitted(msgspec.Struct, omit_defaults=True):
@@ -74,10 +81,16 @@ class SubmittedMany(msgspec.Struct):
 
 
 class CancelTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Needs Write in the task's group. `task` is a full UUID."""
+    """Needs Write in the task's group. `task` is a full UUID.
+
+    `stop_signal` and `grace_seconds` stop a running program in another way than its task says; with
+    others than before, a task that is being stopped already is stopped so.
+    """
 
     task: str
     reason: str = ""
+    stop_signal: str = ""
+    grace_seconds: float | None = None
 
 
 class Cancelled(msgspec.Struct):
@@ -94,6 +107,12 @@ class ReplaceTaskLabels(msgspec.Struct, forbid_unknown_fields=True):
     labels: tuple[str, ...]
 
 
+def given_fields(changed: msgspec.Struct) -> dict[str, Any]:
+    """Return what is not left out of a struct, by field."""
+    fields = msgspec.structs.asdict(changed).items()
+    return {field: value for field, value in fields if value is not msgspec.UNSET}
+
+
 class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
     """Limits to change; None: no limit any more, left out: as it is."""
 
@@ -105,12 +124,20 @@ class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unk
 
     def of(self, limits: Limits) -> Limits:
         """Return these limits with what is changed of them."""
-        given = {
-            field: value
-            for field, value in msgspec.structs.asdict(self).items()
-            if value is not msgspec.UNSET
-        }
-        return msgspec.structs.replace(limits, **given)
+        return msgspec.structs.replace(limits, **given_fields(self))
+
+
+class ChangedRetry(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
+    """What to change of the retries; left out: as it is. `max_delay_seconds` None: the usual."""
+
+    times: Times | msgspec.UnsetType = msgspec.UNSET
+    causes: tuple[RetryCause, ...] | msgspec.UnsetType = msgspec.UNSET
+    delay_seconds: float | msgspec.UnsetType = msgspec.UNSET
+    max_delay_seconds: float | msgspec.UnsetType | None = msgspec.UNSET
+
+    def of(self, retry: Retry) -> Retry:
+        """Return these retries with what is changed of them."""
+        return msgspec.structs.replace(retry, **given_fields(self))
 
 
 class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -131,6 +158,8 @@ class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     limits: ChangedLimits | None = None
     stop_signal: str | None = None
     grace_seconds: float | None = None
+    retry: ChangedRetry | None = None
+    max_losses: int | None = None
 
 
 class Changed(msgspec.Struct, omit_defaults=True):

@@ -39,6 +39,8 @@ from mitosis.contract.queries.pages import (
 from mitosis.contract.queries.tasks import (
     ArtifactLink,
     ArtifactView,
+    AttemptEnd,
+    FormerAttempt,
     GetArtifact,
     GetTask,
     ListTasks,
@@ -68,6 +70,8 @@ __all__ = [
     "AttachmentLink",
     "AttachmentPage",
     "AttachmentView",
+    "AttemptEnd",
+    "FormerAttempt",
     "GetArtifact",
     "GetAttachment",
     "GetGroup",

@@ -1,12 +1,13 @@
 """Reads of tasks and of their outputs."""
 
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
 
 from mitosis.contract.queries.pages import DEFAULT_PAGE
 from mitosis.domain.execution import Step
-from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
+from mitosis.domain.task import ArtifactKind, Exit, ExitKind, Outcome, TaskSpec, TaskState
 
 
 class GetTask(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,6 +26,42 @@ class ArtifactView(msgspec.Struct):
     updated_at: datetime
 
 
+class AttemptEnd(StrEnum):
+    """How an attempt ended that was not the last one.
+
+    `failed` and `timed_out`: it is tried again. `lost`: it died with its worker, which counts.
+    `handed_back`: by a planned stop or a fault of the worker, which does not count.
+    """
+
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    HANDED_BACK = "handed_back"
+
+
+class FormerAttempt(msgspec.Struct):
+    """An attempt after which the task went on.
+
+    Attributes:
+        attempt: Its number.
+        worker: Who ran it.
+        end, reason: How it ended.
+        exit_kind, exit_number: How its program ended, None when it did not: the exit code, the
+            signal, or the errno.
+        started_at: None: its program did not start.
+        ended_at: By the coordinator's clock.
+    """
+
+    attempt: int
+    worker: str | None
+    end: AttemptEnd
+    reason: str
+    exit_kind: ExitKind | None
+    exit_number: int | None
+    started_at: datetime | None
+    ended_at: datetime
+
+
 class TaskView(msgspec.Struct):
     """One task as it is now.
 
@@ -34,6 +71,9 @@ class TaskView(msgspec.Struct):
         exit: How the program of the latest attempt ended, None before.
         reason: Why it waits, or why it ended as it did; empty when there is nothing to say.
         warnings: What its owner should know.
+        retries: How many of those that its specification allows were used.
+        retry_at: It waits until then to run again; None: it does not.
+        former_attempts: Those before the latest one, oldest first; of many the newest 32.
     """
 
     uuid: str
@@ -57,6 +97,9 @@ class TaskView(msgspec.Struct):
     exit: Exit | None
     artifacts: list[ArtifactView]
     warnings: list[str]
+    retries: int = 0
+    retry_at: datetime | None = None
+    former_attempts: list[FormerAttempt] = []
 
 
 class ListTasks(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):

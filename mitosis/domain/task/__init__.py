@@ -1,5 +1,7 @@
 r"""The task: one command line, run until an attempt of it is committed.
 
+       /-----------retry---------\
+       v                         |
     pending --> ready --> running --> finished   (succeeded, failed)
        |          |  ^       | \----> cancelled  (timed_out, error, cancelled)
        |          |  \-requeue-/
@@ -9,12 +11,14 @@ Invariants, each held by a property test:
 - a terminal state never changes;
 - at most one attempt is live, and only its worker may report on it;
 - attempts are numbered 1, 2, 3, ... without gaps;
-- losses that count never exceed the limit;
+- losses that count never exceed the limit, nor retries theirs;
+- a task that waits for its next attempt is given to nobody before that;
 - a task that watches another one is given to nobody before that has reached the state.
 """
 
 from mitosis.domain.task.commands import (
     AssignTask,
+    BeginRetry,
     ChangeTask,
     CommitTask,
     DeleteArtifact,
@@ -30,7 +34,7 @@ from mitosis.domain.task.commands import (
     SubmitTask,
     WarnTask,
 )
-from mitosis.domain.task.decisions import check_spec, decide, judge
+from mitosis.domain.task.decisions import check_spec, decide
 from mitosis.domain.task.events import (
     ArtifactDeleted,
     ArtifactStored,
@@ -67,6 +71,7 @@ from mitosis.domain.task.spec import (
     check_state,
 )
 from mitosis.domain.task.state import Artifact, Task, evolve
+from mitosis.domain.task.verdict import judge
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
@@ -79,6 +84,7 @@ __all__ = [
     "ArtifactKind",
     "ArtifactStored",
     "AssignTask",
+    "BeginRetry",
     "ChangeTask",
     "CommitTask",
     "DeleteArtifact",

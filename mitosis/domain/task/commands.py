@@ -108,16 +108,31 @@ class WarnTask(Command, frozen=True):
 
 
 class CommitTask(Command, frozen=True):
-    """The worker says that nothing more will come: end the task."""
+    """The worker says that nothing more will come: end the task, or try it again.
+
+    `at`: now, for the wait before the next attempt. `cut_short`: a cancel ended the upload of the
+    outputs.
+    """
 
     worker: str
     attempt: int
+    at: datetime | None = None
+    cut_short: bool = False
+
+
+class BeginRetry(Command, frozen=True):
+    """The wait of the task before its next attempt is over."""
 
 
 class RequestCancel(Command, frozen=True):
-    """End the task; while it runs, by stopping the program."""
+    """End the task; while it runs, by stopping the program.
+
+    `stop_signal`, `grace_seconds`: how, in the place of what the task says.
+    """
 
     reason: str = ""
+    stop_signal: str = ""
+    grace_seconds: float | None = None
 
 
 class RequeueTask(Command, frozen=True):

@@ -1,6 +1,6 @@
 """What a command makes true of a task."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec.structs import replace
@@ -21,8 +21,10 @@ from mitosis.domain.limits import (
     clip_text,
 )
 from mitosis.domain.resources import check_grace, check_stop_signal
+from mitosis.domain.retry import check_losses
 from mitosis.domain.task.commands import (
     AssignTask,
+    BeginRetry,
     ChangeTask,
     CommitTask,
     DeleteArtifact,
@@ -51,6 +53,7 @@ from mitosis.domain.task.events import (
     TaskProgressed,
     TaskReady,
     TaskRequeued,
+    TaskRetryScheduled,
     TaskStarted,
     TaskSubmitted,
     TaskWarned,
@@ -59,15 +62,14 @@ from mitosis.domain.task.spec import (
     MAX_EXACT,
     MAX_TAIL_BYTES,
     MAX_WARNINGS,
-    EndCause,
     Exit,
-    ExitKind,
     Outcome,
     TaskSpec,
     TaskState,
     Usage,
 )
 from mitosis.domain.task.state import Task, as_submitted
+from mitosis.domain.task.verdict import judge, retry_cause
 from mitosis.domain.watch import check_watch, mask
 from mitosis.errors import AlreadyExists, InvalidInput, NotFound, StaleAttempt, WrongState
 
@@ -107,8 +109,8 @@ def decide(state: Task | None, command: Command) -> list[Event]:
             if state.warnings >= MAX_WARNINGS:
                 return []
             return [TaskWarned(attempt, check_text(text, "warning", MAX_REASON_BYTES))]
-        case CommitTask(worker, attempt):
-            return _commit(state, worker, attempt)
+        case CommitTask():
+            return _commit(state, command)
         case ReplaceTaskLabels(labels):
             labels = check_tags(labels, "labels")
             return [] if labels == state.labels else [TaskLabelsReplaced(labels)]
@@ -118,8 +120,10 @@ def decide(state: Task | None, command: Command) -> list[Event]:
             if state.state is not TaskState.READY:
                 raise WrongState(f"task {state.task} is {state.state}, not ready")
             return [TaskAssigned(state.attempt + 1, worker, lease_seconds)]
-        case RequestCancel(reason):
-            return _request_cancel(state, check_text(reason, "reason", MAX_REASON_BYTES))
+        case RequestCancel():
+            return _request_cancel(state, command)
+        case BeginRetry():
+            return [] if state.retry_at is None else [TaskReady()]
         case RequeueTask():
             return _requeue(state, command)
         case ChangeTask(spec):
@@ -149,7 +153,7 @@ def check_spec(spec: TaskSpec) -> TaskSpec:
     check_number(
         spec.timeout_seconds, "timeout in seconds", MIN_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
     )
-    check_number(spec.max_losses, "max losses", 1, 1_000)
+    check_losses(spec.max_losses)
     spec.limits.check()
     check_grace(spec.grace_seconds)
     return replace(
@@ -157,6 +161,7 @@ def check_spec(spec: TaskSpec) -> TaskSpec:
         tags=check_tags(spec.tags, "tags"),
         watch=spec.watch and check_watch(spec.watch),
         stop_signal=check_stop_signal(spec.stop_signal),
+        retry=spec.retry.checked(),
     )
 
 
@@ -258,7 +263,7 @@ def _bounded(end: Exit) -> Exit:
 
 
 def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
-    artifact = command.artifact
+    artifact = replace(command.artifact, attempt=command.attempt)
     if command.worker or command.attempt:
         _check_live(state, command.worker, command.attempt)
     check_number(artifact.size_bytes, "size in bytes", 0, MAX_SIZE_BYTES)
@@ -277,41 +282,51 @@ def _store_artifact(state: Task, command: StoreArtifact) -> list[Event]:
     return [stored]
 
 
-def _commit(state: Task, worker: str, attempt: int) -> list[Event]:
+def _commit(state: Task, command: CommitTask) -> list[Event]:
+    worker, attempt = command.worker, command.attempt
     if state.state.terminal and state.attempt == attempt and state.exit is not None:
         return []  # the same report again
     _check_live(state, worker, attempt)
     if state.exit is None:
         raise InvalidInput(f"task {state.task} cannot be committed before its exit was reported")
+    left = _left_by_former_attempts(state)
+    if command.cut_short and state.cancel_requested:
+        why = "cancelled while its outputs were uploaded"
+        return [*left, TaskCommitted(attempt, Outcome.CANCELLED, why)]
     outcome, reason = judge(state.exit, cancel_requested=state.cancel_requested)
-    return [TaskCommitted(attempt, outcome, reason)]
+    cause = retry_cause(outcome, state.exit)
+    if cause is None or state.cancel_requested or not state.spec.retry.allows(cause, state.retries):
+        return [*left, TaskCommitted(attempt, outcome, reason)]
+    if command.at is None:
+        raise AssertionError("whoever decides on a retry says when")
+    wait = timedelta(seconds=state.spec.retry.wait_seconds(state.retries))
+    return [*left, TaskRetryScheduled(attempt, command.at + wait, outcome, reason)]
 
 
-def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
-    """Say how a task ended, from how its program ended.
-
-    A program that ends by itself keeps its own outcome, even when a cancel was on its way. A
-    timeout is a timeout although the program, asked to stop, ended with code 0.
-    """
-    if end.kind is ExitKind.NOT_STARTED:
-        return Outcome.ERROR, end.reason or "the program could not be started"
-    if end.cause is EndCause.TIMEOUT:
-        return Outcome.TIMED_OUT, "the timeout was over"
-    if end.cause is EndCause.CANCEL or (end.cause is not EndCause.OWN and cancel_requested):
-        return Outcome.CANCELLED, "cancelled while it ran"
-    if end.kind is ExitKind.CODE and end.number == 0:
-        return Outcome.SUCCEEDED, ""
-    what = f"{'exit code' if end.kind is ExitKind.CODE else 'signal'} {end.number}"
-    return Outcome.FAILED, f"{end.reason} ({what})" if end.reason else what
+def _left_by_former_attempts(state: Task) -> list[Event]:
+    """Outputs of an attempt whose successor has ended: they would pass for those of the last."""
+    return [
+        ArtifactDeleted(held.kind, held.object_name, held.size_bytes)
+        for held in state.artifacts
+        if 0 < held.attempt < state.attempt
+    ]
 
 
-def _request_cancel(state: Task, reason: str) -> list[Event]:
-    if state.cancel_requested:
+def _request_cancel(state: Task, command: RequestCancel) -> list[Event]:
+    reason = check_text(command.reason, "reason", MAX_REASON_BYTES)
+    number, grace = command.stop_signal, command.grace_seconds
+    number = check_stop_signal(number) if number else ""
+    if grace is not None:
+        check_grace(grace)
+    how = (number or state.cancel_signal, state.cancel_grace_seconds if grace is None else grace)
+    if state.cancel_requested and how == (state.cancel_signal, state.cancel_grace_seconds):
         return []
-    requested = TaskCancelRequested(reason)
+    requested = TaskCancelRequested(reason, *how)
     if state.state is TaskState.RUNNING:
         return [requested]
-    return [requested, TaskCancelled(Outcome.CANCELLED, reason or "cancelled before it ran")]
+    ran = state.retry_at is not None
+    when = "while it waited to run again" if ran else "before it ran"
+    return [requested, TaskCancelled(Outcome.CANCELLED, reason or f"cancelled {when}")]
 
 
 def _requeue(state: Task, command: RequeueTask) -> list[Event]:

@@ -120,11 +120,16 @@ class TaskWarned(Event, frozen=True):
 
 
 class TaskRetryScheduled(Event, frozen=True):
-    """A failed attempt will be repeated, not before `not_before`."""
+    """A failed attempt will be repeated, not before `not_before`.
+
+    `outcome` and `reason`: how it failed.
+    """
 
     TOPIC: ClassVar[str] = "task.retry_scheduled@1"
     attempt: int
     not_before: datetime
+    outcome: Outcome = Outcome.FAILED
+    reason: str = ""
 
 
 class TaskRequeued(Event, frozen=True):
@@ -151,10 +156,15 @@ class TaskCommitted(Event, frozen=True):
 
 
 class TaskCancelRequested(Event, frozen=True):
-    """Somebody wants the task to end; a running program is being stopped."""
+    """Somebody wants the task to end; a running program is being stopped.
+
+    `stop_signal` and `grace_seconds`: how; without them as the task says.
+    """
 
     TOPIC: ClassVar[str] = "task.cancel_requested@1"
     reason: str = ""
+    stop_signal: str = ""
+    grace_seconds: float | None = None
 
 
 class TaskCancelled(Event, frozen=True):

@@ -14,6 +14,7 @@ from mitosis.domain.resources import (
     NO_LIMITS,
     Limits,
 )
+from mitosis.domain.retry import NO_RETRY, Retry
 from mitosis.domain.watch import Watch
 from mitosis.errors import InvalidInput
 
@@ -137,6 +138,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         limits: What it may use; where there is none, the worker's own hold.
         stop_signal: What asks it to stop at a timeout or cancel, without SIG.
         grace_seconds: Time between that and the kill.
+        retry: What follows a failed attempt.
+        max_losses: So many attempts may be lost with their workers; planned stops do not count.
     """
 
     argv: tuple[str, ...]
@@ -150,3 +153,4 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     limits: Limits = NO_LIMITS
     stop_signal: str = DEFAULT_STOP_SIGNAL
     grace_seconds: float = DEFAULT_GRACE_SECONDS
+    retry: Retry = NO_RETRY

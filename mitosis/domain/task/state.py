@@ -30,12 +30,13 @@ from mitosis.domain.watch import mask, reached_at_end
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """A stored output of the task."""
+    """A stored output of the task; `attempt` 0: a user has uploaded it."""
 
     kind: ArtifactKind
     object_name: str
     size_bytes: int
     sha256: str
+    attempt: int = 0
 
 
 class Task(Command, frozen=True):
@@ -44,7 +45,9 @@ class Task(Command, frozen=True):
     `submitted` holds specification and labels as they were submitted, once they were changed: a
     repeated submit is compared with them. `watching_since`: it waits for another task. `reached`:
     the execution states of all attempts (see `watch.mask`). `told`: those that the worker of the
-    latest attempt has told; each is stored once an attempt, whatever a worker repeats.
+    latest attempt has told; each is stored once an attempt, whatever a worker repeats. `retries`:
+    how many were used; `retry_at`: it waits until then for the next one. `cancel_signal` and
+    `cancel_grace_seconds`: how it is to be stopped, if not as the specification says.
     """
 
     task: str
@@ -67,6 +70,10 @@ class Task(Command, frozen=True):
     watching_since: datetime | None = None
     reached: int = 0
     told: int = 0
+    retries: int = 0
+    retry_at: datetime | None = None
+    cancel_signal: str = ""
+    cancel_grace_seconds: float | None = None
 
     @property
     def stored_bytes(self) -> int:
@@ -95,7 +102,7 @@ def _changed(state: Task | None, event: Event) -> Task:
         case _ if state is None:
             raise AssertionError(f"{event.TOPIC} before the task was submitted")
         case TaskReady():
-            return replace(state, state=TaskState.READY, watching_since=None)
+            return replace(state, state=TaskState.READY, watching_since=None, retry_at=None)
         case TaskAssigned(attempt, worker):
             return replace(
                 state, state=TaskState.RUNNING, attempt=attempt, worker=worker,
@@ -105,15 +112,19 @@ def _changed(state: Task | None, event: Event) -> Task:
             return replace(state, started=True)
         case TaskExited():
             return replace(state, exit=event.exit)
-        case ArtifactStored(_, kind, object_name, size, sha256):
+        case ArtifactStored(attempt, kind, object_name, size, sha256):
             others = tuple(a for a in state.artifacts if a.kind is not kind)
-            return replace(state, artifacts=(*others, Artifact(kind, object_name, size, sha256)))
+            stored = Artifact(kind, object_name, size, sha256, attempt)
+            return replace(state, artifacts=(*others, stored))
         case ArtifactDeleted(kind):
             return replace(state, artifacts=tuple(a for a in state.artifacts if a.kind is not kind))
         case TaskWarned():
             return replace(state, warnings=state.warnings + 1)
-        case TaskRetryScheduled():
-            return replace(state, state=TaskState.PENDING, worker="", started=False, exit=None)
+        case TaskRetryScheduled(_, not_before):
+            return replace(
+                state, state=TaskState.PENDING, worker="", started=False, exit=None,
+                retries=state.retries + 1, retry_at=not_before,
+            )  # fmt: skip
         case TaskRequeued(_, _, counted):
             return replace(
                 state, state=TaskState.READY, worker="", started=False, exit=None,
@@ -124,17 +135,22 @@ def _changed(state: Task | None, event: Event) -> Task:
         case TaskCancelled(outcome):
             return replace(
                 state, state=outcome.state, outcome=outcome, worker="", exit=None,
-                watching_since=None,
+                watching_since=None, retry_at=None,
             )  # fmt: skip
-        case TaskCancelRequested():
-            return replace(state, cancel_requested=True)
+        case TaskCancelRequested(_, stop_signal, grace_seconds):
+            return replace(
+                state, cancel_requested=True, cancel_signal=stop_signal,
+                cancel_grace_seconds=grace_seconds,
+            )  # fmt: skip
         case TaskLabelsReplaced(labels):
             return replace(state, labels=labels, submitted=as_submitted(state))
         case TaskChanged(spec, steps):
             changed = replace(state, spec=spec, submitted=as_submitted(state))
             if not steps:
                 return changed
-            return replace(changed, state=TaskState.PENDING, watching_since=steps[0].at)
+            return replace(
+                changed, state=TaskState.PENDING, watching_since=steps[0].at, retry_at=None
+            )
         case _:
             return state
 

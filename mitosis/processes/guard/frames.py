@@ -16,7 +16,7 @@ Message = tuple[Any, ...]
 
 # Worker to runner.
 RUN = 1  # run, argv, env, timeout, grace, stop signal, to file?, tail, cap, end, limits or None
-STOP = 2  # run, cause, grace or None for that of the run
+STOP = 2  # run, cause, grace and stop signal, each None for that of the run
 LEASE = 3  # deadline on the machine clock
 TAIL = 4  # request, run, stream, bytes
 PING = 5  # number

@@ -84,6 +84,7 @@ class Job:
         self._watch: Watch | None = None
         self._hits: set[str] = set()
         self._refused_since: float | None = None
+        self._sent: set[int] = set()
         self.reported = False
         #: Reported while some of the tree was alive: its folder is not used again.
         self.reported_late = False
@@ -178,20 +179,25 @@ class Job:
             waits.append(min(1.0, lease - linux.machine_clock()))
         return max(0.0, min(waits)) if waits else None
 
-    def stop(self, cause: str, grace: float | None) -> None:
-        """Begin the polite stop, or shorten the grace of one that has begun."""
+    def stop(self, cause: str, grace: float | None, number: int | None = None) -> None:
+        """Begin the polite stop; or shorten the grace of one that has begun, or change its signal.
+
+        The same order may come many times: no signal is sent twice.
+        """
         if self.phase in {KILLING, OVER}:
             return
-        grace = self._grace if grace is None else grace
+        grace = 0.0 if number == signal.SIGKILL else self._grace if grace is None else grace
         kill_at = time.monotonic() + grace
         if self.phase == STOPPING:
             self._kill_at = min(self._kill_at, kill_at)
-            return
-        self._cause = cause
-        self._kill_at = kill_at
-        self.phase = STOPPING
-        if grace > 0:
-            tree.signal_tree(self._stop_signal)
+        else:
+            self._cause = cause
+            self._kill_at = kill_at
+            self.phase = STOPPING
+            number = number or self._stop_signal
+        if number is not None and number not in self._sent and grace > 0:
+            self._sent.add(number)
+            tree.signal_tree(number)
 
     def kill(self, cause: str) -> None:
         """End the tree without grace."""

@@ -149,7 +149,7 @@ class Runner:
             self._lease = message[1]
         elif kind == frames.STOP:
             if job is not None and job.run == message[1]:
-                job.stop(message[2], message[3])
+                job.stop(message[2], message[3], message[4])
         elif kind == frames.TAIL:
             self._post((frames.TAILED, message[1], self._tail(message[2], message[3], message[4])))
         elif kind == frames.READ:

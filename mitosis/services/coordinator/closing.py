@@ -13,6 +13,7 @@ from mitosis.domain.user import UserPhase
 from mitosis.domain.worker import WorkerPhase
 from mitosis.services.coordinator.core import Core
 from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.stopping import order_stop
 
 SLICE = 250
 ACTOR = "system:coordinator"
@@ -64,5 +65,4 @@ def _cancel(core: Core, unit: Unit, state: Task) -> None:
     unit.run(subjects.task_tail(state.group, state.task), task.RequestCancel(f"{what} was deleted"))
     core.dispatcher.task_gone(state.task)
     if state.state is TaskState.RUNNING:
-        message = wire.encode(work.CancelAttempt(state.task, state.attempt))
-        unit.then(lambda _: core.publish(subjects.control(state.worker), message))
+        unit.then(lambda _: order_stop(core, state))

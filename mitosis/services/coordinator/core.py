@@ -21,6 +21,7 @@ from mitosis.runtime import Clock, Ids
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.tally import INTERNAL, REPEATED, Tally
 from mitosis.services.coordinator.uploads import Uploads
@@ -52,6 +53,7 @@ class Core(msgspec.Struct):
     journal: Journal
     dispatcher: Dispatcher
     watches: Watches
+    retries: Retries
     leases: Leases
     standing: Standing
     uploads: Uploads

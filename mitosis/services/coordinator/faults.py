@@ -5,8 +5,8 @@ Counted in memory: a coordinator that takes over begins to count anew.
 
 #: So many set-ups of tasks may fail in a row until the worker is paused.
 MAX_IN_A_ROW = 3
-#: A task that is at a later attempt than this is counted as lost when it cannot be set up, or is
-#: handed back: nothing is tried without end.
+#: A task that was begun more often than this, its retries apart, is counted as lost when it cannot
+#: be set up, or is handed back: nothing is tried without end.
 MAX_UNCOUNTED_ATTEMPTS = 100
 
 

@@ -46,6 +46,7 @@ from mitosis.services.coordinator.handlers.users import UserHandlers
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.shutdown import ShutdownSecret
 from mitosis.services.coordinator.snapshots import SnapshotRhythm
 from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
@@ -133,6 +134,7 @@ class Term:
                 journal=journal,
                 dispatcher=dispatcher,
                 watches=Watches(world, dispatcher, journal, parts.clock),
+                retries=Retries(world, dispatcher, journal, parts.clock),
                 leases=Leases(parts.clock),
                 standing=Standing(parts.clock),
                 uploads=Uploads(parts.clock),
@@ -163,6 +165,7 @@ class Term:
             core.leases.assume(name)
             core.dispatcher.unreachable.add(name)
         await core.watches.restore(core.read_aggregate)
+        core.retries.restore()
 
     async def _ensure_admin(self) -> None:
         parts = self._parts
@@ -196,6 +199,7 @@ class Term:
             asyncio.create_task(self._stand(), name="standing"),
             asyncio.create_task(self._watch_leases(), name="leases"),
             asyncio.create_task(self._end_overdue_watches(), name="watches"),
+            asyncio.create_task(core.retries.run(), name="retries"),
             asyncio.create_task(self._sweep(), name="sweeper"),
             asyncio.create_task(self._snapshots.keep(), name="snapshots"),
         ]

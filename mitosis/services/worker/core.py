@@ -11,6 +11,7 @@ and is held until the coordinator has accepted its last report, also through hou
 
 import enum
 import logging
+import signal
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Protocol
@@ -54,7 +55,9 @@ class RunHandle(Protocol):
 
     started_at: float
 
-    def stop(self, cause: Cause, grace_seconds: float | None = None) -> None:
+    def stop(
+        self, cause: Cause, grace_seconds: float | None = None, stop_signal: int | None = None
+    ) -> None:
         """Ask it to end."""
 
     def release(self, *, wipe: bool = False) -> None:
@@ -64,13 +67,15 @@ class RunHandle(Protocol):
 class Attempt:
     """One attempt that this worker holds."""
 
-    __slots__ = ("assigned_at", "assignment", "dropped", "key", "phase", "refused", "run")
+    __slots__ = ("assigned_at", "assignment", "cancelled", "dropped", "key", "phase", "refused",
+                 "run")  # fmt: skip
 
     def __init__(self, assignment: Assignment, now: float) -> None:
         self.assignment = assignment
         self.key: Key = (assignment.task, assignment.attempt)
         self.assigned_at = now
         self.phase = Phase.WAITING
+        self.cancelled = False
         self.dropped = False
         self.refused = False
         self.run: RunHandle | None = None
@@ -100,6 +105,9 @@ class Effects(Protocol):
 
     def abort_delivery(self, attempt: Attempt) -> None:
         """End a delivery and release the run; `Core.delivered` follows all the same."""
+
+    def cut_delivery(self, attempt: Attempt) -> None:
+        """End a delivery with what is stored of it; `Core.delivered` follows."""
 
     def report(self, draft: Draft) -> None:
         """Tell the coordinator; `Core.verdict` follows."""
@@ -205,7 +213,13 @@ class Core:
         elif attempt.phase is Phase.WAITING:
             self._hand_back(attempt, "cancelled before it started")
         elif attempt.phase is Phase.RUNNING and attempt.run is not None:
-            attempt.run.stop("cancel", order.grace_seconds)
+            attempt.cancelled = True
+            number = signal.Signals[f"SIG{order.stop_signal}"] if order.stop_signal else None
+            attempt.run.stop("cancel", order.grace_seconds, number)
+        elif attempt.phase is Phase.DELIVERING and not attempt.cancelled:
+            # Outputs of a program that was stopped are delivered, however often that is ordered.
+            attempt.cancelled = True
+            self._effects.cut_delivery(attempt)
 
     def drop(self, key: Key) -> None:
         """An attempt is not this worker's any more: end it, and say nothing more about it."""
@@ -362,11 +376,18 @@ class Core:
         return draft
 
     def delivered(
-        self, attempt: Attempt, warnings: list[str], *, timed_out: bool, fault: str = ""
+        self,
+        attempt: Attempt,
+        warnings: list[str],
+        *,
+        timed_out: bool,
+        fault: str = "",
+        cut_short: bool = False,
     ) -> None:
         """All outputs that could be stored are stored; the run is released.
 
-        `fault`: none of them, as the worker has no room; the task goes elsewhere.
+        `fault`: none of them, as the worker has no room; the task goes elsewhere. `cut_short`: only
+        some of them, since the task was cancelled.
         """
         if attempt.dropped:
             self._remove(attempt)
@@ -374,7 +395,8 @@ class Core:
         draft = attempt.draft()
         draft.warnings += warnings
         draft.fault = fault
-        if not fault:
+        draft.cut_short = cut_short
+        if not fault and not cut_short:
             state = State.UPLOAD_RESULT_TIMEOUT if timed_out else State.UPLOAD_RESULT_FINISHED
             draft.steps.append((state, self._effects.now()))
         self._finish(attempt, draft)

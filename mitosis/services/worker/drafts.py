@@ -16,8 +16,8 @@ class Draft:
     """
 
     __slots__ = (
-        "alone", "artifacts", "attempt", "before_start", "committed", "exit", "fault", "group",
-        "handed_back", "on_verdict", "started", "steps", "task", "warnings",
+        "alone", "artifacts", "attempt", "before_start", "committed", "cut_short", "exit", "fault",
+        "group", "handed_back", "on_verdict", "started", "steps", "task", "warnings",
     )  # fmt: skip
 
     def __init__(self, task: str, group: str, attempt: int) -> None:
@@ -31,6 +31,7 @@ class Draft:
         self.handed_back = ""
         self.fault = ""
         self.before_start = False
+        self.cut_short = False
         self.alone = False
         self.on_verdict: Callable[[str], None] | None = None
 
@@ -56,7 +57,7 @@ class Draft:
         self.warnings += later.warnings
         self.committed = later.committed
         self.handed_back, self.fault = later.handed_back, later.fault
-        self.before_start = later.before_start
+        self.before_start, self.cut_short = later.before_start, later.cut_short
         return True
 
     def report(self, now: float) -> TaskReport:
@@ -74,4 +75,5 @@ class Draft:
             self.handed_back,
             self.fault,
             self.before_start,
+            self.cut_short,
         )

@@ -138,6 +138,10 @@ class Parts:
         """Stop packing and uploading."""
         self.deliveries.abort(attempt)
 
+    def cut_delivery(self, attempt: Attempt) -> None:
+        """Stop packing and uploading, with what is stored."""
+        self.deliveries.cut(attempt)
+
     def report(self, draft: Draft) -> None:
         """Queue a report."""
         self.reporter.add(draft)

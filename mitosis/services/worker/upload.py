@@ -54,7 +54,13 @@ class Delivered(Protocol):
         """The report about one stored output."""
 
     def delivered(
-        self, attempt: Attempt, warnings: list[str], *, timed_out: bool, fault: str = ""
+        self,
+        attempt: Attempt,
+        warnings: list[str],
+        *,
+        timed_out: bool,
+        fault: str = "",
+        cut_short: bool = False,
     ) -> None:
         """The delivery is over."""
 
@@ -91,6 +97,7 @@ class Deliveries:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="deliver")
         self._transfers = Transfers(trust=trust)
         self._running: dict[Attempt, asyncio.Task[None]] = {}
+        self._cut: set[Attempt] = set()
 
     def begin(self, attempt: Attempt, result: RunResult) -> None:
         """Deliver the outputs of a run that has ended."""
@@ -104,6 +111,12 @@ class Deliveries:
         task = self._running.get(attempt)
         if task is not None:
             task.cancel()
+
+    def cut(self, attempt: Attempt) -> None:
+        """End a delivery for the owner of the task; what is stored stays stored."""
+        if attempt in self._running:
+            self._cut.add(attempt)
+            self.abort(attempt)
 
     async def close(self) -> None:
         """End all deliveries and their threads."""
@@ -127,9 +140,17 @@ class Deliveries:
         attempt = delivery.attempt
         self._running.pop(attempt, None)
         delivery.end()
-        if not task.cancelled() or attempt.dropped:
+        cut_short = task.cancelled() and attempt in self._cut
+        self._cut.discard(attempt)
+        if cut_short:
+            delivery.warn("outputs: not all are stored: the task was cancelled meanwhile")
+        if not task.cancelled() or attempt.dropped or cut_short:
             self._core.delivered(
-                attempt, delivery.warnings, timed_out=delivery.timed_out, fault=delivery.fault
+                attempt,
+                delivery.warnings,
+                timed_out=delivery.timed_out,
+                fault=delivery.fault,
+                cut_short=cut_short,
             )
 
     # --- for the deliveries -------------------------------------------------------------------

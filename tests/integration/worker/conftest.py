@@ -195,6 +195,7 @@ class Coordinator:
             found[-1].handed_back,
             found[-1].fault,
             found[-1].before_start,
+            found[-1].cut_short,
         )
 
     async def started(self, task: str) -> None:

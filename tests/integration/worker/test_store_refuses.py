@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from mitosis.artifacts.s3 import S3Settings, S3Store
-from mitosis.domain.task import ArtifactKind
+from mitosis.contract.work import CancelAttempt
+from mitosis.domain.task import ArtifactKind, EndCause
 from mitosis.testing.servers import S3Server
+from mitosis.testing.waiting import eventually
 
 from .conftest import Working, coordinating
 
@@ -135,3 +137,26 @@ async def test_the_time_for_outputs_is_a_setting_and_what_is_late_is_named(
     assert told.committed
     assert told.artifacts == []
     assert told.warnings == ["outputs: not all could be stored within 1 s"]
+
+
+async def test_a_cancel_ends_an_upload_that_does_not_come_to_its_end(
+    bench: tuple[Any, Callable[..., Working]], small_store: SmallStore, tmp_path: Path
+) -> None:
+    coordinator, work = bench
+    small_store.silent.set()
+    await work().ready()
+    task = coordinator.assign("sh", "-c", SCRIPT)
+    try:
+        await eventually(lambda: any(told.exit for told in coordinator.of(task)))
+        await eventually(lambda: list((tmp_path / "work" / "outbox").iterdir()))
+        coordinator.order(CancelAttempt(task, 1))
+        told = await coordinator.over(task)
+    finally:
+        small_store.silent.clear()
+        small_store.ended.set()
+    assert (told.exit.cause, told.exit.number) == (EndCause.OWN, 0)
+    assert (told.committed, told.cut_short, told.artifacts) == (True, True, [])
+    assert told.warnings == ["outputs: not all are stored: the task was cancelled meanwhile"]
+    assert list((tmp_path / "work" / "outbox").iterdir()) == []
+    # The slot is free again.
+    assert (await coordinator.over(coordinator.assign("true"))).exit.number == 0

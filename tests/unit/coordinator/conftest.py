@@ -29,6 +29,7 @@ from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.history import take_in
 from mitosis.services.coordinator.journal import Journal
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.uploads import Uploads
 from mitosis.services.coordinator.watches import Watches
@@ -180,6 +181,7 @@ class Coordinator:
             journal=journal,
             dispatcher=dispatcher,
             watches=Watches(self.world, dispatcher, journal, self.clock),
+            retries=Retries(self.world, dispatcher, journal, self.clock),
             leases=Leases(self.clock),
             standing=Standing(self.clock),
             uploads=Uploads(self.clock),

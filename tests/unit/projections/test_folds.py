@@ -6,12 +6,13 @@ from datetime import timedelta
 import pytest
 
 from mitosis.contract import subjects
+from mitosis.contract.queries import AttemptEnd
 from mitosis.domain import attachment, group, task, user, worker
 from mitosis.domain.event import Event
 from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.platform import TermStarted
 from mitosis.domain.roles import Role
-from mitosis.domain.task import ArtifactKind, Outcome, TaskState
+from mitosis.domain.task import ArtifactKind, Exit, ExitKind, Outcome, TaskState
 from mitosis.domain.watch import Watch
 from mitosis.errors import CorruptData
 from mitosis.projections.plan import fold_all, needed_rows
@@ -19,6 +20,7 @@ from mitosis.projections.rows import Tables, TaskRow
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import START, History, campaign
 
+LATER = START + timedelta(hours=1)
 RUNNER = "11111111-1111-4111-8111-111111111111"
 
 
@@ -123,10 +125,30 @@ def test_a_task_that_watches_another_one_is_pending_and_says_for_what() -> None:
 
 
 def test_a_retry_says_until_when_it_waits() -> None:
-    one = OneTask().run().store(task.TaskRetryScheduled(1, START))
-    assert one.row.state is TaskState.PENDING
-    assert "attempt 1 failed" in one.row.reason
-    assert START.isoformat() in one.row.reason
+    one = OneTask().run()
+    scheduled = task.TaskRetryScheduled(1, LATER, Outcome.FAILED, "exit code 3")
+    one.store(task.TaskExited(1, Exit(ExitKind.CODE, 3)), scheduled)
+    assert (one.row.state, one.row.retries, one.row.retry_at) == (TaskState.PENDING, 1, LATER)
+    assert one.row.reason == "waits to run again: attempt 1 has failed (exit code 3)"
+    (former,) = one.row.former_attempts
+    assert (former.attempt, former.worker, former.end) == (1, RUNNER, AttemptEnd.FAILED)
+    assert (former.reason, former.exit_kind, former.exit_number) == ("exit code 3", "code", 3)
+    one.store(task.TaskReady())
+    assert (one.row.state, one.row.reason, one.row.retry_at) == (TaskState.READY, "", None)
+
+
+@pytest.mark.parametrize(("counted", "end"), [(True, "lost"), (False, "handed_back")])
+def test_an_attempt_that_was_taken_away_is_kept_with_its_reason(counted: bool, end: str) -> None:
+    one = OneTask().run().store(task.TaskRequeued(1, "why", counted))
+    (former,) = one.row.former_attempts
+    assert (former.end.value, former.reason, former.exit_kind) == (end, "why", None)
+
+
+def test_of_very_many_attempts_the_newest_are_kept() -> None:
+    one = OneTask()
+    for attempt in range(1, 50):
+        one.store(task.TaskAssigned(attempt, RUNNER, 600.0), task.TaskRequeued(attempt, "again"))
+    assert [former.attempt for former in one.row.former_attempts] == list(range(18, 50))
 
 
 def test_a_cancelled_task_says_why() -> None:

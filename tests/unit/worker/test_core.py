@@ -27,8 +27,11 @@ class RecordingRun:
         self.log, self.name, self.started_at = log, name, 0.0
         self.released = False
 
-    def stop(self, cause: Cause, grace_seconds: float | None = None) -> None:
-        self.log.append(("stop", self.name, cause, grace_seconds))
+    def stop(
+        self, cause: Cause, grace_seconds: float | None = None, stop_signal: int | None = None
+    ) -> None:
+        how = () if stop_signal is None else (stop_signal,)
+        self.log.append(("stop", self.name, cause, grace_seconds, *how))
 
     def release(self, *, wipe: bool = False) -> None:
         assert not self.released
@@ -65,6 +68,9 @@ class RecordingEffects:
 
     def abort_delivery(self, attempt: Attempt) -> None:
         self.log.append(("abort", *attempt.key))
+
+    def cut_delivery(self, attempt: Attempt) -> None:
+        self.log.append(("cut", *attempt.key))
 
     def report(self, draft: Draft) -> None:
         self.drafts.append(draft)
@@ -454,6 +460,40 @@ def test_a_cancel_stops_the_program_with_the_grace_asked_for(bench: Bench) -> No
     report = bench.effects.take()[-1][1]
     assert report.exit.cause == "cancel"
     assert report.committed
+
+
+def test_a_cancel_by_another_signal_sends_that(bench: Bench) -> None:
+    bench.running()
+    bench.core.cancel(CancelAttempt("t1", 1, 3.0, "INT"))
+    bench.core.cancel(CancelAttempt("t1", 1, None, "KILL"))
+    assert bench.effects.take() == [
+        ("stop", "t1", "cancel", 3.0, 2), ("stop", "t1", "cancel", None, 9),
+    ]  # fmt: skip
+
+
+def test_a_cancel_ends_the_upload_of_a_program_that_has_ended_by_itself(bench: Bench) -> None:
+    attempt = bench.running(terminal=True)
+    bench.end(attempt)
+    bench.accept()
+    bench.effects.take()
+    for _ in range(3):  # the order is repeated at each renewal
+        bench.core.cancel(CancelAttempt("t1", 1))
+    assert bench.effects.take() == [("cut", "t1", 1)]
+    bench.core.delivered(attempt, ["not all"], timed_out=False, cut_short=True)
+    report = bench.reported()
+    assert (report.committed, report.cut_short, report.warnings) == (True, True, ["not all"])
+    assert steps(report) == []
+
+
+def test_outputs_of_a_program_that_was_stopped_are_delivered_however_often_that_is_ordered(
+    bench: Bench,
+) -> None:
+    attempt = bench.running(terminal=True)
+    bench.core.cancel(CancelAttempt("t1", 1))
+    bench.end(attempt, Signaled(15), "cancel")
+    bench.effects.take()
+    bench.core.cancel(CancelAttempt("t1", 1))
+    assert bench.effects.take() == []
 
 
 def test_a_cancel_of_another_attempt_does_nothing(bench: Bench) -> None:

@@ -32,6 +32,7 @@ from mitosis.services.coordinator.report_checks import (
     check_report,
     check_wanted,
 )
+from mitosis.services.coordinator.stopping import order_stop
 from mitosis.services.coordinator.uploads import (
     GRANT_SECONDS,
     Grant,
@@ -74,12 +75,11 @@ class ReportHandlers:
         held = {(h.task, h.attempt) for h in body.held}
         mine = {(t, core.world.tasks[t].attempt) for t in core.world.attempts.get(name, ())}
         foreign = [h for h in body.held if (h.task, h.attempt) not in mine]
+        for known, _ in sorted(mine):
+            if core.world.tasks[known].cancel_requested:
+                order_stop(core, core.world.tasks[known])  # before it is pushed, so it is not begun
         for missing, _ in sorted(mine - held):
             core.dispatcher.push_again(missing)
-        for known, attempt in held & mine:
-            if core.world.tasks[known].cancel_requested:
-                message = wire.encode(work.CancelAttempt(known, attempt))
-                core.publish(subjects.control(name), message)
         if state.phase is WorkerPhase.DRAINING:  # the order may have been missed
             core.publish(subjects.control(name), wire.encode(work.Drain(state.drain_forced)))
         unit = core.journal.unit(f"worker:{name}")
@@ -231,13 +231,26 @@ class ReportHandlers:
         if report.committed:
             if report.exit is None:  # it had outputs, and kept its slot while they were uploaded
                 core.dispatcher.paces.was_slow(name)
-            unit.run(tail, task.CommitTask(name, attempt))
+            self._commit(unit, tail, name, report)
         elif report.handed_back:
             core.dispatcher.paces.was_slow(name)
-            without_end = report.attempt > MAX_UNCOUNTED_ATTEMPTS
-            requeue(core, unit, report.task, report.handed_back, counted=without_end)
+            counted = self._is_without_end(report)
+            requeue(core, unit, report.task, report.handed_back, counted=counted)
         elif report.fault:
             self._fault(unit, name, report)
+
+    def _commit(self, unit: Unit, tail: str, name: str, report: work.TaskReport) -> None:
+        """End the task, or let it wait for its next attempt."""
+        core, now = self._core, self._core.clock.now()
+        command = task.CommitTask(name, report.attempt, now, report.cut_short)
+        for event in unit.run(tail, command):
+            match event:
+                case task.ArtifactDeleted(_, object_name):
+                    unit.then(lambda _, gone=object_name: self._discard(gone))  # type: ignore[misc]
+                case task.TaskRetryScheduled():
+                    core.retries.begin(report.task)
+                case _:
+                    pass
 
     def _fault(self, unit: Unit, name: str, report: work.TaskReport) -> None:
         """Give the task to somebody else, after a worker that sets nothing up was paused."""
@@ -248,8 +261,13 @@ class ReportHandlers:
             why = clip_text(f"{MAX_IN_A_ROW} tasks in a row: {report.fault}", MAX_REASON_BYTES)
             log.warning("worker %s is paused: %s", name, why)
             unit.run(subjects.worker_tail(name), PauseWorker(why))
-        counted = not before_start or report.attempt > MAX_UNCOUNTED_ATTEMPTS
+        counted = not before_start or self._is_without_end(report)
         requeue(core, unit, report.task, f"worker fault: {report.fault}", counted=counted)
+
+    def _is_without_end(self, report: work.TaskReport) -> bool:
+        """Whether a task was begun so often that this attempt counts in any case."""
+        begun = report.attempt - self._core.world.tasks[report.task].retries
+        return begun > MAX_UNCOUNTED_ATTEMPTS
 
     def _store(
         self,

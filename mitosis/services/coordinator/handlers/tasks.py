@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mitosis.contract import commands, subjects, wire, work
+from mitosis.contract import commands, subjects, wire
 from mitosis.contract.commands import WatchWanted
 from mitosis.domain import task
 from mitosis.domain.access import need_role, need_sight
@@ -23,6 +23,7 @@ from mitosis.errors import InvalidInput, MitosisError, NotFound, TooLarge, Wrong
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.stopping import order_stop
 from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
 
 READS_AT_ONCE = 32  # of ended tasks that are submitted again
@@ -31,7 +32,7 @@ ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one repl
 # What a change replaces as a whole.
 _PLAIN_FIELDS = (
     "argv", "env", "tags", "priority", "timeout_seconds", "terminal", "stop_signal",
-    "grace_seconds",
+    "grace_seconds", "max_losses",
 )  # fmt: skip
 
 Recalled = Mapping[str, Task]
@@ -98,7 +99,7 @@ class TaskHandlers:
         async with self._writable(caller, body.task, "cancelling") as state:
             uuid, tail = state.task, subjects.task_tail(state.group, state.task)
             unit = core.begin(f"user:{caller.owner}", caller)
-            unit.run(tail, task.RequestCancel(body.reason))
+            unit.run(tail, task.RequestCancel(body.reason, body.stop_signal, body.grace_seconds))
             ended = core.world.tasks[uuid].state.terminal
             core.dispatcher.task_gone(uuid)
             if not ended:
@@ -108,8 +109,7 @@ class TaskHandlers:
     def push_cancel(self, state: Task | None) -> None:
         """Tell the worker of a running task to stop it."""
         if state is not None and state.state is TaskState.RUNNING:
-            message = wire.encode(work.CancelAttempt(state.task, state.attempt))
-            self._core.publish(subjects.control(state.worker), message)
+            order_stop(self._core, state)
 
     async def replace_labels(self, caller: Caller, body: commands.ReplaceTaskLabels) -> None:
         """`task.label`: needs Write in the task's group; also after the end of the task."""
@@ -163,6 +163,8 @@ class TaskHandlers:
         spec, fired = msgspec.structs.replace(state.spec, **given), ""
         if body.limits is not None:
             spec = msgspec.structs.replace(spec, limits=body.limits.of(spec.limits))
+        if body.retry is not None:
+            spec = msgspec.structs.replace(spec, retry=body.retry.of(spec.retry))
         if isinstance(body.watch, WatchWanted):
             watch, fired = self._watch(user, body.watch, recalled)
             if self._core.watches.would_close_a_circle(uuid, watch):
@@ -298,6 +300,8 @@ class TaskHandlers:
                 limits=body.limits,
                 stop_signal=body.stop_signal,
                 grace_seconds=body.grace_seconds,
+                retry=body.retry,
+                max_losses=body.max_losses,
             )
             now = core.clock.now()
             submit = task.SubmitTask(uuid, name, user.name, number, spec, body.labels, now, fired)
