@@ -102,19 +102,16 @@ class Campaign:
             self.seen.append(Violation("answers", "submit", text))
         await self._cancel_parked()
 
-    async def live_tasks(self) -> int:
-        """Return how many tasks have not ended.
+    async def live_tasks(self, *groups: str) -> int:
+        """Return how many tasks of these groups, by default of all, have not ended.
 
         Raises:
             MitosisError: Nobody answers.
         """
-        root = self._client(ADMIN_USER)
-        count = 0
-        for group in (LAB, PARKED):
-            page = await root.get_tasks(
-                GetTasksArgs(group=group, states=LIVE_STATES, count_only=True)
-            )
-            count += page.total
+        root, count = self._client(ADMIN_USER), 0
+        for group in groups or (LAB, PARKED):
+            wanted = GetTasksArgs(group=group, states=LIVE_STATES, count_only=True)
+            count += (await root.get_tasks(wanted)).total
         return count
 
     async def close(self) -> None:
@@ -139,7 +136,7 @@ class Campaign:
             return
         elif chance < 0.75:
             await self._submit(self._wanted(user))
-        elif chance < 0.97 or self._parked >= MOST_PARKED:
+        elif chance < 0.985 or self._parked >= MOST_PARKED:
             await self._submit_many(
                 user, [self._wanted(user) for _ in range(self._random.randint(2, 12))]
             )
@@ -152,7 +149,7 @@ class Campaign:
     async def _look(self) -> None:
         """Read: how much waits, and whether what was acknowledged can be seen."""
         try:
-            self._live = await self.live_tasks()
+            self._live = await self.live_tasks(LAB)
             if self._known:
                 user, task = self._random.choice(self._known)
                 await self._client(user).get_task(task)

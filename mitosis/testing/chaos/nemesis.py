@@ -20,6 +20,21 @@ class Fault(NamedTuple):
     seconds: float
 
 
+class _Plan(NamedTuple):
+    """A fault before it is one."""
+
+    what: str
+    target: str
+    act: Callable[[float], Awaitable[None]]
+    seconds: float
+    undisturbed: bool = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether it may bring another coordinator into office."""
+        return "coordinator" in self.target or "nats" in self.target
+
+
 class Nemesis:
     """Breaks a site until it is told to stop.
 
@@ -39,6 +54,7 @@ class Nemesis:
         self._site, self._pause, self._at_once = site, pause, at_once
         self._random = random.Random(f"faults-{seed}")
         self._busy: set[str] = set()
+        self._undisturbed = 0  # faults during which the coordinator in office stays so
         self._stopping = asyncio.Event()
         self.faults: list[Fault] = []
 
@@ -59,46 +75,52 @@ class Nemesis:
     async def _loop(self) -> None:
         while not self._stopping.is_set():
             await self._sleep(self._random.uniform(*self._pause))
-            chosen = self._choose()
-            if chosen is None or self._stopping.is_set():
+            plan = self._plan()
+            if self._stopping.is_set() or plan.target in self._busy:
                 continue
-            what, target, act, seconds = chosen
-            self._busy.add(target)
-            begun = asyncio.get_running_loop().time()
-            self.faults.append(Fault(what, target, begun, seconds))
-            try:
-                await act(seconds)
-            finally:
-                self._busy.discard(target)
+            if self._undisturbed and plan.leads:
+                continue
+            await self._carry_out(plan)
 
-    def _choose(self) -> "tuple[str, str, Callable[[float], Awaitable[None]], float] | None":
+    async def _carry_out(self, plan: "_Plan") -> None:
+        self._busy.add(plan.target)
+        self._undisturbed += plan.undisturbed
+        begun = asyncio.get_running_loop().time()
+        self.faults.append(Fault(plan.what, plan.target, begun, plan.seconds))
+        try:
+            await plan.act(plan.seconds)
+        finally:
+            self._busy.discard(plan.target)
+            self._undisturbed -= plan.undisturbed
+
+    def _plan(self) -> "_Plan":
         draw = self._random
         what = draw.choices(("kill", "freeze", "restart", "cut"), (5, 4, 2, 4))[0]
         if what == "cut":
             name = draw.choice(list(self._site.links))
             how = draw.choice(list(Cut))
-            seconds = self._of_a_worker() if name.startswith("worker") else draw.uniform(0.5, 5.0)
-            return self._unless_busy(f"cut ({how})", f"link {name}", self._cut(name, how), seconds)
+            plan = _Plan(f"cut ({how})", f"link {name}", self._cut(name, how), draw.uniform(0.5, 5))
+            return self._away(plan) if name.startswith("worker") else plan
         part = self._part()
-        act = {"kill": self._kill, "freeze": self._freeze, "restart": self._restart}[what](part)
-        if what != "freeze":
-            return self._unless_busy(what, part.name, act, draw.uniform(0.0, 2.0))
-        if part.kind == "worker":
-            return self._unless_busy(what, part.name, act, self._of_a_worker())
+        if what == "kill":
+            return _Plan(what, part.name, self._kill(part), draw.uniform(0.0, 2.0))
+        if what == "restart":
+            return _Plan(what, part.name, self._restart(part), draw.uniform(0.0, 2.0))
         # A standby takes over from a coordinator that is silent for four seconds.
         most = 8.0 if part.kind == "coordinator" else 4.0
-        return self._unless_busy(what, part.name, act, draw.uniform(0.5, most))
+        plan = _Plan(what, part.name, self._freeze(part), draw.uniform(0.5, most))
+        return self._away(plan) if part.kind == "worker" else plan
 
-    def _of_a_worker(self) -> float:
-        """Draw how long a worker is away: as often within its lease as beyond it."""
+    def _away(self, plan: "_Plan") -> "_Plan":
+        """Draw how long a worker is away: as often within its lease as beyond it.
+
+        The beginning of a term counts every worker as heard. So while one is away beyond its lease,
+        nobody else may begin a term, or the lease would hardly ever end.
+        """
         lease = self._site.shape.lease_seconds
-        within = self._random.random() < 0.5
-        return self._random.uniform(*((0.5, lease) if within else (lease + 2, lease + 5)))
-
-    def _unless_busy(
-        self, what: str, target: str, act: Callable[[float], Awaitable[None]], seconds: float
-    ) -> "tuple[str, str, Callable[[float], Awaitable[None]], float] | None":
-        return None if target in self._busy else (what, target, act, seconds)
+        if self._random.random() < 0.5:
+            return plan._replace(seconds=self._random.uniform(0.5, lease))
+        return plan._replace(seconds=self._random.uniform(lease + 2.5, lease + 6), undisturbed=True)
 
     def _part(self) -> Part:
         kinds = ("coordinator", "worker", "projector", "nats", "postgres", "s3")

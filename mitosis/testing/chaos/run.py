@@ -6,13 +6,17 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 import psycopg
 
+from mitosis.domain.platform import TermStarted
+from mitosis.domain.task import TaskCancelled, TaskCommitted, TaskRequeued
+from mitosis.domain.worker import WorkerLost
 from mitosis.errors import Unavailable
+from mitosis.projections.commit import Commit
 from mitosis.testing.chaos import collect
 from mitosis.testing.chaos.campaign import Campaign
 from mitosis.testing.chaos.checker import check
@@ -62,6 +66,7 @@ class Result(msgspec.Struct, kw_only=True):
     commits: int
     ledger_lines: int
     restarts: int
+    happened: Counter[str]
     kept: Path | None = None
 
     def summary(self) -> str:
@@ -72,6 +77,7 @@ class Result(msgspec.Struct, kw_only=True):
             f"tasks {self.tasks}, commits {self.commits}, lines of the ledger {self.ledger_lines}",
             f"operations {self.operations.total()}: {_listed(self.operations)}",
             f"faults {self.faults.total()}: {_listed(self.faults)}",
+            f"in the stream: {_listed(self.happened)}",
             f"ends of services that nobody asked for: {self.restarts}",
             *(f"VIOLATION {violation}" for violation in self.violations[:MOST_SHOWN]),
             f"violations {len(self.violations)}",
@@ -134,7 +140,26 @@ async def _run(settings: Settings, root: Path, say: Callable[[str], None]) -> Re
         commits=len(evidence.commits),
         ledger_lines=len(evidence.ledger),
         restarts=restarts,
+        happened=_happened(evidence.commits),
     )
+
+
+def _happened(commits: Iterable[Commit]) -> Counter[str]:
+    """Count what faults lead to: how workers are lost, tasks requeued, terms begun."""
+    counts: Counter[str] = Counter()
+    for event in (event for commit in commits for event in commit.events):
+        match event:
+            case WorkerLost(proof):
+                counts["lost: lease" if "lease" in proof else f"lost: {proof}"] += 1
+            case TaskRequeued():
+                counts["requeued"] += 1
+            case TaskCommitted(_, outcome) | TaskCancelled(outcome):
+                counts[f"ended: {outcome}"] += 1
+            case TermStarted():
+                counts["terms"] += 1
+            case _:
+                pass
+    return counts
 
 
 async def _side_by_side(campaign: Campaign, nemesis: Nemesis, seconds: float) -> None:
