@@ -75,6 +75,11 @@ class Campaign:
         self.record: list[Operation] = []
         self.seen: list[Violation] = []
 
+    @property
+    def acknowledged(self) -> int:
+        """How many submits were answered with "ok"."""
+        return len(self._known)
+
     async def prepare(self) -> None:
         """Make users and groups, on a platform that serves."""
         root = self._client(ADMIN_USER)

@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         per_second: Operations; a submit of many counts as one.
         pause: Between two faults (from, to seconds).
         at_once: How many parts are broken at once.
+        least_submits: It goes on until so many are acknowledged, for three times as long at most.
         settle_seconds: How long all that waits may take, on a platform that is whole again.
         keep: Leave the folder of the run when something was wrong.
     """
@@ -51,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     per_second: float = 8.0
     pause: tuple[float, float] = (0.2, 1.0)
     at_once: int = 1
+    least_submits: int = 0
     settle_seconds: float = 120.0
     keep: bool = False
 
@@ -120,7 +122,7 @@ async def _run(settings: Settings, root: Path, say: Callable[[str], None]) -> Re
             await campaign.prepare()
             await site.start_workers()
             say(f"operations and faults for {settings.seconds:g} s")
-            await _side_by_side(campaign, nemesis, settings.seconds)
+            await _side_by_side(campaign, nemesis, settings)
             say("quiet now")
             leftovers = await _settle(site, campaign, settings.settle_seconds)
         finally:
@@ -162,10 +164,15 @@ def _happened(commits: Iterable[Commit]) -> Counter[str]:
     return counts
 
 
-async def _side_by_side(campaign: Campaign, nemesis: Nemesis, seconds: float) -> None:
+async def _side_by_side(campaign: Campaign, nemesis: Nemesis, settings: Settings) -> None:
     operations = asyncio.create_task(campaign.run())
     faults = asyncio.create_task(nemesis.run())
-    await asyncio.wait({operations, faults}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for _ in range(3):
+        await asyncio.wait(
+            {operations, faults}, timeout=settings.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if campaign.acknowledged >= settings.least_submits:
+            break
     nemesis.stop()
     await faults
     operations.cancel()
