@@ -160,7 +160,7 @@ async def _project(config: CoordinatorConfig, stopping: asyncio.Event) -> None:
     objects = objects_of(config)
     login = ServiceLogin(config.nats_user, config.nats_password)
     async with await Connection.open(
-        [config.nats_url], login, name="mito-projector", trust=nats_trust(config)
+        config.nats_servers, login, name="mito-projector", trust=nats_trust(config)
     ) as connection:
         links = Links(objects.artifacts.presign_get, objects.attachments.presign_get)
         service = ProjectorService(connection, config.database, links)
@@ -315,7 +315,7 @@ def verify_events(config: CoordinatorConfig) -> Verified:
     async def main() -> Verified:
         login = ServiceLogin(config.nats_user, config.nats_password)
         async with await Connection.open(
-            [config.nats_url], login, name="mito-events", trust=nats_trust(config)
+            config.nats_servers, login, name="mito-events", trust=nats_trust(config)
         ) as connection:
             verifier = ChainVerifier(EVENTS)
             async for batch in EventReader(connection.raw).batches(follow=False):

@@ -70,7 +70,7 @@ async def connected(config: CoordinatorConfig, name: str) -> "AsyncIterator[Conn
 
     login = ServiceLogin(config.nats_user, config.nats_password)
     async with await Connection.open(
-        [config.nats_url], login, name=name, trust=nats_trust(config)
+        config.nats_servers, login, name=name, trust=nats_trust(config)
     ) as connection:
         yield connection
 
@@ -190,8 +190,8 @@ async def _platform(
         connection = await stack.enter_async_context(connected(config, "mito-backup"))
         trust = nats_trust(config)
         nc = await open_store_client(
-            [config.nats_url], ServiceLogin(config.nats_user, config.nats_password),
-            name="mito-backup-store", tls=tls_context(trust, [config.nats_url]), trust=trust,
+            config.nats_servers, ServiceLogin(config.nats_user, config.nats_password),
+            name="mito-backup-store", tls=tls_context(trust, config.nats_servers), trust=trust,
         )  # fmt: skip
         stack.push_async_callback(nc.close)
         archive = await Archive.open(config.database)

@@ -74,6 +74,22 @@ def url_check(*schemes: str) -> Callable[[str | None], None]:
     return check
 
 
+def urls_check(*schemes: str) -> Callable[[str | None], None]:
+    """Return a check of one or more such URLs, separated by commas."""
+    one = url_check(*schemes)
+
+    def check(value: str | None) -> None:
+        for part in split_urls(value or ""):
+            one(part)
+
+    return check
+
+
+def split_urls(value: str) -> list[str]:
+    """Return the URLs of a list with commas; a comma inside of one (in a password) is kept."""
+    return [part.strip() for part in re.split(r",(?=\s*[a-z]+://)", value)]
+
+
 def choice_check(*words: str) -> Callable[[str], None]:
     """Return a check of a word that must be one of these."""
 

@@ -11,12 +11,14 @@ from mitosis.config.checks import (
     check_bucket,
     check_log_level,
     range_check,
+    split_urls,
     url_check,
+    urls_check,
 )
 from mitosis.config.section import Section
 
 REDIS_KEYS = ("redis_url", "redis_worker_password", "redis_client_password")
-_nats_url = url_check("nats", "tls", "ws", "wss")
+_nats_url = urls_check("nats", "tls", "ws", "wss")
 _http_url = url_check("http", "https")
 
 
@@ -31,8 +33,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         s3_access_key, s3_secret_key: The key pair of the store.
         s3_region: Only signs requests; stores of one's own accept any.
         artifacts_bucket, attachments_bucket: Made at the first start.
-        nats_url: NATS as the services reach it.
-        nats_public_url: NATS as clients and workers reach it; unset: `nats_url`.
+        nats_url: NATS as the services reach it; of a cluster all servers, separated by commas.
+        nats_public_url: NATS as clients and workers reach it, likewise; unset: `nats_url`.
         nats_user, nats_password: The services' account of the NATS configuration.
         nats_system_user, nats_system_password: The system account, for lost connections.
         db_ca: Certificate of the authority that signed the Postgres server's; with it the server
@@ -125,6 +127,11 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     log_path: Path | None = None
     log_level: str = "info"
     file_log_level: str | None = None
+
+    @property
+    def nats_servers(self) -> list[str]:
+        """The addresses in `nats_url`."""
+        return split_urls(self.nats_url)
 
     @property
     def database(self) -> str:

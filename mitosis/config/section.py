@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mitosis.config.checks import split_urls
+
 MASK = "***"
 PREFIX = "MITO_"
 LOG_VARIABLES: dict[str, tuple[str, ...]] = {
@@ -58,7 +60,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def without_password(url: str) -> str:
-    """Return the URL with its password masked."""
+    """Return the URL with its password masked; several are separated by commas."""
+    if len(urls := split_urls(url)) > 1:
+        return ",".join(map(without_password, urls))
     try:
         parts = urlsplit(url)
         password = parts.password

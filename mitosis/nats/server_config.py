@@ -4,10 +4,12 @@ Accounts, auth callout, limits and durability stand here once; `mito up`, `mito 
 tests use the same text. Nothing here starts or reaches a server.
 """
 
+import hmac
 import json
 import os
 import re
 import secrets
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -135,6 +137,11 @@ def render(config: NatsServerConfig) -> str:
         *_cluster(config.cluster),
     ]
     return "\n".join(lines) + "\n"
+
+
+def route_password(secret: str, cluster: str) -> str:
+    """Return what the servers of a cluster show each other: derived, so that all have the same."""
+    return hmac.new(secret.encode(), f"mitosis route {cluster}".encode(), sha256).hexdigest()
 
 
 def write_private(path: Path, text: str) -> None:

@@ -391,7 +391,7 @@ class Site(Home):
         }
         self.config = self.write_config("config.toml")
 
-    def write_config(self, name: str, **other: str) -> Path:
+    def write_config(self, name: str, **other: str | int) -> Path:
         """Write a configuration of the coordinator; some values may be others."""
         path = self.folder / name
         values = {**self.values, **other}
@@ -423,10 +423,10 @@ class Site(Home):
         self._started.append(Running(command, self.environment, self.folder))
         return self._started[-1]
 
-    def client_config(self) -> ClientConfig:
+    def client_config(self, address: str = "") -> ClientConfig:
         """Of the administrator."""
         return ClientConfig(
-            coordinator_addr=self.nats,
+            coordinator_addr=address or self.nats,
             credential_path=self.folder / "sdk-credentials",
             user="root",
             password=self.admin_password,

@@ -165,7 +165,9 @@ class HttpEndpoint:
 
     async def _connect(self, _: Request) -> Response:
         status = self._status()
-        return JSONResponse({"nats": status.nats_url, "version": status.version})
+        urls = status.nats_url.split(",")
+        nats = urls if len(urls) > 1 else status.nats_url
+        return JSONResponse({"nats": nats, "version": status.version})
 
     async def _metrics(self, _: Request) -> Response:
         await self._readiness.look_at_lag()

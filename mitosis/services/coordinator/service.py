@@ -14,6 +14,7 @@ from functools import partial
 
 from mitosis._version import __version__
 from mitosis.artifacts.s3 import S3Store
+from mitosis.config.checks import split_urls
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.section import without_password
 from mitosis.contract.subjects import EVENTS_STREAM
@@ -27,7 +28,7 @@ from mitosis.nats.credentials import ServiceLogin
 from mitosis.nats.discovery import Discovery
 from mitosis.nats.durability import syncs_always
 from mitosis.nats.link import address
-from mitosis.nats.store_client import open_store_client
+from mitosis.nats.store_client import StoreClient, open_store_client
 from mitosis.runtime import RandomIds, SystemClock
 from mitosis.services.auth.passwords import Passwords
 from mitosis.services.auth.probe import refuse_open_server
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 
 NAME = "mito-coordinator"
 PAUSE_BETWEEN_TERMS_SECONDS = 1.0
+ELECTION_SECONDS = 15.0  # of a leader of JetStream in a cluster: 4 to 9 s
 
 
 class Coordinator:
@@ -100,7 +102,7 @@ class Coordinator:
         """
         config = self._config
         trust = Trust("nats_ca", config.nats_ca, config.insecure)
-        self._tls = tls_context(trust, [config.nats_url])
+        self._tls = tls_context(trust, config.nats_servers)
         login = ServiceLogin(config.nats_user, config.nats_password)
         system_login = ServiceLogin(
             config.nats_system_user,
@@ -114,17 +116,17 @@ class Coordinator:
             passwords = stack.enter_context(closing(Passwords()))
             connection = await stack.enter_async_context(
                 await Connection.open(
-                    [config.nats_url], login, name=f"{NAME} {self._instance}", trust=trust
+                    config.nats_servers, login, name=f"{NAME} {self._instance}", trust=trust
                 )
             )
             await refuse_open_server(config.nats_url, tls=self._tls)
             system = await stack.enter_async_context(
                 await Connection.open(
-                    [config.nats_url], system_login, name=f"{NAME}-system", trust=trust
+                    config.nats_servers, system_login, name=f"{NAME}-system", trust=trust
                 )
             )
             store_client = await open_store_client(
-                [config.nats_url],
+                config.nats_servers,
                 login,
                 name=f"{NAME}-store {self._instance}",
                 tls=self._tls,
@@ -132,8 +134,7 @@ class Coordinator:
             )
             stack.push_async_callback(store_client.close)
             check_payload(store_client.max_payload)
-            await ensure_stream(store_client, StreamDefinition(replicas=config.replicas))
-            await SnapshotStore(store_client).ensure(config.replicas)
+            await self._ensure_streams(store_client)
             await self._objects.check()
             await self._warn(system)
             parts = Parts(
@@ -155,6 +156,22 @@ class Coordinator:
             secret.write()
             stack.callback(secret.remove)
             await self._serve(parts, system, listener)
+
+    async def _ensure_streams(self, store_client: StoreClient) -> None:
+        """Make the streams; a cluster that has just started may still be choosing a leader."""
+        clock, replicas = asyncio.get_running_loop().time, self._config.replicas
+        deadline = clock() + ELECTION_SECONDS
+        while True:
+            try:
+                await ensure_stream(store_client, StreamDefinition(replicas=replicas))
+                await SnapshotStore(store_client).ensure(replicas)
+            except StoreUnavailable as error:
+                if clock() >= deadline:
+                    raise
+                log.info("the event store is not ready yet: %s", error)
+                await asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS)
+            else:
+                return
 
     async def _warn(self, system: Connection) -> None:
         """Say what works here and will not do what its owner may expect."""
@@ -180,10 +197,10 @@ class Coordinator:
             loop.add_signal_handler(number, self._stopping.set)
 
     def _status(self) -> Status:
-        term = self._term
+        term, config = self._term, self._config
         return Status(
             version=__version__,
-            nats_url=address(self._config.nats_public_url or self._config.nats_url),
+            nats_url=",".join(map(address, split_urls(config.nats_public_url or config.nats_url))),
             active=term is not None,
             term=term.core.world.platform.term if term else 0,
             workers=len(term.core.world.workers) if term else 0,
