@@ -81,6 +81,9 @@ def urls_check(*schemes: str) -> Callable[[str | None], None]:
     def check(value: str | None) -> None:
         for part in split_urls(value or ""):
             one(part)
+            if "," in part.rpartition("@")[2]:  # a host without its scheme
+                wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+                raise InvalidInput(f"expected that each address starts with {wanted}")
 
     return check
 

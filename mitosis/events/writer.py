@@ -16,8 +16,9 @@ Decision: docs/decisions/0002-event-store.md.
 """
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from nats.aio.client import Client
@@ -45,6 +46,10 @@ from mitosis.events.settlement import (
     settle_pending,
 )
 from mitosis.events.takeover import WINDOW
+
+log = logging.getLogger(__name__)
+
+Why = Callable[[], Awaitable[str | None]]
 
 BUDGET_SECONDS = 15.0  # an election of a new stream leader takes 4 to 9 s
 ANSWER_SECONDS = 5.0
@@ -76,6 +81,7 @@ class PipelinedWriter:
         budget_seconds: float = BUDGET_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
         on_closed: Callable[[MitosisError], None] | None = None,
+        why: Why | None = None,
     ) -> None:
         self._nc = nc
         self._stream = stream
@@ -85,6 +91,9 @@ class PipelinedWriter:
         self._budget = budget_seconds
         self._answer = answer_seconds
         self._on_closed = on_closed
+        self._why = why
+        self.fault: str | None = None
+        """Why the server takes nothing until a person has helped; None while that is not known."""
 
         self._pending: deque[Entry] = deque()
         self._by_last: dict[int, Entry] = {}
@@ -116,6 +125,7 @@ class PipelinedWriter:
         budget_seconds: float = BUDGET_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
         on_closed: Callable[[MitosisError], None] | None = None,
+        why: Why | None = None,
     ) -> Self:
         """Start writing behind a position.
 
@@ -127,6 +137,8 @@ class PipelinedWriter:
             budget_seconds: How long to try before the writer gives up.
             answer_seconds: Silence after which an answer counts as lost.
             on_closed: Called once when the writer closes itself.
+            why: Asked, when commits are not taken, for a fault that only a person can end, such as
+                a full disk. While there is one the writer waits, however long that takes.
 
         Raises:
             StoreUnavailable: JetStream does not answer.
@@ -143,6 +155,7 @@ class PipelinedWriter:
             budget_seconds=budget_seconds,
             answer_seconds=answer_seconds,
             on_closed=on_closed,
+            why=why,
         )
         await writer._start()
         return writer
@@ -375,6 +388,7 @@ class PipelinedWriter:
         self._in_flight -= len(entry.appends)
         self._trouble_at = 0.0
         self._rounds = 0
+        self._set_fault(None)
         if not self._pending:
             self._release()
         _tell(entry.on_stored, entry.last)
@@ -415,8 +429,9 @@ class PipelinedWriter:
         self._settling = asyncio.create_task(self._settle(reason, err_code))
 
     async def _settle(self, reason: str, err_code: int) -> None:
-        deadline = self._trouble_at + self._budget
         loop = asyncio.get_running_loop()
+        await self._look_for_fault()
+        deadline = self._trouble_at + self._budget
         # A wrong sequence is decided at once; everything else needs a moment to heal.
         if err_code != WRONG_LAST_SEQUENCE or self._rounds:
             await asyncio.sleep(self._pause())
@@ -427,6 +442,8 @@ class PipelinedWriter:
                 reason = error.message
                 self._rounds += 1
                 await asyncio.sleep(self._pause())
+                if await self._look_for_fault():
+                    deadline = loop.time() + self._budget
             except MitosisError as error:
                 self._shut(error)
                 return
@@ -435,6 +452,20 @@ class PipelinedWriter:
                 self._send_again()
                 return
         self._shut(self._gave_up(reason))
+
+    async def _look_for_fault(self) -> bool:
+        """Ask for a fault; one that is known, or was until now, begins the budget anew."""
+        before = self.fault
+        self._set_fault(await self._why() if self._why is not None else None)
+        if not (self.fault or before):
+            return False
+        self._trouble_at = asyncio.get_running_loop().time()
+        return True
+
+    def _set_fault(self, fault: str | None) -> None:
+        if fault != self.fault:
+            self.fault = fault
+            log.warning("%s", fault or "the NATS server takes commits again")
 
     def _pause(self) -> float:
         return min(_FIRST_PAUSE_SECONDS * 2.0 ** min(self._rounds, 10), _LONGEST_PAUSE_SECONDS)

@@ -39,6 +39,7 @@ class CoordinatorAccounts:
             Unavailable: It could not be stored.
         """
         core = self._core
+        core.check_store()
         unit = core.journal.unit(f"user:{name}")
         command = user.OpenSession(session, expires_at, core.clock.now(), source)
         unit.run(subjects.user_tail(name), command)

@@ -15,7 +15,14 @@ from mitosis.domain.attachment import Attachment
 from mitosis.domain.event import Event
 from mitosis.domain.task import Task, evolve
 from mitosis.domain.user import User
-from mitosis.errors import AuthenticationFailed, MitosisError, NotFound, Unavailable
+from mitosis.errors import (
+    AuthenticationFailed,
+    MitosisError,
+    NotFound,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Unavailable,
+)
 from mitosis.nats.rpc import Caller
 from mitosis.runtime import Clock, Ids
 from mitosis.services.coordinator.dispatcher import Dispatcher
@@ -82,8 +89,10 @@ class Core(msgspec.Struct):
         """Begin the unit of a request.
 
         Raises:
-            Unavailable: Too much is on its way to the disk; ask again a little later.
+            Unavailable: Too much is on its way to the disk; ask again a little later. Or nothing
+                can be stored: its disk is full.
         """
+        self.check_store()
         if self.journal.busy:
             raise Unavailable(
                 "the coordinator has too many commands on their way: try again in a moment",
@@ -148,8 +157,32 @@ class Core(msgspec.Struct):
         unit.close()
         return await done
 
+    def check_store(self) -> None:
+        """Refuse what would have to be stored while nothing can be.
+
+        Raises:
+            StoreUnavailable: With the reason.
+        """
+        if self.journal.fault:
+            raise self._cannot_store()
+
+    def _cannot_store(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"nothing can be stored, so commands are refused: {self.journal.fault}. Free space "
+            "there; `mito up` then goes on by itself, a NATS server of your own must be restarted",
+            retry_after_seconds=5.0,
+        )
+
     def refuse(self, caller: Caller, error: MitosisError) -> None:
-        """Reply with an error, when everything that it stands on is stored."""
+        """Reply with an error, when everything that it stands on is stored.
+
+        If nothing can be stored, that is the answer, at once: it stands on nothing.
+        """
+        if self.journal.fault:
+            error = self._cannot_store()
+            self.publish(caller.reply, wire.error_reply(error))
+            self.tally.refused(caller, error)
+            return
 
         def stored(position: int) -> None:
             self.publish(caller.reply, wire.error_reply(error, position))
@@ -271,6 +304,9 @@ def guarded(core: Core, handler: Handler) -> Guarded:
         if seen:
             if reply is not None:
                 core.publish(caller.reply, reply)
+            elif fault := core.journal.fault:
+                waits = f"the command waits to be stored, and may be done later: {fault}"
+                core.publish(caller.reply, wire.error_reply(OutcomeUnknown(waits)))
             core.tally.count(caller, REPEATED)
             return None
         try:

@@ -153,6 +153,11 @@ class Journal:
         """Whether new commands should be turned away for the moment."""
         return self._backlog_size > BACKLOG
 
+    @property
+    def fault(self) -> str | None:
+        """Why nothing can be stored until a person has helped, or None."""
+        return self._writer.fault
+
     def unit(self, actor: str, command_id: str = "") -> Unit:
         """Begin a step.
 

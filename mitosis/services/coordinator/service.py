@@ -27,6 +27,7 @@ from mitosis.nats.connection import Connection, tls_context
 from mitosis.nats.credentials import ServiceLogin
 from mitosis.nats.discovery import Discovery
 from mitosis.nats.durability import syncs_always
+from mitosis.nats.health import write_fault
 from mitosis.nats.link import address
 from mitosis.nats.store_client import StoreClient, open_store_client
 from mitosis.runtime import RandomIds, SystemClock
@@ -148,6 +149,7 @@ class Coordinator:
                 ids=RandomIds(),
                 archived=self._archived,
                 reset_admin_password=self._reset_admin_password,
+                store_fault=partial(write_fault, system),
                 tally=self._tally,
                 name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
                 secret=secret,
@@ -214,6 +216,8 @@ class Coordinator:
                 if not connection.is_connected:
                     raise StoreUnavailable(f"the connection to {connection.address} is down")
             await stream_state(parts.store_client, EVENTS_STREAM)
+            if self._term is not None and (fault := self._term.core.journal.fault):
+                raise StoreUnavailable(fault)
 
         def end() -> int | None:
             return self._term.core.journal.position if self._term else None

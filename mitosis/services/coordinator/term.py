@@ -8,7 +8,7 @@ next one reads history again. Nothing survives from term to term but the store.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import msgspec
@@ -80,6 +80,7 @@ class Parts(msgspec.Struct):
     stop: Callable[[], None]
     archived: history.Mark = history.Mark()
     reset_admin_password: bool = False
+    store_fault: Callable[[], Awaitable[str | None]] | None = None
     tally: Tally = msgspec.field(default_factory=Tally)
 
 
@@ -123,6 +124,7 @@ class Term:
             subjects.EVENTS_STREAM,
             position,
             on_closed=closed,
+            why=parts.store_fault,
         )
         try:
             await take_over(world, writer, parts.clock, parts.ids, parts.name)

@@ -20,6 +20,7 @@ from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.platform.embedded_s3 import EmbeddedS3
 from mitosis.services.platform.failures import ServerFailed
 from mitosis.services.platform.folder import DataFolder
+from mitosis.services.platform.full_disk import LOOK_SECONDS, FullDisk
 from mitosis.services.platform.keeper import BackOff, Keeper
 from mitosis.services.platform.logs import LogFile
 from mitosis.services.platform.options import (
@@ -123,6 +124,7 @@ class Platform:
                 await self._until(child.after, running)
             await self._start_child(child)
         self._duties.append(asyncio.create_task(self._bound_logs(), name="bound logs"))
+        self._duties.append(asyncio.create_task(self._watch_disk(nats), name="watch the disk"))
         await self._until(self._options.ready_check, running)
         self._announce(running)
         _LOG.info("the platform serves after %.1f s", time.monotonic() - started_at)
@@ -262,6 +264,13 @@ class Platform:
             await asyncio.sleep(_LOG_CHECK_SECONDS)
             for path in self._folder.logs.glob("*.log"):
                 await asyncio.to_thread(LogFile(path).bound)
+
+    async def _watch_disk(self, nats: EmbeddedNats) -> None:
+        disk = FullDisk(self._folder.nats)
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if disk.has_healed():
+                await nats.process.stop(nats.stop_steps)  # its keeper starts it again
 
     async def stop(self) -> None:
         """Stops everything in order, with bounds, and lets go of the folder."""

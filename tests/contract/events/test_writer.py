@@ -20,6 +20,7 @@ from mitosis.events.messages import StoredMessage, request, stream_state, subjec
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.takeover import WINDOW, takeover_payloads
 from mitosis.events.writer import Append, PipelinedWriter
+from mitosis.testing.waiting import eventually
 
 from .conftest import Connect, Server, fresh_definition
 
@@ -314,6 +315,29 @@ async def test_a_batch_with_a_wrong_idea_of_an_aggregate_stores_nothing(
     with pytest.raises(VersionConflict, match=r"\.b was last written at 1"):
         await future
     assert [m.payload for m in await everything(nc, stream)] == [b"foreign"]
+    await writer.close()
+
+
+async def test_a_fault_that_the_server_tells_is_waited_for_beyond_the_budget(nc: Client) -> None:
+    stream = fresh_definition()
+    config = stream.config() | {"max_bytes": 1000}
+    await request(nc, f"$JS.API.STREAM.CREATE.{stream.name}", config)
+    asked: list[str | None] = []
+
+    async def why() -> str | None:
+        asked.append("the disk is full" if len(asked) < 4 else None)
+        return asked[-1]
+
+    writer = await PipelinedWriter.open(nc, stream.name, budget_seconds=0.2, why=why)
+    await writer.submit(f"{stream.prefix}.a", b"x" * 500, 0)[1]
+    assert asked == []
+    _, future = writer.submit(f"{stream.prefix}.b", b"x" * 500, 0)
+    await eventually(lambda: writer.fault == "the disk is full", seconds=10)
+    await eventually(lambda: len(asked) > 2, seconds=10)
+    assert not future.done()
+    await request(nc, f"$JS.API.STREAM.UPDATE.{stream.name}", config | {"max_bytes": -1})
+    assert await asyncio.wait_for(future, 10) == 2
+    assert writer.fault is None
     await writer.close()
 
 

@@ -64,6 +64,7 @@ class Store:
     def __init__(self) -> None:
         self.next_position = 1
         self.room = 500
+        self.fault: str | None = None
         self.stored: list[tuple[int, str, bytes]] = []
         self.batches: list[int] = []
         self.last: dict[str, int] = {}
