@@ -83,34 +83,37 @@ def coordinator(
     """Run the mitosis coordinator.
 
     Args:
-        bind: The address to bind to.
+        bind: The address to bind to, default to 127.0.0.1:5000.
         config: The path of the config file.
-        db_url: The database URL.
-        s3_url: The S3 URL.
-        s3_access_key: The S3 access key.
-        s3_secret_key: The S3 secret key; better given by MITO_S3_SECRET_KEY.
-        s3_public_url: The S3 URL as clients and workers reach it.
-        s3_region: The S3 region with which requests are signed.
-        artifacts_bucket: The S3 bucket of artifacts.
-        attachments_bucket: The S3 bucket of attachments.
-        nats_url: The NATS URL.
-        nats_public_url: The NATS URL as clients and workers reach it.
-        nats_user: The services' user of the NATS server.
-        nats_password: Its password; better given by MITO_NATS_PASSWORD.
-        nats_system_user: The system account's user of the NATS server.
-        nats_system_password: Its password; better given by MITO_NATS_SYSTEM_PASSWORD.
+        db_url: The database URL, default to postgres://mitosis:mitosis@localhost/mitosis.
+        s3_url: The S3 URL, default to http://127.0.0.1:9000.
+        s3_access_key: The S3 access key, default to mitosis_access.
+        s3_secret_key: The S3 secret key, default to mitosis_secret; better given by
+            MITO_S3_SECRET_KEY.
+        s3_public_url: The S3 URL as clients and workers reach it, default to that of --s3.
+        s3_region: The S3 region with which requests are signed, default to us-east-1.
+        artifacts_bucket: The S3 bucket of artifacts, default to mitosis-artifacts.
+        attachments_bucket: The S3 bucket of attachments, default to mitosis-attachments.
+        nats_url: The NATS URL, default to nats://127.0.0.1:4222.
+        nats_public_url: The NATS URL as clients and workers reach it, default to that of --nats.
+        nats_user: The services' user of the NATS server, default to mitosis.
+        nats_password: Its password, default to mitosis; better given by MITO_NATS_PASSWORD.
+        nats_system_user: The system account's user of the NATS server, default to mitosis_system.
+        nats_system_password: Its password, default to mitosis_system; better given by
+            MITO_NATS_SYSTEM_PASSWORD.
         nats_ca: The certificate of the authority that signed the NATS server's.
         db_ca: The certificate of the authority that signed the Postgres server's.
         s3_ca: The certificate of the authority that signed the S3 store's.
         tls_cert: The certificate of the HTTP endpoint.
         tls_key: The private key of that certificate.
         insecure: Do not check certificates of NATS and S3; for a trial only.
-        replicas: Copies of the event stream in the NATS cluster.
+        replicas: Copies of the event stream in the NATS cluster, default to 1.
         redis_url: Accepted and not used: live states travel on NATS.
         redis_worker_password: Accepted and not used.
         redis_client_password: Accepted and not used.
-        admin_user: The admin username.
-        admin_password: The admin password; better given by MITO_ADMIN_PASSWORD.
+        admin_user: The admin username, default to mitosis_admin.
+        admin_password: The admin password, default to mitosis_admin; better given by
+            MITO_ADMIN_PASSWORD.
         access_token_private_path: The path to the private key, default to `private.pem`.
         access_token_public_path: The path to the public key, default to `public.pem`.
         access_token_expires_in: The access token expiration time, default to 7 days.
@@ -154,10 +157,10 @@ def projector(
 
     Args:
         config: The path of the config file; the section is [coordinator].
-        db_url: The database URL.
-        nats_url: The NATS URL.
-        nats_user: The services' user of the NATS server.
-        nats_password: Its password; better given by MITO_NATS_PASSWORD.
+        db_url: The database URL, default to postgres://mitosis:mitosis@localhost/mitosis.
+        nats_url: The NATS URL, default to nats://127.0.0.1:4222.
+        nats_user: The services' user of the NATS server, default to mitosis.
+        nats_password: Its password, default to mitosis; better given by MITO_NATS_PASSWORD.
         nats_ca: The certificate of the authority that signed the NATS server's.
         db_ca: The certificate of the authority that signed the Postgres server's.
         insecure: Do not check the certificate of NATS; for a trial only.
@@ -218,17 +221,20 @@ def worker(
 
     Args:
         config: The path of the config file.
-        coordinator_addr: The address of the coordinator.
-        polling_interval: The interval to ask whether something was missed; work is pushed.
-        heartbeat_interval: The interval to send heartbeat.
-        credential_path: The path of the user credential file.
+        coordinator_addr: The address of the coordinator, default to http://127.0.0.1:5000.
+        polling_interval: The interval to ask whether something was missed, default to 3m; work is
+            pushed.
+        heartbeat_interval: The longest interval to send heartbeat, default to 5m.
+        credential_path: The path of the user credential file, default to mitosis/credentials in the
+            user's settings folder.
         user: The username of the user.
         password: The password of the user; better given by MITO_PASSWORD.
         password_file: A file whose first line is the password; `-`: standard input.
         retain: Nothing more than without it: a log-in never ends other sessions.
         skip_redis: Accepted and not used: live states travel on NATS.
-        groups: The groups allowed to submit tasks to this worker, as NAME or NAME:ROLE.
-        tags: The tags of this worker.
+        groups: The groups allowed to submit tasks to this worker, as NAME or NAME:ROLE, default to
+            the user's own; the role is write unless said.
+        tags: The tags of this worker, default to none.
         labels: The labels of this worker, used for querying workers.
         slots: How many tasks to run at once, default to 1; auto: as many as there are cores.
         work_dir: The folder of the tasks' private folders.
@@ -257,7 +263,8 @@ def worker(
         file_log_level: What is logged to the file, default to log_level.
         file_log: Enable logging to file.
         shared_log: One default log file for all workers of this user on this machine.
-        lifetime: The lifetime of the worker to alive (e.g., 7d, 1year); then it finishes its tasks.
+        lifetime: The lifetime of the worker to alive (e.g., 7d, 1year), default to the
+            coordinator's access_token_expires_in; then it finishes its tasks.
         upload_timeout: The longest time to pack and send the outputs of one task, default to 10min.
     """
     flags = _given(locals())

@@ -28,7 +28,8 @@ def print_table(
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    content = [[printable(cell) for cell in row] for row in rows]
+    # A row is one line, whatever a command has in its words.
+    content = [[printable(cell).replace("\n", "\\n") for cell in row] for row in rows]
     screen = shutil.get_terminal_size()
     wanted = [max(map(cell_len, column)) for column in zip(columns, *content, strict=True)]
     cuttable = [name not in whole for name in columns]

@@ -1,16 +1,23 @@
 """The table of commands, and the help that is made from it."""
 
+import inspect
+import re
 import shlex
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from cyclopts import App
 
 from mitosis._version import __version__
-from mitosis.cli import grammar
+from mitosis.cli import grammar, services
 from mitosis.cli.commands import CLIENT, GROUPS, NAMED, PLATFORM, SEED_GROUPS, Command, listed
 from mitosis.cli.main import root_app
+from mitosis.config.coordinator import CoordinatorConfig
+from mitosis.config.section import Section
+from mitosis.config.worker import WorkerConfig
+from mitosis.domain.durations import parse_duration
 
 Here = Callable[..., Any]  # see conftest.py
 
@@ -86,3 +93,36 @@ def test_each_function_of_the_table_has_a_home() -> None:
         for word in f"{program} {path}".split():
             app = app[word]
         assert app.default_command is not None, path
+
+
+@pytest.mark.parametrize(
+    ("service", "settings"),
+    [
+        (services.coordinator, CoordinatorConfig()),
+        (services.projector, CoordinatorConfig()),
+        (services.worker, WorkerConfig()),
+    ],
+    ids=["coordinator", "projector", "worker"],
+)
+def test_the_help_of_a_service_says_every_default(service: Here, settings: Section) -> None:
+    said = described(service)
+    for name in inspect.signature(service).parameters:
+        default = getattr(settings, name, None)
+        if default is None or isinstance(default, bool) or default in ({}, ()):
+            continue
+        shown = re.search(r"default to `?([^\s`;,]+(?: (?:days|seconds))?)", said[name])
+        assert shown, f"{name} does not say its default, {default}"
+        text = shown[1].rstrip(".:")
+        if isinstance(default, timedelta):
+            assert parse_duration(text) == default.total_seconds(), name
+        else:
+            assert text == str(default), name
+
+
+def described(service: Here) -> dict[str, str]:
+    """What the help says of each parameter."""
+    _, _, arguments = (service.__doc__ or "").partition("Args:\n")
+    parts = re.split(r"^ {8}(\w+): ", arguments, flags=re.MULTILINE)[1:]
+    return {
+        name: " ".join(text.split()) for name, text in zip(parts[::2], parts[1::2], strict=True)
+    }

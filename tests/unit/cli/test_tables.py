@@ -26,6 +26,17 @@ def test_a_long_command_hides_no_other_column(
     assert len(row) <= max(int(columns), 36 + 2 * (LEAST_WIDTH + 2))
 
 
+def test_a_row_is_one_line_also_with_line_ends_in_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    print_table(("UUID", "COMMAND"), [("u" * 36, "echo 'a\nb'"), ("v" * 36, "echo")])
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.split(maxsplit=1) == ["u" * 36, "echo 'a\\nb'"]
+    assert second.split() == ["v" * 36, "echo"]
+
+
 def test_a_uuid_is_shortened_to_what_tells_it_from_the_others() -> None:
     assert short_ids([]) == []
     assert short_ids(["e07a2bf2-166d", "b168dbe6-5c44"]) == ["e07a2bf2", "b168dbe6"]
