@@ -1,5 +1,6 @@
 """`admin users`, `shutdown`: what needs a platform administrator."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -9,7 +10,7 @@ from mitosis.cli.invocation import UsageError
 from mitosis.cli.login import ask_new_password, ask_user
 from mitosis.cli.output.results import NamedUser, UserQuota, UserRights, UserState
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag, Number, choices, several
+from mitosis.cli.parameters import Flag, Number, VerboseFlag, choices, several
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetUsersArgs
 from mitosis.domain.user import UserPhase
@@ -45,6 +46,7 @@ def list_users(
     admins: Flag = False,
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
+    verbose: VerboseFlag = False,
 ) -> None:
     """List users by name.
 
@@ -54,11 +56,12 @@ def list_users(
         admins: Only platform administrators.
         limit: How many at most.
         offset: How many to leave out first.
+        verbose: On a terminal with exact times.
     """
     args = GetUsersArgs(prefix=prefix, states=state, admins=admins, limit=limit, offset=offset)
     page = with_client(lambda client: client.get_users(args))
     if on_terminal():
-        _print_users(page)
+        _print_users(page, exact=verbose)
     else:
         show(page, lambda: [one.username for one in page.users])
     note(f"{page.total} user{'' if page.total == 1 else 's'}")
@@ -140,13 +143,14 @@ def set_group_quota(username: str, quota: Annotated[str, users.AnyText], /) -> N
     )
 
 
-def get_sessions(username: str, /) -> None:
+def get_sessions(username: str, /, *, verbose: VerboseFlag = False) -> None:
     """List the open sessions of a user, the newest last.
 
     Args:
         username: The username of the user.
+        verbose: On a terminal with exact times.
     """
-    users.print_sessions(username)
+    users.print_sessions(username, exact=verbose)
 
 
 def revoke_sessions(username: str, session: str = "", /) -> None:
@@ -178,10 +182,11 @@ def _set_state(username: str, state: UserPhase, reason: str, what: str) -> None:
     show(UserState(username, state), lambda: [f"{what} user {username}"])
 
 
-def _print_users(page: "UserPage") -> None:
+def _print_users(page: "UserPage", *, exact: bool) -> None:
     from mitosis.cli.output.tables import print_table
-    from mitosis.cli.output.texts import moment
+    from mitosis.cli.output.texts import age, moment
 
+    now = datetime.now(UTC)
     print_table(
         ("USER", "STATE", "ADMIN", "GROUPS", "SESSIONS", "CREATED", "REASON"),
         [
@@ -191,7 +196,7 @@ def _print_users(page: "UserPage") -> None:
                 "yes" if one.admin else "",
                 f"{one.groups}/{one.group_quota}",
                 str(one.sessions),
-                moment(one.created_at),
+                moment(one.created_at) if exact else age(one.created_at, now),
                 one.reason,
             )
             for one in page.users

@@ -1,5 +1,6 @@
 """`upload attachment`, `get attachment`, `get attachments`, `get attachment-meta`, and deleting."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,7 @@ from cyclopts import Parameter
 
 from mitosis.cli.output.progress import moving
 from mitosis.cli.output.screen import note, on_terminal, printable, show
-from mitosis.cli.parameters import Flag, Group, Number, Output
+from mitosis.cli.parameters import Flag, Group, Number, Output, VerboseFlag
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetAttachmentsArgs
 
@@ -97,6 +98,7 @@ def get_attachments(
     after: str = "",
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
+    verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
 
@@ -107,12 +109,13 @@ def get_attachments(
         after: Only keys behind this one: the last one that was listed before.
         limit: How many at most.
         offset: How many to leave out.
+        verbose: On a terminal too with exact sizes and times, a line each.
     """
     args = GetAttachmentsArgs(
         group=group, prefix=key, contains=contains, after=after, limit=limit, offset=offset
     )
     page = with_client(lambda client: client.get_attachments(args))
-    if on_terminal():
+    if on_terminal() and not verbose:
         _print_table(page)
     else:
         show(page, lambda: [_line(view) for view in page.attachments])
@@ -127,6 +130,7 @@ def query_attachments(
     after: str = "",
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
+    verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
 
@@ -136,8 +140,11 @@ def query_attachments(
         after: Only keys behind this one: the last one that was listed before.
         limit: How many at most.
         offset: How many to leave out.
+        verbose: On a terminal too with exact sizes and times, a line each.
     """
-    get_attachments(group=group, contains=key, after=after, limit=limit, offset=offset)
+    get_attachments(
+        group=group, contains=key, after=after, limit=limit, offset=offset, verbose=verbose
+    )
 
 
 def delete_attachment(key: str, /, *, group: Group = "") -> None:
@@ -161,13 +168,14 @@ def _line(view: "AttachmentView") -> str:
 
 def _print_table(page: "AttachmentPage") -> None:
     from mitosis.cli.output.tables import print_table
-    from mitosis.cli.output.texts import moment
+    from mitosis.cli.output.texts import age
     from mitosis.domain.durations import format_size
 
+    now = datetime.now(UTC)
     print_table(
         ("KEY", "SIZE", "CREATED", "UPDATED"),
         [
-            (v.key, format_size(v.size_bytes), moment(v.created_at), moment(v.updated_at))
+            (v.key, format_size(v.size_bytes), age(v.created_at, now), age(v.updated_at, now))
             for v in page.attachments
         ],
         whole=("SIZE", "CREATED", "UPDATED"),

@@ -26,6 +26,7 @@ from mitosis.cli.parameters import (
     StopSignal,
     Tags,
     TimeLimit,
+    VerboseFlag,
     choices,
     converter,
     read_duration,
@@ -228,7 +229,7 @@ def get_tasks(
     offset: Number = 0,
     before: Number = 0,
     count: Flag = False,
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())] = False,
+    verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of tasks subject to the filter, newest last.
 

@@ -9,7 +9,7 @@ from mitosis.cli.invocation import UsageError
 from mitosis.cli.login import ask_new_password, ask_password
 from mitosis.cli.output.results import NamedUser, UserRights
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag
+from mitosis.cli.parameters import Flag, VerboseFlag
 from mitosis.cli.running import with_client
 from mitosis.config.client import CreateUserArgs
 
@@ -63,12 +63,16 @@ def change_password(
     show(NamedUser(name), lambda: [f"Changed the password of {name}; other sessions have ended"])
 
 
-def get_sessions() -> None:
-    """List your own open sessions, the newest last."""
-    print_sessions("")
+def get_sessions(*, verbose: VerboseFlag = False) -> None:
+    """List your own open sessions, the newest last.
+
+    Args:
+        verbose: On a terminal with exact times.
+    """
+    print_sessions("", exact=verbose)
 
 
-def print_sessions(username: str) -> None:
+def print_sessions(username: str, *, exact: bool) -> None:
     """Print the open sessions of a user; empty: of the one who asks."""
 
     async def act(client: "MitoClient") -> "tuple[SessionList, str]":
@@ -76,7 +80,7 @@ def print_sessions(username: str) -> None:
 
     found, present = with_client(act)
     if on_terminal():
-        _print_table(found, present)
+        _print_table(found, present, exact=exact)
     else:
         show(found, lambda: [one.session for one in found.sessions])
     count = len(found.sessions)
@@ -108,9 +112,9 @@ def logout() -> None:
     show(NamedUser(name), lambda: [f"Logged out {name}"])
 
 
-def _print_table(found: "SessionList", present: str) -> None:
+def _print_table(found: "SessionList", present: str, *, exact: bool) -> None:
     from mitosis.cli.output.tables import print_table
-    from mitosis.cli.output.texts import age, moment
+    from mitosis.cli.output.texts import age, ahead, moment
 
     now = datetime.now(UTC)
     print_table(
@@ -118,8 +122,8 @@ def _print_table(found: "SessionList", present: str) -> None:
         [
             (
                 one.session,
-                age(one.opened_at, now),
-                moment(one.expires_at),
+                moment(one.opened_at) if exact else age(one.opened_at, now),
+                moment(one.expires_at) if exact else ahead(one.expires_at, now),
                 one.source,
                 "this one" if one.session == present else "",
             )

@@ -8,7 +8,17 @@ from cyclopts import Parameter
 
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, on_terminal, show
-from mitosis.cli.parameters import Flag, Group, Labels, Number, Tags, read_list, read_roles, several
+from mitosis.cli.parameters import (
+    Flag,
+    Group,
+    Labels,
+    Number,
+    Tags,
+    VerboseFlag,
+    read_list,
+    read_roles,
+    several,
+)
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetWorkersArgs
 from mitosis.contract.commands import WorkerChanged
@@ -21,7 +31,6 @@ if TYPE_CHECKING:
 
 ForceFlag = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
 Roles = Annotated[tuple[Role, ...], several("--role", "-r", read=read_roles)]
-VerboseFlag = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())]
 
 
 def get_worker(worker: str, /) -> None:

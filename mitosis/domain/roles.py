@@ -62,6 +62,8 @@ def parse_grants(
         name, colon, role = item.partition(":")
         if not colon and default is None:
             raise InvalidInput(f"{item!r} needs a role: write {item}:read, :write or :admin")
+        if colon and not role:
+            raise InvalidInput(f"{item!r} has no role behind the colon: write {name}:write")
         check_name(name, what)
         if name in grants:
             raise InvalidInput(f"{name!r} is given twice", value=item)

@@ -218,11 +218,20 @@ def moment(at: datetime) -> str:
 
 def age(at: datetime, now: datetime) -> str:
     """Return how long ago something was, in its largest unit."""
-    seconds = max(0, int((now - at).total_seconds()))
+    return f"{_largest_unit((now - at).total_seconds())} ago"
+
+
+def ahead(at: datetime, now: datetime) -> str:
+    """Return how far ahead something is, in its largest unit."""
+    return f"in {_largest_unit((at - now).total_seconds())}"
+
+
+def _largest_unit(seconds: float) -> str:
+    whole = max(0, int(seconds))
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit} ago"
-    return f"{seconds}s ago"
+        if whole >= size:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
 
 
 def counts_text(total: int, shown: int, counts: Mapping[str, int]) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shlex
 import signal
 import stat
@@ -181,6 +182,25 @@ def test_each_level_of_commands_has_help(person: Person) -> None:
     text = done.text
     assert text.count("Usage: mito client ") == len(paths)
     assert text.count("Example: mito client ") == len(paths)
+
+
+def test_tables_show_how_long_ago_something_was_and_the_exact_time_on_request(
+    terminal: Callable[..., Terminal], person: Person, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 12_345)
+    shown = terminal("-i").ready()
+    shown.run("upload attachment file")
+    lists = {
+        "get attachments": r"file +12\.3 kB +\d+s ago +\d+s ago",
+        "users sessions": r"\d+s ago +in \d+[dhm] ",
+    }
+    for line, form in lists.items():
+        said, exact = shown.run(line), shown.run(f"{line} -v")
+        assert re.search(form, said), said
+        assert not re.search(r"\d{4}-\d\d-\d\dT", said), said
+        assert len(re.findall(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", exact)) % 2 == 0, exact
+        assert re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", exact), exact
+        assert "ago" not in exact, exact
 
 
 @pytest.mark.parity("V-032", "R-29")

@@ -36,7 +36,7 @@ def test_grants_are_read_as_the_original_shows_them() -> None:
     ("items", "message"),
     [
         (["g:wat"], "is no role"),
-        (["g:"], "is no role"),
+        (["g:"], "has no role behind the colon: write g:write"),
         ([""], "cannot name a group"),
         ([":read"], "cannot name a group"),
         (["a b:read"], "cannot name a group"),
