@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,7 +71,7 @@ def site(tmp_path: Path, database: str, s3_server: S3Server) -> Iterator[Site]:
 
 
 async def test_a_killed_leader_of_three_servers_costs_nothing_that_was_acknowledged(
-    site: Site, record_property: Callable[[str, object], None]
+    site: Site,
 ) -> None:
     cluster = Cluster(site)
     cluster.start(*NAMES)
@@ -102,8 +102,7 @@ async def test_a_killed_leader_of_three_servers_costs_nothing_that_was_acknowled
         cluster.servers[leader].stop(signal.SIGKILL)
         await submitting
         longest = max(b - a for a, b in itertools.pairwise(times))
-        record_property("longest_pause_seconds", round(longest, 2))
-        assert longest < 20  # an election takes 4 to 9 s
+        assert longest < 20  # an election takes 4 to 9 s; other things run beside this
         views = await client.wait_for_tasks(acknowledged)
         assert {(view.outcome, view.attempt) for view in views} == {(Outcome.SUCCEEDED, 1)}
         assert [one.number for one in acknowledged] == list(range(1, 151))
