@@ -215,6 +215,7 @@ def worker(
     file_log: Annotated[bool | None, SWITCH] = None,
     shared_log: Annotated[bool | None, SWITCH] = None,
     lifetime: OptionalDuration = None,
+    lifetime_grace: OptionalDuration = None,
     upload_timeout: OptionalDuration = None,
 ) -> int:
     """Run a mitosis worker.
@@ -265,6 +266,7 @@ def worker(
         shared_log: One default log file for all workers of this user on this machine.
         lifetime: The lifetime of the worker to alive (e.g., 7d, 1year), default to the
             coordinator's access_token_expires_in; then it finishes its tasks.
+        lifetime_grace: How long they may take for that; what runs longer is handed back.
         upload_timeout: The longest time to pack and send the outputs of one task, default to 10min.
     """
     flags = _given(locals())

@@ -41,6 +41,8 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         heartbeat_interval: Longest time between two renewals of its lease.
         lifetime: After this it takes nothing new, finishes what it runs, and leaves; unset: the
             coordinator's `access_token_expires_in`.
+        lifetime_grace: What still runs so long after the end of the lifetime is stopped and handed
+            back, to run elsewhere; unset: it may finish.
         upload_timeout: Longest time for packing and sending the outputs of one task; what is not
             stored by then is a warning on the task.
         credential_path: File of stored sessions; unset: `credentials` in the settings folder.
@@ -87,6 +89,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
         "polling_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "heartbeat_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "lifetime": duration_check(0.001, MAX_TIMEOUT_SECONDS),
+        "lifetime_grace": duration_check(0.001, MAX_TIMEOUT_SECONDS),
         "upload_timeout": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "tags": check_words("tags"),
         "labels": check_words("labels"),
@@ -105,6 +108,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     polling_interval: timedelta = timedelta(minutes=3)
     heartbeat_interval: timedelta = timedelta(minutes=5)
     lifetime: timedelta | None = None
+    lifetime_grace: timedelta | None = None
     upload_timeout: timedelta = timedelta(minutes=10)
     credential_path: Path | None = None
     user: str | None = None

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from mitosis.config.locations import data_dir
@@ -326,9 +327,16 @@ class _Worker:
         self._departure.wish(order.reason or "asked to leave", force=order.force)
 
     def _live_for(self, seconds: float) -> None:
-        self._lifetime = asyncio.get_running_loop().call_later(
-            seconds, self._departure.wish, "its lifetime is over"
-        )
+        self._lifetime = asyncio.get_running_loop().call_later(seconds, self._end_of_life)
+
+    def _end_of_life(self) -> None:
+        """Let tasks finish, and hand back what still runs after the grace, if there is one."""
+        reason, grace = "its lifetime is over", self._config.lifetime_grace
+        self._departure.wish(reason)
+        if grace is not None:
+            hand_back = partial(self._departure.wish, reason, force=True)
+            loop = asyncio.get_running_loop()
+            self._lifetime = loop.call_later(grace.total_seconds(), hand_back)
 
 
 async def _watch(connection: Connection) -> None:

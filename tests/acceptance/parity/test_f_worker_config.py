@@ -247,8 +247,8 @@ def test_a_worker_ends_after_its_lifetime_or_after_the_coordinators_token_settin
 ) -> None:
     with machine(tmp_path / "named") as named, machine(tmp_path / "unset") as unset:
         config = write_config(named, lifetime="2s")
-        _hasty_worker(hasty, unset)
         _hasty_worker(hasty, named, "--config", str(config))
+        _hasty_worker(hasty, unset)
         assert named.process.wait(20) == 0
         assert not unset.process.ended()
         assert unset.process.wait(20) == 0

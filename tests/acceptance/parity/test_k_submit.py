@@ -1,5 +1,6 @@
 """`mito client submit`: every option has its effect, and what cannot be is refused before it."""
 
+import itertools
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mitosis import SyncMitoClient
-from mitosis.config.client import SubmitTaskArgs, WatchArgs
+from mitosis.config.client import ChangeTaskArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.queries import TaskView
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
@@ -291,6 +292,36 @@ def test_a_watcher_of_what_does_not_come_ends_with_the_reason(
         owner.client.submit_task(
             SubmitTaskArgs(command=("true",), watch=WatchArgs(strangers, "ExecSpawned"))
         )
+
+
+def test_a_chain_of_waits_runs_in_its_order_ends_as_a_whole_and_is_never_closed_to_a_circle(
+    owner: Owner, admin: SyncMitoClient
+) -> None:
+    def chain(client: SyncMitoClient, first: str) -> list[str]:
+        tasks = [first]
+        for _ in range(4):
+            watch = WatchArgs(tasks[-1], ExecutionState.EXEC_FINISHED)
+            args = SubmitTaskArgs(command=("true",), watch=watch)
+            tasks.append(client.submit_task(args).task)
+        return tasks
+
+    ran = admin.wait_for_tasks(
+        chain(admin, admin.submit_task(SubmitTaskArgs(command=("sleep", "0.2"))).task)
+    )
+    assert [view.outcome for view in ran] == [Outcome.SUCCEEDED] * 5
+    starts = [view.started_at for view in ran if view.started_at]
+    assert starts == sorted(starts)
+    assert len(starts) == 5
+    waits = chain(owner.client, owner.client.submit_task(SubmitTaskArgs(command=("true",))).task)
+    for last in (waits[0], waits[2], waits[-1]):
+        change = ChangeTaskArgs(task=waits[0], watch=WatchArgs(last, "ExecSpawned"))
+        with pytest.raises(InvalidInput, match="would wait for itself"):
+            owner.client.change_task(change)
+    owner.client.cancel_task(waits[0])
+    views = [owner.client.get_task(task) for task in waits]
+    assert [view.outcome for view in views] == [Outcome.CANCELLED] * 5
+    for before, view in itertools.pairwise(views):
+        assert f"task {before.uuid} has ended (cancelled)" in view.reason
 
 
 @pytest.mark.parity("D-008")

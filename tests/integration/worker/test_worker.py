@@ -353,6 +353,20 @@ async def test_a_worker_leaves_at_the_end_of_its_lifetime(coordinator: Any, work
     assert coordinator.registrations[0].lifetime_seconds == 0.3
 
 
+async def test_what_still_runs_long_after_the_lifetime_is_handed_back(
+    coordinator: Any, work: Work
+) -> None:
+    lifetime, grace = timedelta(seconds=0.5), timedelta(seconds=0.5)
+    worker = work(lifetime=lifetime, lifetime_grace=grace)
+    await worker.ready()
+    task = coordinator.assign(*SLEEP)
+    await coordinator.started(task)
+    told = await coordinator.over(task)
+    assert (told.handed_back, told.exit) == ("its lifetime is over", None)
+    assert await worker.status == 0
+    assert coordinator.left == ["its lifetime is over"]
+
+
 async def test_many_small_tasks_in_turn_are_each_committed_once(
     coordinator: Any, work: Work
 ) -> None:
