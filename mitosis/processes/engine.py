@@ -440,10 +440,17 @@ class Engine:
             self._ready.set()
 
     def slot_disconnected(self, slot: Slot) -> None:
-        """The runner is gone; the guardian will say when its tree is, too (for the slot)."""
+        """The runner is gone; the guardian will say when its tree is, too (for the slot).
+
+        It is told, as a process that traces the runner keeps the end from it.
+        """
         self._forget_free(slot)
-        if slot.draining and not self._closing:
+        if self._closing:
+            return
+        if slot.draining:
             self._orphans_of(slot)
+        else:
+            self._tell_guardian((frames.KILL, slot.number))
 
     def slot_unresponsive(self, slot: Slot) -> None:
         """The runner does not answer: it is killed, and its tree with it (for the slot)."""

@@ -39,7 +39,7 @@ class Confinement:
         self, user: User | None, groups: list[bytes], limits: list[tuple[int, int, int]]
     ) -> None:
         """Become `user`, in control groups given by their files, with resource limits."""
-        self._user = user
+        self.user = user
         self._groups = groups
         self._limits = limits
 
@@ -94,8 +94,8 @@ class Confinement:
             stage = b"user"
             os.dup2(stdout_fd, 1)
             os.dup2(stderr_fd, 2)
-            if self._user is not None:
-                self._user.become()
+            if self.user is not None:
+                self.user.become()
             stage = b"limits"
             # As the last: below its own size this process can do nothing any more.
             for limit, soft, hard in self._limits:

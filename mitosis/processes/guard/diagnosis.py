@@ -8,6 +8,7 @@ only, in the task's folder.
 import errno
 import os
 import stat
+from collections.abc import Sequence
 
 #: Longest argument or variable that Linux takes: 32 pages, with its end.
 _MAX_STRING_BYTES = 131_072
@@ -36,12 +37,21 @@ _ELF, _SCRIPT = b"\x7fELF", b"#!"
 _BOMS = {b"\xef\xbb\xbf": "UTF-8", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
-def not_found(name: str, path: str) -> str:
-    """Of a name without a slash that is in no folder of PATH."""
-    return f"{_shown(name)}: {_hint_of_name(name) or f'not found in PATH ({path})'}"
+def not_found(name: str, path: str, locked: Sequence[str]) -> str:
+    """Of a name without a slash that is in no folder of PATH.
+
+    Args:
+        name: the program.
+        path: the task's PATH.
+        locked: folders of it that the task's user may not enter.
+    """
+    unseen = f", of which this user may not enter {', '.join(locked)}" if locked else ""
+    return f"{_shown(name)}: {_hint_of_name(name) or f'not found in PATH ({path}){unseen}'}"
 
 
-def refused(name: str, number: int, argv: list[str], env: dict[str, str]) -> str:
+def refused(
+    name: str, number: int, argv: list[str], env: dict[str, str], *, other_user: bool
+) -> str:
     """Of a program that the kernel did not start.
 
     Args:
@@ -49,6 +59,7 @@ def refused(name: str, number: int, argv: list[str], env: dict[str, str]) -> str
         number: error number of the start.
         argv: all arguments.
         env: the whole environment.
+        other_user: the task is not of this process's user.
     """
     if number == errno.E2BIG:
         return _too_big(argv, env)
@@ -59,6 +70,8 @@ def refused(name: str, number: int, argv: list[str], env: dict[str, str]) -> str
         cause = _of_missing(name)
     elif number == errno.EACCES:
         cause = _of_no_access(name)
+        if other_user and os.access(name, os.X_OK) and not os.path.isdir(name):
+            cause = "the task's user may not execute it, or not enter a folder on the way to it"
     elif number == errno.ENOEXEC:
         cause = _of_format(_head(name))
     elif number == errno.ETXTBSY:

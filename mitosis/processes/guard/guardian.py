@@ -28,6 +28,8 @@ _ORPHANED_RUNNER_SECONDS = 0.5
 #: Asked to quit, runners also remove folders.
 _QUITTING_RUNNER_SECONDS = 70.0
 _EPITAPH_SECONDS = 30.0
+#: Between two looks for the orphans of a runner that was killed and whose end is not told.
+_CONDEMNED_SECONDS = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -44,6 +46,7 @@ class Guardian:
         self._wakeups = Wakeups()
         self._runners: dict[int, int] = {}
         self._dead: list[tuple[int, int]] = []
+        self._condemned: set[int] = set()
         self._round = 0
         self._epitaph: tuple[list[str], dict[str, str]] | None = None
         self._quitting = False
@@ -70,8 +73,7 @@ class Guardian:
             self._speak(*self._epitaph)
 
     def _turn(self) -> None:
-        wait = round_pause_seconds(self._round) * 1000 + 1 if self._dead else None
-        for fd, event in self._poll.poll(wait):
+        for fd, event in self._poll.poll(self._wait_milliseconds()):
             if fd == self._worker:
                 raise Closed("the worker died")
             if fd == self._wakeups.read_fd:
@@ -86,6 +88,11 @@ class Guardian:
         mask = select.POLLIN | select.POLLOUT if writing else select.POLLIN
         self._poll.modify(self._channel, mask)
 
+    def _wait_milliseconds(self) -> float | None:
+        if self._dead:
+            return round_pause_seconds(self._round) * 1000 + 1
+        return _CONDEMNED_SECONDS * 1000 if self._condemned else None
+
     def _obey(self, message: Message) -> None:
         kind = message[0]
         if kind == frames.FORK:
@@ -94,6 +101,7 @@ class Guardian:
             for pid, slot in self._runners.items():
                 if slot == message[1]:
                     linux.kill_process(pid, signal.SIGKILL)
+                    self._condemned.add(pid)
         elif kind == frames.EPITAPH:
             self._epitaph = (message[1], message[2])
         elif kind == frames.QUIT:
@@ -135,6 +143,7 @@ class Guardian:
     def _reap(self) -> None:
         for pid, status in self._tree.reap():
             slot = self._runners.pop(pid, None)
+            self._condemned.discard(pid)
             if slot is not None:
                 self._dead.append((slot, status))
             elif pid == self._remover.pid:
@@ -143,9 +152,13 @@ class Guardian:
                     self._channel.post((frames.ASIDE, aside))
 
     def _sweep(self) -> None:
-        """Kill what dead runners left; say "lost" when nothing of it is there any more."""
+        """Kill what dead runners left; say "lost" when nothing of it is there any more.
+
+        A process that traces its runner holds back the news of its end: so what was left is looked
+        for as soon as a runner is known to be killed.
+        """
         self._reap()
-        if not self._dead:
+        if not self._dead and not self._condemned:
             return
         if self._orphans():
             if self._round >= GROUP_FROM_ROUND:

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import stat
+from collections.abc import Callable, Iterator
 
 from . import diagnosis
 from .confinement import Confinement
@@ -38,33 +39,66 @@ def spawn(
     except OSError as problem:
         text = f"{os.fsdecode(folder)}: {problem.strerror}"
         raise SpawnError("folder", problem.errno or 0, text) from problem
-    program = argv[0]
+    start = _starter(argv, env, stdout_fd, stderr_fd, confinement)
+    other_user = confinement is not None and confinement.user is not None
     try:
-        program = _resolve(argv[0], env.get("PATH", os.defpath))
-        if confinement is not None:
-            return confinement.start(program, argv, env, stdout_fd, stderr_fd)
-        return os.posix_spawn(
-            program,
-            argv,
-            env,
-            file_actions=(
-                # Descriptor 0 is /dev/null already; the others close themselves.
-                (os.POSIX_SPAWN_DUP2, stdout_fd, 1),
-                (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
-            ),
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_ALL_SIGNALS,
-        )
+        return _start_first(start, argv, env, other_user=other_user)
     except ValueError as problem:
         # NUL byte, a name with "=", or text that no byte string stands for.
         raise SpawnError("arguments", errno.EINVAL, str(problem)) from problem
-    except OSError as problem:
-        number = problem.errno or 0
-        stage = "machine" if number in diagnosis.OF_THE_MACHINE else "exec"
-        raise SpawnError(stage, number, diagnosis.refused(program, number, argv, env)) from problem
     finally:
         os.chdir("/")
+
+
+def _starter(
+    argv: list[str],
+    env: dict[str, str],
+    stdout_fd: int,
+    stderr_fd: int,
+    confinement: Confinement | None,
+) -> Callable[[str], int]:
+    """What starts a program of a given path, as this user without limits or in a confinement."""
+    if confinement is not None:
+        return lambda program: confinement.start(program, argv, env, stdout_fd, stderr_fd)
+    return lambda program: os.posix_spawn(
+        program,
+        argv,
+        env,
+        file_actions=(
+            # Descriptor 0 is /dev/null already; the others close themselves.
+            (os.POSIX_SPAWN_DUP2, stdout_fd, 1),
+            (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
+        ),
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_ALL_SIGNALS,
+    )
+
+
+def _start_first(
+    start: Callable[[str], int], argv: list[str], env: dict[str, str], *, other_user: bool
+) -> int:
+    """Start what execvp would: of the programs of the name, the first that may be executed."""
+    denied: list[SpawnError] = []
+    for program in _candidates(argv[0], env.get("PATH", os.defpath)):
+        try:
+            return start(program)
+        except OSError as problem:
+            refusal = _refusal(program, problem, argv, env, other_user)
+            if problem.errno != errno.EACCES:
+                raise refusal from problem
+            # A task of another user may not reach what this process can look at.
+            denied.append(refusal)
+    raise denied[0]
+
+
+def _refusal(
+    program: str, problem: OSError, argv: list[str], env: dict[str, str], other_user: bool
+) -> SpawnError:
+    number = problem.errno or 0
+    stage = "machine" if number in diagnosis.OF_THE_MACHINE else "exec"
+    text = diagnosis.refused(program, number, argv, env, other_user=other_user)
+    return SpawnError(stage, number, text)
 
 
 def prefer_for_oom_kill(pid: int) -> None:
@@ -81,25 +115,36 @@ def prefer_for_oom_kill(pid: int) -> None:
         os.close(fd)
 
 
-def _resolve(name: str, path: str) -> str:
-    """The program as execvp would find it, by the task's PATH and not by ours."""
+def _candidates(name: str, path: str) -> Iterator[str]:
+    """The programs of a name, by the task's PATH and not by ours.
+
+    Raises:
+        SpawnError: there is none.
+    """
     if "/" in name:
-        return name
+        yield name
+        return
     if not name:
         raise SpawnError("program", errno.ENOENT, "the program name is empty")
-    refused = False
+    found = refused = False
+    locked: list[str] = []
     for folder in path.split(":"):
         candidate = f"{folder or '.'}/{name}"
         try:
             mode = os.stat(candidate).st_mode
         except OSError as problem:
-            refused = refused or problem.errno == errno.EACCES
+            if problem.errno == errno.EACCES:
+                locked.append(folder)
             continue
         if stat.S_ISREG(mode):
             if os.access(candidate, os.X_OK):
-                return candidate
-            refused = True
+                found = True
+                yield candidate
+            else:
+                refused = True
+    if found:
+        return
     if refused:
         text = f"{name}: in PATH, but not executable (chmod +x)"
         raise SpawnError("program", errno.EACCES, text)
-    raise SpawnError("program", errno.ENOENT, diagnosis.not_found(name, path))
+    raise SpawnError("program", errno.ENOENT, diagnosis.not_found(name, path, locked))

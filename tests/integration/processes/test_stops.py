@@ -3,12 +3,14 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from mitosis.processes.engine import Engine
+from mitosis.processes.guard.linux import is_alive
 from mitosis.processes.runs import Exited, Lost, Signaled, SpawnFailed
 from mitosis.testing.descriptors import without_descriptors
 
@@ -231,6 +233,37 @@ async def test_a_task_that_stops_its_runner_is_found_out(tmp_path: Path) -> None
     run = bench.shell("kill -STOP $PPID; sleep 20")
     result = await bench.finish(run)
     assert isinstance(result.outcome, Lost)
+    assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
+    await engine.close(0.0)
+
+
+TRACE_RUNNER = """
+import ctypes, os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+seize, attach = 0x4206, 16
+runner = os.getppid()
+done = ctypes.CDLL(None, use_errno=True).ptrace(
+    seize if sys.argv[1] == "kill" else attach, runner, None, None
+)
+assert done == 0, os.strerror(ctypes.get_errno())
+if sys.argv[1] == "kill":
+    os.kill(runner, signal.SIGKILL)
+time.sleep(40)
+"""
+
+
+@pytest.mark.parametrize("then", ["stop", "kill"])
+async def test_a_task_that_traces_its_runner_is_found_out_and_killed(
+    tmp_path: Path, then: str
+) -> None:
+    # Who traces a process is told of its end first, and its parent not before that.
+    engine = Engine(1, tmp_path / "root", ping_seconds=0.3)
+    await engine.start()
+    bench = Bench(engine, tmp_path)
+    run = bench.start(sys.executable, "-c", TRACE_RUNNER, then)
+    result = await bench.finish(run)
+    assert isinstance(result.outcome, Lost), result
+    assert not is_alive(run.pid)
     assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
     await engine.close(0.0)
 

@@ -1,5 +1,6 @@
 """Tasks of a worker that is root, run as somebody else."""
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from mitosis.domain.resources import Limits
 from mitosis.errors import WorkerFault
 from mitosis.processes.engine import Engine
-from mitosis.processes.runs import Exited
+from mitosis.processes.guard.spawn import spawn
+from mitosis.processes.guard.spawn_error import SpawnError
+from mitosis.processes.runs import Exited, SpawnFailed
 from mitosis.processes.user import TaskUser, own_user, task_user
 
 from .conftest import Bench, marked, names
@@ -79,6 +82,50 @@ async def test_limits_hold_for_another_user_too(nobody: Bench) -> None:
     run = nobody.shell("id -u; ulimit -n", limits=Limits(open_files=33))
     uid = task_user("nobody").uid
     assert (await nobody.finish(run)).stdout.tail == f"{uid}\n33\n".encode()
+
+
+async def test_a_program_is_found_in_the_folders_that_the_user_may_enter(
+    nobody: Bench, ground: Path
+) -> None:
+    closed, opened = ground / "closed", ground / "opened"
+    for folder, mode in ((closed, 0o700), (opened, 0o755)):
+        folder.mkdir()
+        (folder / "tool").write_text(f"#!/bin/sh\necho {folder.name}\n")
+        (folder / "tool").chmod(0o755)
+        folder.chmod(mode)
+    result = await nobody.finish(nobody.start("tool", env={"PATH": f"{closed}:{opened}"}))
+    assert (result.outcome, result.stdout.tail) == (Exited(0), b"opened\n")
+    (opened / "tool").unlink()
+    refused = (
+        await nobody.finish(nobody.start("tool", env={"PATH": f"{closed}:{opened}"}))
+    ).outcome
+    assert isinstance(refused, SpawnFailed)
+    assert refused.errno == errno.EACCES
+    assert refused.text.startswith(f"{closed}/tool: the task's user may not"), refused
+
+
+def test_a_folder_of_path_that_may_not_be_entered_has_no_program_to_make_executable(
+    ground: Path,
+) -> None:
+    (ground / "closed").mkdir(mode=0o700)
+    path = f"{ground}/closed:/bin"
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setresuid(65534, 65534, 65534)
+        try:
+            spawn(["no-such-program"], {"PATH": path}, b"/", 1, 2)
+        except SpawnError as problem:
+            os.write(writing, f"{problem.stage} {problem.number} {problem.text}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert said.read() == (
+            f"program {errno.ENOENT} no-such-program: not found in PATH ({path}), "
+            f"of which this user may not enter {ground}/closed"
+        )
 
 
 async def test_the_start_says_when_the_user_cannot_reach_the_folder(tmp_path: Path) -> None:
