@@ -282,13 +282,20 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
 
 
 def run_demo(options: DemoOptions, view: "View") -> "Report":
-    """Run the demo in this process; everything is stopped and removed when it returns."""
+    """Run the demo in this process; everything is stopped and removed when it returns.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM; everything was stopped and removed first.
+    """
     from mitosis.demo.run import Checks
     from mitosis.demo.run import run_demo as demonstrate
 
     configure_log({"": "error"})
     checks = Checks(_is_active, _Served(options.workers))
-    return asyncio.run(demonstrate(options, checks, view))
+    try:
+        return asyncio.run(demonstrate(options, checks, view))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 class Verified(msgspec.Struct, frozen=True):

@@ -2,7 +2,10 @@
 
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,3 +60,23 @@ def test_two_demos_at_once_are_right_and_leave_nothing(scratch: Path) -> None:
         assert "a cell run on two workers gave the same bytes" in done.text
         assert "Traceback" not in done.err
     assert _left_sockets() <= before
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_demo_that_is_stopped_while_it_starts_says_so_and_leaves_nothing(
+    scratch: Path, number: signal.Signals
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "mitosis", "demo"],
+        env={**os.environ, "HOME": str(scratch), "TMPDIR": str(scratch)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        assert demo.stderr is not None
+        assert "starting NATS" in demo.stderr.readline()
+        demo.send_signal(number)
+        assert demo.stderr.read() == "mito: interrupted\n"
+    assert demo.returncode == 130
+    assert list(scratch.iterdir()) == []

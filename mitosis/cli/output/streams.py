@@ -46,7 +46,7 @@ def abandon_stdout() -> None:
 
 
 def open_missing_streams() -> None:
-    """Give a process that was started with closed streams something to write to."""
-    for name in ("stdout", "stderr"):
+    """Give a process that was started with closed streams something to read and to write to."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  kept to the end
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123  kept to the end

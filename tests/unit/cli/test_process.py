@@ -210,6 +210,26 @@ def test_closed_streams_do_no_harm(tmp_path: Path, dead_port: int) -> None:
     assert done.returncode == 1  # no password, and nobody to ask
 
 
+@pytest.mark.parametrize(
+    ("words", "status"), [("-i", 0), ("--password-file - auth u", 1)], ids=["-i", "password-file"]
+)
+def test_closed_standard_input_is_empty_input(
+    tmp_path: Path, dead_port: int, words: str, status: int
+) -> None:
+    root = Path(__file__).parents[3]
+    address = f"http://127.0.0.1:{dead_port}"
+    done = subprocess.run(
+        ["sh", "-c", f'exec "{sys.executable}" -m mitosis client -c {address} {words} <&-'],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stdout) == (status, "")
+    assert (status == 0) == (done.stderr == "")
+
+
 def test_without_a_terminal_no_password_is_asked_for(here: Here, dead_port: int) -> None:
     done = here("client", "-c", f"http://127.0.0.1:{dead_port}", "auth", "alice")
     assert done.returncode == 1
