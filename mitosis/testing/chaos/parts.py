@@ -98,6 +98,8 @@ class Service(Part):
 
     async def start(self) -> None:
         """Run, and be started again whenever it ends by itself."""
+        if self._wanted:
+            return
         self._wanted = True
         await self._run()
         if self._keeper is None:
@@ -148,7 +150,7 @@ class Service(Part):
                 continue
             self.ends.append(process.exit_status)
             await asyncio.sleep(RESTART_PAUSE_SECONDS)
-            if self._wanted:
+            if self._wanted and self._process is process:  # nobody else has started it meanwhile
                 await self._run()
 
 
