@@ -72,6 +72,7 @@ class Campaign:
         self._numbers = 0
         self._parked = 0
         self._live = 0
+        self._news = asyncio.Event()
         self.record: list[Operation] = []
         self.seen: list[Violation] = []
 
@@ -79,6 +80,10 @@ class Campaign:
     def acknowledged(self) -> int:
         """How many submits were answered with "ok"."""
         return len(self._known)
+
+    async def next_acknowledgement(self) -> None:
+        """Wait until a submit is answered with "ok", and return in the same moment."""
+        await self._news.wait()
 
     async def prepare(self) -> None:
         """Make users and groups, on a platform that serves."""
@@ -218,6 +223,8 @@ class Campaign:
             self.seen.append(Violation("one key, one task", wanted.uuid, text))
         self.record.append(Operation("submit", told.task, Answer.OK, told.number))
         self._known.append((wanted.user, told.task))
+        self._news.set()
+        self._news = asyncio.Event()
         if len(self._again) < 1_000 and wanted.args.watch is None:
             self._again.append(wanted)
 

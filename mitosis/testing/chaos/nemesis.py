@@ -1,6 +1,7 @@
 """Random faults, one after the other on each part, several parts at a time. Seeded."""
 
 import asyncio
+import logging
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -9,6 +10,13 @@ from typing import NamedTuple
 from mitosis.testing.chaos.parts import Part
 from mitosis.testing.chaos.proxy import Cut
 from mitosis.testing.chaos.site import Site
+
+log = logging.getLogger(__name__)
+
+COORDINATORS = "coordinators"  # all of them at once
+MOMENT_SECONDS = 3.0
+
+Moment = Callable[[], Awaitable[None]]
 
 
 class Fault(NamedTuple):
@@ -40,6 +48,7 @@ class Nemesis:
 
     Args:
         site: What is broken.
+        acknowledged: Waits until a client is told "ok", the worst moment for a coordinator to die.
         seed: Of the order of faults.
         pause: Seconds between the end of a fault and the next one (from, to).
         at_once: How many parts may be broken at once.
@@ -49,9 +58,16 @@ class Nemesis:
     """
 
     def __init__(
-        self, site: Site, seed: int, *, pause: tuple[float, float] = (0.2, 1.0), at_once: int = 1
+        self,
+        site: Site,
+        seed: int,
+        acknowledged: Moment,
+        *,
+        pause: tuple[float, float] = (0.2, 1.0),
+        at_once: int = 1,
     ) -> None:
         self._site, self._pause, self._at_once = site, pause, at_once
+        self._acknowledged = acknowledged
         self._random = random.Random(f"faults-{seed}")
         self._busy: set[str] = set()
         self._undisturbed = 0  # faults during which the coordinator in office stays so
@@ -76,11 +92,15 @@ class Nemesis:
         while not self._stopping.is_set():
             await self._sleep(self._random.uniform(*self._pause))
             plan = self._plan()
-            if self._stopping.is_set() or plan.target in self._busy:
+            if self._stopping.is_set() or self._is_busy(plan.target):
                 continue
             if self._undisturbed and plan.leads:
                 continue
             await self._carry_out(plan)
+
+    def _is_busy(self, target: str) -> bool:
+        kinds = {_kind(busy) + "s" for busy in self._busy}
+        return target in self._busy or target in kinds or _kind(target) + "s" in self._busy
 
     async def _carry_out(self, plan: "_Plan") -> None:
         self._busy.add(plan.target)
@@ -95,7 +115,10 @@ class Nemesis:
 
     def _plan(self) -> "_Plan":
         draw = self._random
-        what = draw.choices(("kill", "freeze", "restart", "cut"), (5, 4, 2, 4))[0]
+        what = draw.choices(("kill", "freeze", "restart", "cut", "moment"), (5, 4, 2, 4, 2))[0]
+        if what == "moment":
+            seconds = draw.uniform(0.0, 1.0)
+            return _Plan("kill after an ok", COORDINATORS, self._kill_after_an_ok, seconds)
         if what == "cut":
             name = draw.choice(list(self._site.links))
             how = draw.choice(list(Cut))
@@ -140,6 +163,16 @@ class Nemesis:
             await part.start()
 
         return act
+
+    async def _kill_after_an_ok(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._acknowledged(), MOMENT_SECONDS)
+        except TimeoutError:
+            log.info("nothing was acknowledged in %g s", MOMENT_SECONDS)
+        coordinators = self._site.of_kind("coordinator")
+        await asyncio.gather(*(part.kill() for part in coordinators))
+        await self._sleep(seconds)
+        await asyncio.gather(*(part.start() for part in coordinators))
 
     def _restart(self, part: Part) -> Callable[[float], Awaitable[None]]:
         async def act(seconds: float) -> None:

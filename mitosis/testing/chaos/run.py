@@ -116,7 +116,10 @@ def run(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Resu
 async def _run(settings: Settings, root: Path, say: Callable[[str], None]) -> Result:
     async with Site(root, settings.shape) as site:
         campaign = Campaign(site, settings.seed, per_second=settings.per_second)
-        nemesis = Nemesis(site, settings.seed, pause=settings.pause, at_once=settings.at_once)
+        nemesis = Nemesis(
+            site, settings.seed, campaign.next_acknowledgement,
+            pause=settings.pause, at_once=settings.at_once,
+        )  # fmt: skip
         try:
             say(f"seed {settings.seed}: starting")
             await campaign.prepare()
