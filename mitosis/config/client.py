@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from mitosis.config.checks import url_check
 from mitosis.config.section import Section
 from mitosis.config.trust import INSECURE_WARNING
 from mitosis.domain import retry
+from mitosis.domain.durations import parse_duration
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.limits import DEFAULT_MAX_LOSSES
 from mitosis.domain.resources import DEFAULT_GRACE_SECONDS, DEFAULT_STOP_SIGNAL
@@ -21,6 +23,7 @@ from mitosis.domain.retry import ALL_CAUSES, DEFAULT_DELAY_SECONDS, RetryCause
 from mitosis.domain.roles import Role
 from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, Outcome, TaskState
 from mitosis.domain.user import UserPhase
+from mitosis.errors import InvalidInput
 
 DEFAULT_COORDINATOR = "http://127.0.0.1:5000"
 DEFAULT_PAGE = 50
@@ -28,6 +31,9 @@ DEFAULT_PAGE = 50
 
 class ClientConfig(Section, frozen=True, kw_only=True):
     """What a client needs; every field has a default.
+
+    A text is taken for a path, and one with a unit, such as `10s`, for `timeout`; a value of
+    another kind raises InvalidInput.
 
     Attributes:
         coordinator_addr: `http://` (asked for the NATS address) or `nats://`.
@@ -60,6 +66,26 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     nats_ca: Path | None = None
     s3_ca: Path | None = None
     insecure: bool = False
+
+    def __post_init__(self) -> None:
+        """Take what a program gives as well as what a file says."""
+        for name in ("coordinator_addr", "user", "password"):
+            given: Any = getattr(self, name)
+            if not isinstance(given, str) and (given is not None or name == "coordinator_addr"):
+                raise InvalidInput(f"{name} is of the kind {type(given).__name__}: give a text")
+        for name in ("credential_path", "password_file", "coordinator_ca", "nats_ca", "s3_ca"):
+            given = getattr(self, name)
+            if isinstance(given, str):
+                force_setattr(self, name, Path(given))
+            elif given is not None and not isinstance(given, Path):
+                raise InvalidInput(f"{name} is {given!r}: give a path")
+        given = self.timeout
+        if isinstance(given, str):
+            force_setattr(self, "timeout", timedelta(seconds=parse_duration(given)))
+        elif not isinstance(given, timedelta):
+            raise InvalidInput(
+                f"timeout is {given!r}: give a timedelta, or a text with a unit such as '30s'"
+            )
 
     @classmethod
     def load(cls, config: Path | None = None, **given: Any) -> "ClientConfig":
