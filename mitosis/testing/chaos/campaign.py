@@ -188,6 +188,8 @@ class Campaign:
             priority=draw.choice((-1, 0, 0, 0, 0, 1, 2)),
             key=key,
             watch=watch,
+            retries=draw.choice((0, 2)) if kind == "fails" else 0,
+            retry_delay="300ms",
         )
         return Wanted(user, args, task_uuid(group, user, key))
 

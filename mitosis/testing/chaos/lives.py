@@ -34,7 +34,7 @@ from mitosis.testing.chaos.evidence import Evidence, Violation
 
 _OF_AN_ATTEMPT = (
     TaskStarted, TaskProgressed, TaskExited, TaskWarned, ArtifactStored, TaskCommitted,
-    TaskRequeued,
+    TaskRequeued, TaskRetryScheduled,
 )  # fmt: skip
 
 
