@@ -155,7 +155,6 @@ class Coordinator:
                 secret=secret,
                 stop=self._stopping.set,
             )
-            secret.write()
             stack.callback(secret.remove)
             await self._serve(parts, system, listener)
 

@@ -1,9 +1,11 @@
 """The secret of `shutdown SECRET`: made anew at each start, in a file for its owner's eyes only.
 
+The coordinator that serves writes the file, so that a standby with the same file does not spoil it.
 Being a platform administrator is enough to end the coordinator; who gives a secret as well shows
 that they mean this very process and can read its files.
 """
 
+import contextlib
 import hmac
 import logging
 from pathlib import Path
@@ -44,8 +46,11 @@ class ShutdownSecret:
             log.info("the secret for `mito client shutdown SECRET` is in %s", self.path)
 
     def remove(self) -> None:
-        """Remove the file: it opens nothing any more."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file, which opens nothing any more; one of another process stays."""
+        # What cannot be read, or is no text of ours, was not written by this process.
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            if self.path.read_text().strip() == self._secret:
+                self.path.unlink()
 
     def check(self, given: str) -> None:
         """Compare a secret.

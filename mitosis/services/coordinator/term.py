@@ -179,6 +179,7 @@ class Term:
     async def serve(self) -> None:
         """Begin to answer users and workers."""
         core, parts = self.core, self._parts
+        parts.secret.write()  # not before: a standby may have the file of the one that serves
         tasks = TaskHandlers(core)
         users = UserHandlers(core, parts.passwords, self.password_check)
         groups = GroupHandlers(core)

@@ -38,6 +38,15 @@ def test_the_secret_is_a_new_one_each_time_in_a_private_file(tmp_path: Path) -> 
     assert contents[0] != contents[1]
 
 
+def test_the_file_of_another_process_stays(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    before, after = ShutdownSecret(path), ShutdownSecret(path)
+    before.write()
+    after.write()
+    before.remove()
+    after.check(path.read_text().strip())
+
+
 def test_a_file_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog) -> None:
     (tmp_path / "file").write_text("")
     secret = ShutdownSecret(tmp_path / "file" / "secret")
