@@ -80,8 +80,10 @@ def unpack(
                 unpacked = _Unpacking(target, max_bytes, max_members, stop).run(tar)
                 _check_end(tar, reader)
                 return unpacked
-    # A chain of extended headers is read by recursion.
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError) as error:
+    # A chain of extended headers is read by recursion, and numbers in them are not checked.
+    except (
+        tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError, ValueError
+    ) as error:  # fmt: skip
         raise CorruptData(f"{archive} is damaged or no gzip tar: {error}") from error
 
 

@@ -506,6 +506,24 @@ def test_what_is_no_archive_is_called_so(tmp_path: Path, content: bytes) -> None
         unpack(tmp_path / "a", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "100"},
+        {"GNU.sparse.map": "0,x", "GNU.sparse.size": "10"},
+    ],
+)
+def test_a_map_of_holes_that_is_no_map_is_called_damaged(
+    tmp_path: Path, said: dict[str, str]
+) -> None:
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        header = tarfile.TarInfo("result/f")
+        header.pax_headers = said
+        tar.addfile(header)
+    with pytest.raises(CorruptData, match="damaged"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
 def test_a_truncated_archive_is_called_damaged(folder: Path, tmp_path: Path) -> None:
     (folder / "a").write_bytes(os.urandom(100_000))
     packed = pack_directory(folder, "result", tmp_path / "a")
