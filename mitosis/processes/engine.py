@@ -265,6 +265,7 @@ class Engine:
         self._lease = begin + lease_seconds
         for slot in self._slots:
             slot.renew(self._lease)
+        self._tell_guardian((frames.LEASE, self._lease))
 
     async def close(self, grace_seconds: float) -> None:
         """Stop all runs (cause `shutdown`), deliver their results, end the helpers.
@@ -406,6 +407,8 @@ class Engine:
 
     def guardian_lost(self) -> None:
         """Every slot gets a runner of the new guardian when it is free (for the guardian)."""
+        if self._lease is not None:
+            self._tell_guardian((frames.LEASE, self._lease))
         for slot in self._slots:
             slot.draining = True
             if slot.state in {SlotState.FREE, SlotState.STARTING}:

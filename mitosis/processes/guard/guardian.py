@@ -28,6 +28,9 @@ _ORPHANED_RUNNER_SECONDS = 0.5
 #: Asked to quit, runners also remove folders.
 _QUITTING_RUNNER_SECONDS = 70.0
 _EPITAPH_SECONDS = 30.0
+#: After the end of the lease, at which runners kill by themselves. One that is stopped cannot.
+_LATE_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 #: Between two looks for the orphans of a runner that was killed and whose end is not told.
 _CONDEMNED_SECONDS = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -47,6 +50,7 @@ class Guardian:
         self._runners: dict[int, int] = {}
         self._dead: list[tuple[int, int]] = []
         self._condemned: set[int] = set()
+        self._lease: float | None = None
         self._round = 0
         self._epitaph: tuple[list[str], dict[str, str]] | None = None
         self._quitting = False
@@ -83,6 +87,7 @@ class Guardian:
             elif event & ~select.POLLOUT:
                 for message in self._channel.receive_with_descriptors():
                     self._obey(message)
+        self._end_stopped_runners()
         self._sweep()
         writing = not self._channel.flush()
         mask = select.POLLIN | select.POLLOUT if writing else select.POLLIN
@@ -91,7 +96,10 @@ class Guardian:
     def _wait_milliseconds(self) -> float | None:
         if self._dead:
             return round_pause_seconds(self._round) * 1000 + 1
-        return _CONDEMNED_SECONDS * 1000 if self._condemned else None
+        if self._condemned:
+            return _CONDEMNED_SECONDS * 1000
+        # Waiting does not count suspension, the lease does.
+        return None if self._lease is None else _LOOK_SECONDS * 1000
 
     def _obey(self, message: Message) -> None:
         kind = message[0]
@@ -102,6 +110,8 @@ class Guardian:
                 if slot == message[1]:
                     linux.kill_process(pid, signal.SIGKILL)
                     self._condemned.add(pid)
+        elif kind == frames.LEASE:
+            self._lease = message[1]
         elif kind == frames.EPITAPH:
             self._epitaph = (message[1], message[2])
         elif kind == frames.QUIT:
@@ -150,6 +160,15 @@ class Guardian:
                 aside = self._remover.ended(status)
                 if aside:
                     self._channel.post((frames.ASIDE, aside))
+
+    def _end_stopped_runners(self) -> None:
+        """Kill those that cannot end their tasks at the end of the lease."""
+        if self._lease is None or linux.machine_clock() < self._lease + _LATE_SECONDS:
+            return
+        for pid in self._runners:
+            if linux.is_stopped(pid):
+                linux.kill_process(pid, signal.SIGKILL)
+                self._condemned.add(pid)
 
     def _sweep(self) -> None:
         """Kill what dead runners left; say "lost" when nothing of it is there any more.

@@ -161,12 +161,23 @@ def uid_of(pid: int) -> int | None:
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs: neither gone nor waiting to be reaped."""
+    return _state_of(pid) not in b"ZX"
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still, by a signal or for one that traces it."""
+    return _state_of(pid) in (b"T", b"t")
+
+
+def _state_of(pid: int) -> bytes:
+    """The letter of `ps`; X for a process that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read()
     except OSError:
-        return False
-    return text[text.rindex(b")") + 2 : text.rindex(b")") + 3] not in b"ZX"
+        return b"X"
+    at = text.rindex(b")") + 2
+    return text[at : at + 1]
 
 
 def name_of(pid: int) -> str:

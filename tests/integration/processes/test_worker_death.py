@@ -293,6 +293,17 @@ def test_a_frozen_worker_loses_its_tasks_at_the_end_of_the_lease(
     assert worker.process.wait(20) == 0
 
 
+def test_runners_that_are_frozen_with_their_worker_keep_no_task_alive(
+    start: Callable[..., Worker],
+) -> None:
+    worker = start(lease=2.0)
+    for pid in (worker.process.pid, *worker.runners):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(worker.all_dead, 10)
+    os.kill(worker.process.pid, signal.SIGCONT)
+    assert worker.process.wait(20) == 0
+
+
 def test_the_epitaph_is_spoken_when_everything_is_dead(
     start: Callable[..., Worker], tmp_path: Path
 ) -> None:
