@@ -18,7 +18,7 @@ from mitosis.contract.commands import (
 )
 from mitosis.contract.queries import ArtifactLink, GetArtifact, GetTask, TaskView
 from mitosis.domain.names import is_uuid
-from mitosis.domain.task import ArtifactKind
+from mitosis.domain.task import ArtifactKind, check_kind
 
 
 class Artifacts:
@@ -27,19 +27,20 @@ class Artifacts:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def link(self, task: str, kind: ArtifactKind) -> ArtifactLink:
+    async def link(self, task: str, kind: ArtifactKind | str) -> ArtifactLink:
         """Return a URL that is good for a while, with size and checksum. The URL is a secret.
 
         Raises:
             NotFound: No such task, or it has no such output.
         """
-        return await self._session.query("artifact", "get", GetArtifact(task, kind), ArtifactLink)
+        body = GetArtifact(task, check_kind(kind))
+        return await self._session.query("artifact", "get", body, ArtifactLink)
 
     async def get(
         self,
         task: str,
-        kind: ArtifactKind,
-        output: Path | None = None,
+        kind: ArtifactKind | str,
+        output: Path | str | None = None,
         progress: Progress | None = None,
         *,
         extract: bool = False,
@@ -82,19 +83,19 @@ class Artifacts:
     async def download(
         self,
         task: str,
-        kind: ArtifactKind,
-        output: Path | None = None,
+        kind: ArtifactKind | str,
+        output: Path | str | None = None,
         progress: Progress | None = None,
     ) -> Downloaded:
         """Do the same as `get`; return also size and checksum."""
-        target = target_path(output, kind.filename)
+        target = target_path(output, check_kind(kind).filename)
         return await download(self._carrier(), lambda: self.link(task, kind), target, progress)
 
     async def extract(
         self,
         task: str,
-        kind: ArtifactKind,
-        output: Path | None = None,
+        kind: ArtifactKind | str,
+        output: Path | str | None = None,
         progress: Progress | None = None,
         *,
         max_size_bytes: int = DEFAULT_MAX_BYTES,
@@ -104,13 +105,17 @@ class Artifacts:
             self._carrier(),
             lambda: self.link(task, kind),
             target_folder(output),
-            kind.value,
+            check_kind(kind).value,
             max_bytes=max_size_bytes,
             progress=progress,
         )
 
     async def upload(
-        self, task: str, kind: ArtifactKind, path: Path, progress: Progress | None = None
+        self,
+        task: str,
+        kind: ArtifactKind | str,
+        path: Path | str,
+        progress: Progress | None = None,
     ) -> UploadedArtifact:
         """Store a file as an output of a task, also after its end; one of this kind is replaced.
 
@@ -120,7 +125,7 @@ class Artifacts:
             LimitReached: The group's quota has no room for it.
             ObjectsUnavailable: The store does not take it.
         """
-        file = local_file(path)
+        file, kind = local_file(path), check_kind(kind)
         uuid = await self._uuid(task)
 
         async def begin(size_bytes: int) -> UploadBegun:
@@ -133,12 +138,13 @@ class Artifacts:
 
         return await upload(self._session, file, begin, complete, progress)
 
-    async def delete(self, task: str, kind: ArtifactKind) -> Done:
+    async def delete(self, task: str, kind: ArtifactKind | str) -> Done:
         """Delete an output; its bytes go back to the group's quota.
 
         Raises:
             NotFound: No such task or output. NotAllowed: No Write role in its group.
         """
+        kind = check_kind(kind)
         body = DeleteArtifact(await self._uuid(task), kind)
         return await self._session.command("artifact", "delete", body, Done)
 

@@ -35,7 +35,7 @@ class Attachments:
         self._session = session
 
     async def upload(
-        self, path: Path, key: str = "", group: str = "", progress: Progress | None = None
+        self, path: Path | str, key: str = "", group: str = "", progress: Progress | None = None
     ) -> UploadedAttachment:
         """Store a file under a key; what was there is replaced, for everybody at once.
 
@@ -52,7 +52,7 @@ class Attachments:
             ObjectsUnavailable: The store does not take it.
         """
         file = local_file(path)
-        name = key + path.name if not key or key.endswith("/") else key
+        name = key + file.path.name if not key or key.endswith("/") else key
         _check(group, name)
 
         async def begin(size_bytes: int) -> UploadBegun:
@@ -76,7 +76,11 @@ class Attachments:
         return await self._session.query("attachment", "get", body, AttachmentLink)
 
     async def get(
-        self, group: str, key: str, output: Path | None = None, progress: Progress | None = None
+        self,
+        group: str,
+        key: str,
+        output: Path | str | None = None,
+        progress: Progress | None = None,
     ) -> Path:
         """Download a file.
 
@@ -99,7 +103,11 @@ class Attachments:
         return Path(done.path or "")
 
     async def download(
-        self, group: str, key: str, output: Path | None = None, progress: Progress | None = None
+        self,
+        group: str,
+        key: str,
+        output: Path | str | None = None,
+        progress: Progress | None = None,
     ) -> Downloaded:
         """Do the same as `get`; return also size and checksum."""
         _check(group, key)

@@ -269,8 +269,8 @@ class MitoClient:
     async def get_artifact(
         self,
         task: str,
-        kind: ArtifactKind,
-        output: Path | None = None,
+        kind: ArtifactKind | str,
+        output: Path | str | None = None,
         progress: Progress | None = None,
         *,
         extract: bool = False,
@@ -281,28 +281,36 @@ class MitoClient:
             task, kind, output, progress, extract=extract, max_size_bytes=max_size_bytes
         )
 
-    async def get_artifact_link(self, task: str, kind: ArtifactKind) -> ArtifactLink:
+    async def get_artifact_link(self, task: str, kind: ArtifactKind | str) -> ArtifactLink:
         """See `Artifacts.link`."""
         return await self.artifacts.link(task, kind)
 
     async def upload_artifact(
-        self, task: str, kind: ArtifactKind, path: Path, progress: Progress | None = None
+        self,
+        task: str,
+        kind: ArtifactKind | str,
+        path: Path | str,
+        progress: Progress | None = None,
     ) -> UploadedArtifact:
         """See `Artifacts.upload`."""
         return await self.artifacts.upload(task, kind, path, progress)
 
-    async def delete_artifact(self, task: str, kind: ArtifactKind) -> Done:
+    async def delete_artifact(self, task: str, kind: ArtifactKind | str) -> Done:
         """See `Artifacts.delete`."""
         return await self.artifacts.delete(task, kind)
 
     async def upload_attachment(
-        self, path: Path, key: str = "", group: str = "", progress: Progress | None = None
+        self, path: Path | str, key: str = "", group: str = "", progress: Progress | None = None
     ) -> UploadedAttachment:
         """See `Attachments.upload`."""
         return await self.attachments.upload(path, key, group, progress)
 
     async def get_attachment(
-        self, group: str, key: str, output: Path | None = None, progress: Progress | None = None
+        self,
+        group: str,
+        key: str,
+        output: Path | str | None = None,
+        progress: Progress | None = None,
     ) -> Path:
         """See `Attachments.get`."""
         return await self.attachments.get(group, key, output, progress)

@@ -52,13 +52,13 @@ class Link(Protocol):
         ...
 
 
-def target_path(output: Path | None, filename: str) -> Path:
+def target_path(output: Path | str | None, filename: str) -> Path:
     """Return the file to write: in a folder under its usual name, else exactly `output`.
 
     Raises:
         InvalidInput: The folder does not exist, or what is there is no file.
     """
-    target = output if output is not None else Path()
+    target = Path(output) if output is not None else Path()
     if target.is_dir():
         target /= filename
     if not target.parent.is_dir():

@@ -16,13 +16,13 @@ from mitosis.errors import InvalidInput, TooLarge
 DEFAULT_MAX_BYTES = 100 * 1000**3
 
 
-def target_folder(output: Path | None) -> Path:
+def target_folder(output: Path | str | None) -> Path:
     """Return the folder to unpack to, which is made if only it is missing.
 
     Raises:
         InvalidInput: What is there is no folder, or it cannot be made.
     """
-    folder = output if output is not None else Path()
+    folder = Path(output) if output is not None else Path()
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:

@@ -27,7 +27,7 @@ from mitosis.contract.wire import error_body, raise_error
 from mitosis.domain.execution import ExecutionState, parse_execution_state
 from mitosis.domain.limits import check_several, check_tags
 from mitosis.domain.names import is_uuid
-from mitosis.errors import Unavailable
+from mitosis.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from mitosis.client.output_source import FollowEvent
@@ -194,6 +194,9 @@ class Tasks:
 
     async def _with_watched(self, args: Submittable) -> Submittable:
         """Name the watched task by its UUID."""
+        if not hasattr(args, "watch"):
+            kinds = "SubmitTaskArgs(...) or ChangeTaskArgs(...)"
+            raise InvalidInput(f"a task is described by {kinds}, not by {type(args).__name__}")
         watch = args.watch
         if watch is None or watch == NO_WATCH or is_uuid(watch.task):
             return args

@@ -46,12 +46,13 @@ class LocalFile(NamedTuple):
             )
 
 
-def local_file(path: Path) -> LocalFile:
+def local_file(path: Path | str) -> LocalFile:
     """Look at a file that is to be uploaded.
 
     Raises:
         InvalidInput: It is no file, or cannot be read.
     """
+    path = Path(path)
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):

@@ -114,6 +114,8 @@ def parse_size(text: str) -> int:
         raise InvalidInput(f"{text!r} is no size: bytes are whole, is a unit missing?", value=text)
     number = float(match[1]) if "." in match[1] else int(match[1])  # whole ones stay exact
     size = int(number * unit)
+    if not size and number:
+        raise InvalidInput(f"{text!r} is no size: it is less than a byte", value=text)
     if size > MAX_SIZE_BYTES:
         raise InvalidInput(f"{text!r} is too large for a size", value=text)
     return size

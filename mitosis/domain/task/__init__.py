@@ -68,6 +68,7 @@ from mitosis.domain.task.spec import (
     TaskSpec,
     TaskState,
     Usage,
+    check_kind,
     check_state,
 )
 from mitosis.domain.task.state import Artifact, Task, evolve
@@ -121,6 +122,7 @@ __all__ = [
     "TaskWarned",
     "Usage",
     "WarnTask",
+    "check_kind",
     "check_spec",
     "check_state",
     "decide",

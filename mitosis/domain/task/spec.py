@@ -86,6 +86,21 @@ class ArtifactKind(StrEnum):
         return f"{self.value}.tar.gz"
 
 
+def check_kind(kind: str) -> ArtifactKind:
+    """Return the kind of an artifact.
+
+    Raises:
+        InvalidInput: No such kind.
+    """
+    try:
+        return ArtifactKind(kind)
+    except ValueError:
+        known = one_of(str(kind)[:40], [one.value for one in ArtifactKind])
+        raise InvalidInput(
+            f"{str(kind)[:40]!r} is no kind of output: {known}", field="kind"
+        ) from None
+
+
 class ExitKind(StrEnum):
     """The three different ways in which a program ends, or does not even start."""
 

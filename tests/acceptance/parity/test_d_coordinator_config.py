@@ -147,6 +147,12 @@ def test_key_paths_are_relative_to_the_file(by_file: Lab, tmp_path: Path) -> Non
     done = by_file.run("nats-config", "--config", other)
     assert done.status == 1
     assert str(tmp_path / "keys" / "private.pem") in done.complaint
+    # The public one: the private one is there now.
+    shutil.copytree(by_file.config.parent / "keys", tmp_path / "keys")
+    (tmp_path / "keys" / "public.pem").unlink()
+    done = by_file.run("coordinator", "--config", other)
+    assert done.status == 1
+    assert str(tmp_path / "keys" / "public.pem") in done.complaint
 
 
 @pytest.mark.parity("S-053")

@@ -181,13 +181,14 @@ def test_a_folder_as_output_gets_the_last_part_of_the_key(
 
 @pytest.mark.parity("V-014", "V-048")
 def test_an_attachment_can_be_had_by_its_url_alone(
-    keeper: Keeper, source: Path, tmp_path: Path
+    platform: Platform, keeper: Keeper, source: Path, tmp_path: Path
 ) -> None:
     keeper.client.upload_attachment(source, "by-url")
     done, as_json = keeper.all(
         ("get", "attachment", keeper.name, "by-url", "--no-download", "-o", tmp_path / "not"),
         ("get", "attachment", keeper.name, "by-url", "--no-download", "--json"),
     )
+    assert not (platform.home.folder / "by-url").exists()  # where the command ran
     assert by_plain_http(done.text) == source.read_bytes()
     assert not (tmp_path / "not").exists()
     assert (as_json.json["path"], as_json.json["size_bytes"]) == (None, 100_000)

@@ -60,6 +60,20 @@ def test_the_library_is_imported_by_its_name() -> None:
         assert getattr(mitosis, name) is not None
 
 
+@pytest.mark.parity("S-001")
+def test_the_library_is_there_under_its_name_in_the_seed() -> None:
+    """From anywhere: the same objects."""
+    code = (
+        "import netmito, mitosis; from netmito import MitoClient, errors; "
+        "print(MitoClient is mitosis.MitoClient, netmito.__all__ == mitosis.__all__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "True True\n"
+
+
 @pytest.mark.parity("S-226")
 def test_the_default_settings_are_those_of_the_seed() -> None:
     config = ClientConfig()

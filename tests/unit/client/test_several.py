@@ -1,4 +1,7 @@
-"""One text where several are meant: Python would take it letter by letter."""
+"""What a program gives in another form than the SDK asks for, before anything is sent.
+
+One text where several are meant, for one: Python would take it letter by letter.
+"""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -49,3 +52,21 @@ async def test_one_text_where_several_are_meant_is_refused_before_anything_is_se
     client = MitoClient()  # not connected, and nothing answers at its address
     with pytest.raises(InvalidInput, match=rf"{what.split(maxsplit=1)[0]} is one text, 'text'"):
         await CALLS[what](client)
+
+
+OTHER: dict[str, Callable[[MitoClient], Coroutine[Any, Any, Any]]] = {
+    "described by SubmitTaskArgs": lambda c: c.submit_task({}),  # type: ignore[arg-type]
+    "no kind of output: did you mean": lambda c: c.get_artifact(UUID, "resullt"),
+    "no kind of output: use one": lambda c: c.delete_artifact(UUID, "x"),
+    "No such file": lambda c: c.upload_attachment("/no/such/file"),
+    "cannot be read": lambda c: c.upload_artifact(UUID, "result", "/no/such/file"),
+    "there is no folder": lambda c: c.get_attachment("lab", "key", "/no/such/folder/file"),
+    "cannot unpack to": lambda c: c.get_artifact(UUID, "result", "/no/such/folder", extract=True),
+}
+
+
+@pytest.mark.parametrize("complaint", OTHER)
+async def test_texts_are_taken_for_paths_and_kinds_and_nonsense_is_named(complaint: str) -> None:
+    client = MitoClient()
+    with pytest.raises(InvalidInput, match=complaint):
+        await OTHER[complaint](client)

@@ -126,8 +126,8 @@ def test_a_size_is_read_exactly(text: str, size: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "GB", "-1GB", "1XB", "1e3", "nan", "9223372036854775808", "10000PB", "٣GB", "1.5", "0.5 B",
-     "9" * 5_000, "9" * 400 + ".0"],
+    ["", "GB", "-1GB", "1XB", "1e3", "nan", "9223372036854775808", "10000PB", "٣GB",
+     "1.5", "0.5 B", "0.0001kB", "9" * 5_000, "9" * 400 + ".0"],
 )  # fmt: skip
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
