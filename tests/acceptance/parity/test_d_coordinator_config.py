@@ -152,7 +152,7 @@ def test_key_paths_are_relative_to_the_file(by_file: Lab, tmp_path: Path) -> Non
     (tmp_path / "keys" / "public.pem").unlink()
     done = by_file.run("coordinator", "--config", other)
     assert done.status == 1
-    assert str(tmp_path / "keys" / "public.pem") in done.complaint
+    assert str(tmp_path / "keys" / "public.pem") in done.err
 
 
 @pytest.mark.parity("S-053")
