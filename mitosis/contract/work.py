@@ -84,6 +84,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
         before_start: The fault is the worker's alone, as no program was started yet: not counted.
             After some of them in a row the worker is paused.
         cut_short: With `committed`: a cancel has ended the upload of the outputs.
+        unstored: With `committed`: which output could not be stored, and why.
     """
 
     task: str
@@ -99,6 +100,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
     fault: str = ""
     before_start: bool = False
     cut_short: bool = False
+    unstored: str = ""
 
 
 class Reports(msgspec.Struct):

@@ -174,8 +174,8 @@ def test_a_hole_of_gigabytes_stays_a_hole(own: Own, tmp_path: Path) -> None:
     assert found.st_blocks * 512 < 1 << 20
 
 
-@pytest.mark.parity("D-042")
-def test_a_result_over_the_quota_is_named_and_the_others_are_stored(
+@pytest.mark.parity("D-042", "R-13")
+def test_a_task_whose_result_is_over_the_quota_has_failed_with_that_reason(
     own: Own, admin: SyncMitoClient
 ) -> None:
     group = f"small-{secrets.token_hex(3)}"
@@ -184,11 +184,16 @@ def test_a_result_over_the_quota_is_named_and_the_others_are_stored(
     admin.set_storage_quota(group, "100kB")
     script = "head -c 500000 /dev/urandom > $MITO_RESULT_DIR/large; echo log > $MITO_EXEC_DIR/small"
     (view,) = ended(own.client, in_shell(script, group=group))
-    assert view.outcome is Outcome.SUCCEEDED, "the program did what it should"
+    assert view.exit is not None
+    assert (view.exit.kind, view.exit.number) == (ExitKind.CODE, 0), (
+        "the program did what it should"
+    )
+    assert (view.state, view.outcome) == (TaskState.FINISHED, Outcome.FAILED)
     assert {artifact.kind for artifact in view.artifacts} == {ArtifactKind.EXEC_LOG}
     (warning,) = view.warnings
     assert warning.startswith("result: ")
     assert "over the quota and were not stored" in warning
+    assert view.reason == warning
 
 
 # --- how it ended ------------------------------------------------------------------------------

@@ -189,9 +189,15 @@ class TaskMachine(AggregateMachine):
     def upload(self, worker: str, attempt: int, artifact: Artifact) -> None:
         self.report(StoreArtifact(worker, attempt, artifact), worker, attempt)
 
-    @rule(worker=WORKERS, attempt=ATTEMPTS, cut_short=st.booleans())
-    def commit(self, worker: str, attempt: int, cut_short: bool) -> None:
-        self.report(CommitTask(worker, attempt, NOW, cut_short), worker, attempt)
+    @rule(
+        worker=WORKERS, attempt=ATTEMPTS, cut_short=st.booleans(),
+        unstored=st.sampled_from(["", "result: not stored"]),
+    )  # fmt: skip
+    def commit(self, worker: str, attempt: int, cut_short: bool, unstored: str) -> None:
+        live = (worker, attempt) == self.live
+        self.report(CommitTask(worker, attempt, NOW, cut_short, unstored), worker, attempt)
+        succeeded = (TaskState.FINISHED, task.Outcome.SUCCEEDED)
+        assert not (live and unstored and self.end == succeeded)
 
     @precondition(lambda self: self.waits_until)
     @rule(cancel=st.booleans(), worker=WORKERS)

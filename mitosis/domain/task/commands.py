@@ -111,13 +111,14 @@ class CommitTask(Command, frozen=True):
     """The worker says that nothing more will come: end the task, or try it again.
 
     `at`: now, for the wait before the next attempt. `cut_short`: a cancel ended the upload of the
-    outputs.
+    outputs. `unstored`: which output could not be stored, and why.
     """
 
     worker: str
     attempt: int
     at: datetime | None = None
     cut_short: bool = False
+    unstored: str = ""
 
 
 class BeginRetry(Command, frozen=True):

@@ -295,6 +295,10 @@ def _commit(state: Task, command: CommitTask) -> list[Event]:
         return [*left, TaskCommitted(attempt, Outcome.CANCELLED, why)]
     outcome, reason = judge(state.exit, cancel_requested=state.cancel_requested)
     cause = retry_cause(outcome, state.exit)
+    if outcome is Outcome.SUCCEEDED and command.unstored:
+        # Who asks for tasks that succeeded must find what they have left behind. Not tried again:
+        # the program did what it should, and its next run would meet the same quota.
+        outcome, reason = Outcome.FAILED, clip_text(command.unstored, MAX_REASON_BYTES)
     if cause is None or state.cancel_requested or not state.spec.retry.allows(cause, state.retries):
         return [*left, TaskCommitted(attempt, outcome, reason)]
     if command.at is None:

@@ -383,11 +383,12 @@ class Core:
         timed_out: bool,
         fault: str = "",
         cut_short: bool = False,
+        unstored: str = "",
     ) -> None:
         """All outputs that could be stored are stored; the run is released.
 
         `fault`: none of them, as the worker has no room; the task goes elsewhere. `cut_short`: only
-        some of them, since the task was cancelled.
+        some of them, since the task was cancelled. `unstored`: which one could not be, and why.
         """
         if attempt.dropped:
             self._remove(attempt)
@@ -396,6 +397,7 @@ class Core:
         draft.warnings += warnings
         draft.fault = fault
         draft.cut_short = cut_short
+        draft.unstored = unstored
         if not fault and not cut_short:
             state = State.UPLOAD_RESULT_TIMEOUT if timed_out else State.UPLOAD_RESULT_FINISHED
             draft.steps.append((state, self._effects.now()))

@@ -17,7 +17,7 @@ class Draft:
 
     __slots__ = (
         "alone", "artifacts", "attempt", "before_start", "committed", "cut_short", "exit", "fault",
-        "group", "handed_back", "on_verdict", "started", "steps", "task", "warnings",
+        "group", "handed_back", "on_verdict", "started", "steps", "task", "unstored", "warnings",
     )  # fmt: skip
 
     def __init__(self, task: str, group: str, attempt: int) -> None:
@@ -32,6 +32,7 @@ class Draft:
         self.fault = ""
         self.before_start = False
         self.cut_short = False
+        self.unstored = ""
         self.alone = False
         self.on_verdict: Callable[[str], None] | None = None
 
@@ -58,6 +59,7 @@ class Draft:
         self.committed = later.committed
         self.handed_back, self.fault = later.handed_back, later.fault
         self.before_start, self.cut_short = later.before_start, later.cut_short
+        self.unstored = later.unstored
         return True
 
     def report(self, now: float) -> TaskReport:
@@ -76,4 +78,5 @@ class Draft:
             self.fault,
             self.before_start,
             self.cut_short,
+            self.unstored,
         )

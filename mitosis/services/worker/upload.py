@@ -61,6 +61,7 @@ class Delivered(Protocol):
         timed_out: bool,
         fault: str = "",
         cut_short: bool = False,
+        unstored: str = "",
     ) -> None:
         """The delivery is over."""
 
@@ -131,10 +132,10 @@ class Deliveries:
             await delivery.run(result)
         except TimeoutError:
             delivery.timed_out = True
-            delivery.warn(f"outputs: not all could be stored within {self._limit:g} s")
+            delivery.lose(f"outputs: not all could be stored within {self._limit:g} s")
         except Exception as error:  # a mistake here must not keep the task for ever
             log.exception("delivering the outputs of task %s failed", delivery.attempt.key[0])
-            delivery.warn(f"outputs: not all could be stored ({type(error).__name__})")
+            delivery.lose(f"outputs: not all could be stored ({type(error).__name__})")
 
     def _over(self, delivery: "_Delivery", task: asyncio.Task[None]) -> None:
         attempt = delivery.attempt
@@ -151,6 +152,7 @@ class Deliveries:
                 timed_out=delivery.timed_out,
                 fault=delivery.fault,
                 cut_short=cut_short,
+                unstored=delivery.unstored,
             )
 
     # --- for the deliveries -------------------------------------------------------------------
@@ -224,13 +226,18 @@ class _Delivery:
         self._all, self.attempt = all_, attempt
         self._left_seconds = limit_seconds
         self.timed_out = False
-        self.fault = ""
+        self.fault = self.unstored = ""
         self._stopper = Stopper()
         self._archives: list[Path] = []
         self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
         self.warnings.append(text[:MAX_WARNING])
+
+    def lose(self, text: str) -> None:
+        """An output could not be stored: a warning, and for the first one the task's reason."""
+        self.warn(text)
+        self.unstored = self.unstored or text[:MAX_WARNING]
 
     def end(self) -> None:
         """Let threads stop, give the run back, remove the archives."""
@@ -300,18 +307,18 @@ class _Delivery:
             return
         except LimitReached as error:
             size = format_size(packed.size_bytes)
-            self.warn(
+            self.lose(
                 f"{kind.value}: {size} are over the quota and were not stored ({error.message})"
             )
             return
         except MitosisError as error:
             size = format_size(packed.size_bytes)
-            self.warn(f"{kind.value}: {size} were not stored: {error.message}")
+            self.lose(f"{kind.value}: {size} were not stored: {error.message}")
             return
         artifact = StoredArtifact(kind, granted.object_name, packed.size_bytes, packed.sha256)
         code = await self._all.judged(self.attempt, artifact)
         if code and code != STALE:
-            self.warn(f"{kind.value}: not stored: the coordinator refused it ({code})")
+            self.lose(f"{kind.value}: not stored: the coordinator refused it ({code})")
 
     async def _send(self, kind: ArtifactKind, packed: Packed) -> UploadGranted:
         """Get a place and send; again with a new place while that may help."""

@@ -100,7 +100,9 @@ def _begun(stage: Stage, actor: str, noun: str, body: msgspec.Struct) -> dict[st
 
 def _sent(stage: Stage, actor: str, noun: str, body: msgspec.Struct) -> str:
     begun = _begun(stage, actor, noun, body)
-    put = urllib.request.Request(begun["url"], data=CONTENT, method="PUT")  # noqa: S310  our own S3
+    put = urllib.request.Request(  # noqa: S310  our own S3
+        begun["url"], data=CONTENT, headers={"If-None-Match": "*"}, method="PUT"
+    )
     with urllib.request.urlopen(put, timeout=20) as answer:  # noqa: S310
         assert answer.status == 200
     return str(begun["upload"])

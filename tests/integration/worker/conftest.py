@@ -196,6 +196,7 @@ class Coordinator:
             found[-1].fault,
             found[-1].before_start,
             found[-1].cut_short,
+            found[-1].unstored,
         )
 
     async def started(self, task: str) -> None:

@@ -118,6 +118,7 @@ async def test_an_output_that_the_store_finds_too_large_is_named_with_its_size_a
     (warning,) = told.warnings
     assert warning.startswith("result: 2.1 MB were not stored: ")
     assert "(400 EntityTooLarge)" in warning
+    assert told.unstored == warning, "the task must not succeed without its result"
     assert len(small_store.refused) == 1, "it is not sent again for nothing"
     assert list((tmp_path / "work" / "outbox").iterdir()) == []
 
@@ -137,6 +138,7 @@ async def test_the_time_for_outputs_is_a_setting_and_what_is_late_is_named(
     assert told.committed
     assert told.artifacts == []
     assert told.warnings == ["outputs: not all could be stored within 1 s"]
+    assert told.unstored == told.warnings[0]
 
 
 async def test_a_cancel_ends_an_upload_that_does_not_come_to_its_end(

@@ -7,6 +7,7 @@ import pytest
 from mitosis.domain import task
 from mitosis.domain.event import Command
 from mitosis.domain.resources import Limits
+from mitosis.domain.retry import Retry, RetryCause
 from mitosis.domain.task import (
     Artifact,
     ArtifactKind,
@@ -89,6 +90,31 @@ def test_a_task_goes_from_submit_to_its_outcome() -> None:
     assert (ended.state, ended.outcome) == (TaskState.FINISHED, Outcome.SUCCEEDED)
     assert ended.stored_bytes == 10
     assert ended.worker == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [(0, "result: 9 kB are over the quota and were not stored"), (7, "exit code 7")],
+)
+def test_a_task_without_one_of_its_outputs_has_failed(code: int, reason: str) -> None:
+    spec = TaskSpec(("true",), retry=Retry(times=3, causes=(RetryCause.SIGNAL,)))
+    ran = run(
+        task.SubmitTask("t", "lab", "alice", 1, spec), ASSIGN, task.ReportStart("w", 1),
+        task.ReportExit("w", 1, Exit(CODE, code)),
+    )  # fmt: skip
+    why = "result: 9 kB are over the quota and were not stored"
+    committed = task.CommitTask("w", 1, unstored=why)
+    assert task.decide(ran, committed) == [task.TaskCommitted(1, Outcome.FAILED, reason)]
+
+
+def test_a_task_is_not_tried_again_because_an_output_could_not_be_stored() -> None:
+    spec = TaskSpec(("true",), retry=Retry(times=3))
+    ran = run(
+        task.SubmitTask("t", "lab", "alice", 1, spec), ASSIGN, task.ReportStart("w", 1),
+        task.ReportExit("w", 1, Exit(CODE, 0)),
+    )  # fmt: skip
+    (event,) = task.decide(ran, task.CommitTask("w", 1, unstored="result: not stored"))
+    assert event == task.TaskCommitted(1, Outcome.FAILED, "result: not stored")
 
 
 def test_the_worker_is_lost_for_the_last_time_at_the_limit() -> None:
