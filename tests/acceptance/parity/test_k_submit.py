@@ -514,7 +514,7 @@ def test_a_large_variable_arrives_and_one_that_no_system_takes_is_refused(
     task = shell("submit", "-e", f"BIG={big}", "--terminal", "--", "sh", "-c", "echo ${#BIG}").text
     admin.wait_for_tasks([task], timedelta(seconds=30))
     assert output(admin, task, tmp_path)["stdout"] == b"120000\n"
-    with pytest.raises(TooLarge, match="BIG has 140004 bytes, at most 131071"):
+    with pytest.raises(TooLarge, match="'BIG' has 140004 bytes, at most 131071"):
         admin.submit_task(SubmitTaskArgs(command=("true",), envs={"BIG": "x" * 140_000}))
     envs = {"FOUR": "y" * 4_096}
     many = admin.submit_many([SubmitTaskArgs(command=("true",), envs=envs)] * 100)
