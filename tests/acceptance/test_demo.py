@@ -67,9 +67,11 @@ def test_two_demos_at_once_are_right_and_leave_nothing(scratch: Path) -> None:
 def test_a_demo_that_is_stopped_while_it_starts_says_so_and_leaves_nothing(
     scratch: Path, number: signal.Signals
 ) -> None:
+    own = scratch / f"stopped-{number.name}"
+    own.mkdir()
     with subprocess.Popen(
         [sys.executable, "-m", "mitosis", "demo"],
-        env={**os.environ, "HOME": str(scratch), "TMPDIR": str(scratch)},
+        env={**os.environ, "HOME": str(own), "TMPDIR": str(own)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -79,4 +81,4 @@ def test_a_demo_that_is_stopped_while_it_starts_says_so_and_leaves_nothing(
         demo.send_signal(number)
         assert demo.stderr.read() == "mito: interrupted\n"
     assert demo.returncode == 130
-    assert list(scratch.iterdir()) == []
+    assert list(own.iterdir()) == []
