@@ -45,6 +45,8 @@ def values_of(kind: inspect.Type) -> st.SearchStrategy[Any]:
             return st.none()
         case inspect.EnumType(cls):
             return st.sampled_from(cls)
+        case inspect.LiteralType(values):
+            return st.sampled_from(values)
         case inspect.UnionType(types):
             return st.one_of(*map(values_of, types))
         case inspect.TupleType(item_types):
