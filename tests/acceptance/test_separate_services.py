@@ -72,7 +72,7 @@ async def test_services_that_run_separately_are_one_platform(site: Site, tmp_pat
     assert [command for command in site.commands() if "nats-server" not in command] == []
 
 
-async def test_an_output_over_the_quota_is_a_warning_and_the_others_are_kept(
+async def test_an_output_over_the_quota_fails_the_task_and_the_others_are_kept(
     site: Site, tmp_path: Path
 ) -> None:
     services = await start_all(site)
@@ -82,9 +82,10 @@ async def test_an_output_over_the_quota_is_a_warning_and_the_others_are_kept(
             "head -c 400000 /dev/urandom > $MITO_RESULT_DIR/large; echo small > $MITO_EXEC_DIR/s"
         )
         (view,) = client.wait_for_tasks([client.submit_task(in_shell(script, terminal=True))])
-        assert view.outcome is Outcome.SUCCEEDED
+        assert view.outcome is Outcome.FAILED
         assert {one.kind for one in view.artifacts} == {ArtifactKind.EXEC_LOG, ArtifactKind.STD_LOG}
         (warning,) = view.warnings
+        assert view.reason == warning
         assert "result" in warning
         assert "quota" in warning
         client.get_artifact(view.uuid, ArtifactKind.EXEC_LOG, tmp_path)
