@@ -72,7 +72,8 @@ async def test_every_setting_of_the_coordinator_has_the_effect_that_it_promises(
         assert client.get_attachment_link("root", "file").url.startswith(f"{public_s3}/")
         for _ in range(8):
             client.submit_task(SubmitTaskArgs(command=("true",)))
-        projectors = [p for p in site.processes() if " projector" in command_of(p)]
+        projectors = [p for p in site.processes() if "projector" in command_of(p)]
+        assert projectors
         for projector in projectors:
             os.kill(projector, signal.SIGSTOP)
         try:
