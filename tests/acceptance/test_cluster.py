@@ -18,6 +18,7 @@ from mitosis.nats.credentials import ServiceLogin
 from mitosis.nats.store_client import open_store_client
 from mitosis.services.platform.ports import free_ports
 from mitosis.testing.servers import S3Server
+from mitosis.testing.waiting import eventually
 
 from .conftest import Running, Site, in_shell
 
@@ -95,9 +96,8 @@ async def test_a_killed_leader_of_three_servers_costs_nothing_that_was_acknowled
                 times.append(time.monotonic())
 
         submitting = asyncio.create_task(submit(150))
-        while len(acknowledged) < 50:
-            assert not submitting.done(), submitting.exception()
-            await asyncio.sleep(0.01)
+        await eventually(lambda: submitting.done() or len(acknowledged) >= 50, seconds=60)
+        assert not submitting.done(), submitting.exception()
         leader = await cluster.leader()
         cluster.servers[leader].stop(signal.SIGKILL)
         await submitting

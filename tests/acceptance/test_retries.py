@@ -257,15 +257,14 @@ async def test_a_cancel_can_be_sharpened_while_the_task_is_being_stopped(
     assert "no signal to stop a task by" in refused.complaint
 
 
-def test_a_task_that_fails_while_it_is_cancelled_is_not_tried_again(
+async def test_a_task_that_fails_while_it_is_cancelled_is_not_tried_again(
     admin: SyncMitoClient, tmp_path: Path
 ) -> None:
     up = tmp_path / "up"
     task = admin.submit_task(
         in_shell(f"trap 'exit 3' TERM; touch {up}; sleep 60 & wait", retries=5, retry_delay="100ms")
     )
-    while not up.exists():
-        time.sleep(0.01)
+    await eventually(up.exists)
     admin.cancel_task(task.task)
     (view,) = admin.wait_for_tasks([task], timedelta(seconds=30))
     assert (view.outcome, view.attempt) == (Outcome.CANCELLED, 1)
