@@ -194,7 +194,7 @@ class Tasks:
 
     async def _with_watched(self, args: Submittable) -> Submittable:
         """Name the watched task by its UUID."""
-        if not hasattr(args, "watch"):
+        if not isinstance(args, SubmitTaskArgs | ChangeTaskArgs):
             kinds = "SubmitTaskArgs(...) or ChangeTaskArgs(...)"
             raise InvalidInput(f"a task is described by {kinds}, not by {type(args).__name__}")
         watch = args.watch

@@ -242,8 +242,7 @@ class ReportHandlers:
     def _commit(self, unit: Unit, tail: str, name: str, report: work.TaskReport) -> None:
         """End the task, or let it wait for its next attempt."""
         core, now = self._core, self._core.clock.now()
-        unstored = clip_text(report.unstored, MAX_REASON_BYTES)
-        command = task.CommitTask(name, report.attempt, now, report.cut_short, unstored)
+        command = task.CommitTask(name, report.attempt, now, report.cut_short, report.unstored)
         for event in unit.run(tail, command):
             match event:
                 case task.ArtifactDeleted(_, object_name):
