@@ -1,6 +1,7 @@
 """What a worker ran dies with it, however it and its helpers die."""
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -25,19 +26,27 @@ from .conftest import marked, wait_until
 PROGRAM = Path(__file__).with_name("worker_program.py")
 REPOSITORY = Path(__file__).parents[3]
 #: Five processes that resist: a child, a daemon, and a daemon's daemon, none of which heeds TERM.
+#: It is ready when all five are there, however slowly they are forked.
 NASTY = """
 import os, signal, time
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     signal.signal(number, signal.SIG_IGN)
 limit = time.monotonic() + 30
+first = os.getpid()
+arrived, arriving = os.pipe()
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
         os.setsid()
         os.fork()
-elif os.fork() != 0:
-    time.sleep(0.1)
+else:
+    os.fork()
+if os.getpid() == first:
+    for _ in range(4):
+        os.read(arrived, 1)
     print("ready", flush=True)
+else:
+    os.write(arriving, b".")
 while time.monotonic() < limit:
     time.sleep(0.2)
 """
@@ -108,11 +117,21 @@ class Worker:
         return json.loads(self.process.stdout.readline())
 
     def kill(self, *pids: int) -> None:
-        """Kill at once: nobody of them sees another one die."""
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+        """Kill at once: nobody of them sees another one die.
+
+        The kernel does see it: with a namespace's first process, or with the guardian over that
+        one, the rest may be dead, and its pids others', before its turn has come.
+        """
+        held = [os.pidfd_open(pid) for pid in pids]
+        try:
+            for pidfd in held:
+                signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+            for pidfd in held:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        finally:
+            for pidfd in held:
+                os.close(pidfd)
 
     def all_dead(self) -> bool:
         """Whether nothing of the tasks is alive."""
