@@ -35,10 +35,12 @@ class Renew(msgspec.Struct):
     """Prolong the lease. `held`: everything that the worker runs or reports just now.
 
     What the coordinator assigned and the worker does not hold is pushed again; what the worker
-    holds and the coordinator does not know as its own comes back as `foreign`.
+    holds and the coordinator does not know as its own comes back as `foreign`. `leaving`: why the
+    worker takes nothing new; empty: it does.
     """
 
     held: list[Held] = []
+    leaving: str = ""
 
 
 class Renewed(msgspec.Struct):
@@ -104,9 +106,10 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
 
 
 class Reports(msgspec.Struct):
-    """What happened since the last report, oldest first; at most 256."""
+    """What happened since the last report, oldest first; at most 256. `leaving`: see Renew."""
 
     reports: list[TaskReport]
+    leaving: str = ""
 
 
 class Verdicts(msgspec.Struct):

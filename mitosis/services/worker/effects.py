@@ -52,7 +52,7 @@ class Parts:
         self._terms = terms
         self._nothing_held = asyncio.Event()
         self.core = Core(self, slots)
-        self.reporter = Reporter(link, self.core.verdict, machine_clock)
+        self.reporter = Reporter(link, self.core.verdict, machine_clock, self._leaving)
         self.deliveries = Deliveries(
             link,
             self.core,
@@ -70,11 +70,20 @@ class Parts:
             self.core.drop_foreign,
             machine_clock,
             self.resize,
+            self._leaving,
         )
         engine.on_free = self.core.fill
 
     def _held(self) -> list[Held]:
         return self.core.held
+
+    def _leaving(self) -> str:
+        return self.core.draining
+
+    def drain(self, reason: str, *, force: bool) -> None:
+        """Take nothing new, and say so at once, or the coordinator would go on giving."""
+        self.core.drain(reason, force=force)
+        self.lease.ask_now()
 
     def _prolong(self, lease_seconds: float, measured_from: float) -> None:
         self._engine.renew(lease_seconds, measured_from=measured_from)

@@ -22,6 +22,7 @@ class LeaseKeeper:
         on_foreign: Told what the coordinator does not know as this worker's.
         now: The machine's clock, suspension included.
         on_slots: Told how many tasks may run at once.
+        leaving: Why nothing new is taken; empty: it is.
 
     Attributes:
         on_first: Called once, when a renewal was answered.
@@ -36,6 +37,7 @@ class LeaseKeeper:
         on_foreign: Callable[[list[Held]], None],
         now: Callable[[], float],
         on_slots: Callable[[int], None] = lambda _: None,
+        leaving: Callable[[], str] = lambda: "",
     ) -> None:
         self._link = link
         self._every = every_seconds
@@ -44,6 +46,7 @@ class LeaseKeeper:
         self._on_foreign = on_foreign
         self._now = now
         self._on_slots = on_slots
+        self._leaving = leaving
         self.on_first: Callable[[], None] | None = None
         self._asked = asyncio.Event()
 
@@ -80,9 +83,8 @@ class LeaseKeeper:
         """
         sent = self._now()
         timeout = max(0.2, min(10.0, self._every))
-        renewed = await self._link.ask(
-            "renew", Renew(self._held()), Renewed, timeout_seconds=timeout
-        )
+        request = Renew(self._held(), self._leaving())
+        renewed = await self._link.ask("renew", request, Renewed, timeout_seconds=timeout)
         self._prolong(renewed.lease_seconds, sent)
         if renewed.foreign:
             self._on_foreign(renewed.foreign)

@@ -29,10 +29,12 @@ class Reporter:
         link: Link,
         on_verdict: Callable[[Draft, str], None],
         now: Callable[[], float],
+        leaving: Callable[[], str] = lambda: "",
     ) -> None:
         self._link = link
         self._on_verdict = on_verdict
         self._now = now
+        self._leaving = leaving
         self._waiting: deque[Draft] = deque()
         self._aside: list[Draft] = []
         self._last: dict[Key, Draft] = {}
@@ -84,7 +86,7 @@ class Reporter:
             try:
                 verdicts = await self._link.ask(
                     "report",
-                    Reports([draft.report(now) for draft in batch]),
+                    Reports([draft.report(now) for draft in batch], self._leaving()),
                     Verdicts,
                     command_id=command_id,
                 )

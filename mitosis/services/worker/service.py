@@ -242,7 +242,7 @@ class _Worker:
         )
         try:
             await inbox.subscribe(connection, registered.worker)
-            self._departure.listen(lambda reason, force: parts.core.drain(reason, force=force))
+            self._departure.listen(lambda reason, force: parts.drain(reason, force=force))
             # From its first renewal on it is reachable and gets work.
             parts.lease.on_first = lambda: self._announce(registered.worker)
             await self._until_left(parts, connection)

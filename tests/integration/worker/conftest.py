@@ -88,6 +88,7 @@ class Coordinator:
         self.held: list[list[Held]] = []
         self.foreign: list[Held] = []
         self.left: list[str] = []
+        self.leaving = ""
         self.died: list[bool] = []
         self.quota_bytes = 1 << 40
         self.refusal: MitosisError | None = None
@@ -132,6 +133,7 @@ class Coordinator:
     def renew(self, caller: Caller, body: Renew) -> Renewed:
         self._check(caller)
         self.held.append(body.held)
+        self.leaving = body.leaving
         return Renewed(self.lease_seconds, self.foreign)
 
     def report(self, caller: Caller, body: Reports) -> Verdicts:

@@ -324,7 +324,7 @@ async def test_a_drain_finishes_what_runs_and_then_leaves(
     task = coordinator.assign("sh", "-c", f"while ! test -e {go}; do sleep 0.02; done")
     await coordinator.started(task)
     coordinator.order(Drain(reason="maintenance"))
-    await eventually(lambda: worker.departure.reason)
+    await eventually(lambda: coordinator.leaving == "maintenance")
     late = await coordinator.over(coordinator.assign("true"))
     assert late.handed_back == "maintenance"
     assert not worker.status.done()

@@ -175,6 +175,39 @@ async def test_a_drain_that_the_worker_missed_is_told_again_with_its_renewal(coo
     assert coordinator.world.workers[worker].phase is WorkerPhase.DRAINING
 
 
+async def test_a_worker_that_leaves_by_itself_says_so_and_is_given_nothing_more(coordinator):
+    worker = await coordinator.register(slots=2)
+    running = await coordinator.submit()
+    for _ in range(2):  # the second time nothing is stored
+        stored = len(coordinator.store.stored)
+        held = [work.Held(running, "alice", 1)]
+        await coordinator.ask(
+            worker, coordinator.reports.renew, work.Renew(held, leaving="its lifetime is over")
+        )
+        coordinator.store.let_through()
+    assert len(coordinator.store.stored) == stored
+    assert coordinator.world.workers[worker].phase is WorkerPhase.DRAINING
+    waiting = await coordinator.submit()
+    assert coordinator.world.tasks[waiting].state is TaskState.READY
+    assert await coordinator.report(worker, coordinator.ended(running)) == [""]
+    assert coordinator.world.tasks[waiting].attempt == 0
+
+
+async def test_what_a_leaving_worker_hands_back_is_not_given_to_it_again(coordinator):
+    """It went back and forth between the two a hundred times, until it was lost."""
+    worker = await coordinator.register(slots=2)
+    task = await coordinator.submit()
+    back = work.TaskReport(task, "alice", 1, handed_back="SIGTERM")
+    body = work.Reports([back], leaving="SIGTERM \0" + "x" * 9_000)
+    await coordinator.ask(worker, coordinator.reports.report, body)
+    coordinator.store.let_through()
+    state = coordinator.world.tasks[task]
+    assert (state.state, state.attempt, state.losses) == (TaskState.READY, 1, 0)
+    other = await coordinator.register()
+    assert coordinator.world.tasks[task].worker == other
+    assert coordinator.world.workers == coordinator.replayed().workers
+
+
 async def test_a_registration_that_is_refused_declares_nobody_dead(coordinator):
     worker = await coordinator.register(machine="m", folder="/w")
     task = await coordinator.submit()

@@ -11,7 +11,7 @@ from mitosis.domain import task
 from mitosis.domain.execution import Step
 from mitosis.domain.limits import MAX_REASON_BYTES, clip_text
 from mitosis.domain.task import Artifact, Task, TaskState
-from mitosis.domain.worker import PauseWorker, Worker, WorkerPhase
+from mitosis.domain.worker import DrainWorker, PauseWorker, Worker, WorkerPhase
 from mitosis.errors import (
     AuthenticationFailed,
     InvalidInput,
@@ -83,6 +83,7 @@ class ReportHandlers:
         if state.phase is WorkerPhase.DRAINING:  # the order may have been missed
             core.publish(subjects.control(name), wire.encode(work.Drain(state.drain_forced)))
         unit = core.journal.unit(f"worker:{name}")
+        self._note_leaving(unit, name, body.leaving)
         if name in core.dispatcher.unreachable:
             core.dispatcher.unreachable.discard(name)
             core.dispatcher.worker_ready(unit, name)
@@ -179,10 +180,17 @@ class ReportHandlers:
         core, name = self._core, caller.owner
         self._worker(name)
         unit = core.journal.unit(f"worker:{name}", caller.request_id)
+        self._note_leaving(unit, name, body.leaving)  # or it would get what it hands back
         codes = [self._apply(unit, name, report, sizes) for report in body.reports]
         if name in core.world.workers:
             core.dispatcher.worker_ready(unit, name)
         core.answer(unit, caller, work.Verdicts(codes))
+
+    def _note_leaving(self, unit: Unit, name: str, reason: str) -> None:
+        """A worker that leaves on its own account is given nothing more."""
+        if reason:
+            text = clip_text(reason, MAX_REASON_BYTES)
+            unit.run(subjects.worker_tail(name), DrainWorker(text))
 
     def _apply(
         self, unit: Unit, name: str, report: work.TaskReport, sizes: dict[str, int | None]
