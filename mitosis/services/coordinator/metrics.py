@@ -57,6 +57,10 @@ FAMILIES = {
         ),
         Family("mitosis_tasks_running", "gauge", (), "tasks that a worker holds"),
         Family(
+            "mitosis_tasks_waiting_for_retry", "gauge", (),
+            "failed tasks that wait for their next attempt",
+        ),
+        Family(
             "mitosis_workers", "gauge", ("state",), f"workers: {', '.join(WORKER_STATES)}"
         ),
         Family(
@@ -130,6 +134,7 @@ def _of_term(core: Core, lag: Lag) -> Iterator[Metric]:
     yield _gauge("mitosis_tasks_ready", _by_group(core))
     running = sum(len(tasks) for tasks in world.attempts.values())
     yield _gauge("mitosis_tasks_running", {(): running})
+    yield _gauge("mitosis_tasks_waiting_for_retry", {(): core.retries.waiting()})
     states = Counter(_state(core, name) for name in world.workers)
     yield _gauge("mitosis_workers", {(state,): states[state] for state in WORKER_STATES})
     yield _gauge("mitosis_projection_lag_commits", {(): max(0, position - lag.applied)})

@@ -36,6 +36,10 @@ class Retries:
     def __len__(self) -> int:
         return len(self._queue)
 
+    def waiting(self) -> int:
+        """Return how many tasks wait: of what is kept here, some may have been cancelled since."""
+        return sum(self._waits(name, attempt) for _, name, attempt in self._queue)
+
     def begin(self, name: str) -> None:
         """Note until when a task waits, if it does.
 

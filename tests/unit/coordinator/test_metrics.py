@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from mitosis.contract import commands
+from mitosis.domain.retry import Retry
 from mitosis.errors import NotAllowed, ObjectsUnavailable
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator import readiness
@@ -64,6 +65,21 @@ def test_every_metric_has_a_family_and_every_family_a_metric(coordinator: Any) -
         assert made[name].documentation == family.text
         for sample in made[name].samples:
             assert set(sample.labels) - {"le"} == set(family.labels), name
+
+
+async def test_failed_tasks_that_wait_for_their_next_attempt_are_counted(coordinator: Any) -> None:
+    worker = await coordinator.register(slots=2)
+    tasks = [await coordinator.submit(retry=Retry(times=1)) for _ in range(2)]
+    source = Source(lambda: coordinator.core, coordinator.core.tally, Lag(), dict)
+
+    def waiting() -> dict[tuple[str, ...], float]:
+        return page(source)["mitosis_tasks_waiting_for_retry"]
+
+    assert waiting() == {(): 0}
+    await coordinator.report(worker, *(coordinator.ended(task, number=1) for task in tasks))
+    assert waiting() == {(): 2}
+    await coordinator.ask("alice", coordinator.tasks.cancel, commands.CancelTask(tasks[0]))
+    assert waiting() == {(): 1}
 
 
 def test_groups_beyond_the_bound_are_one(coordinator: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,7 @@ async def test_many_that_are_due_at_once_are_begun_in_slices_and_cancelled_ones_
     await coordinator.report(worker, *(failed(task) for task in tasks[250:500]))
     await coordinator.report(worker, *(failed(task) for task in tasks[500:]))
     assert len(coordinator.core.retries) <= 500
+    assert coordinator.core.retries.waiting() == 360
     coordinator.clock.seconds += 61
     assert coordinator.core.retries.begin_due()
     while coordinator.core.retries.begin_due():

@@ -73,7 +73,8 @@ class Desk:
         self.clock = 10.0
         self.verdicts: list[tuple[str, str]] = []
         self.judged = asyncio.Event()
-        self.reporter = Reporter(self.link, self.verdict, lambda: self.clock)
+        self.leaving = ""
+        self.reporter = Reporter(self.link, self.verdict, lambda: self.clock, lambda: self.leaving)
 
     async def told(self, count: int) -> None:
         """Wait for so many verdicts."""
@@ -269,7 +270,19 @@ class Landlord:
             lambda length, since: self.leases.append((length, since)),
             self.foreign.extend,
             lambda: self.clock,
+            leaving=lambda: self.leaving,
         )
+        self.leaving = ""
+
+
+async def test_whoever_leaves_says_so_with_each_request() -> None:
+    desk, landlord = Desk(), Landlord()
+    desk.leaving = landlord.leaving = "its lifetime is over"
+    desk.reporter.add(started())
+    async with running(desk.reporter.run()), running(landlord.keeper.run()):
+        for link in (desk.link, landlord.link):
+            _, body, _, _ = await link.next()
+            assert body.leaving == "its lifetime is over"
 
 
 async def test_a_lease_counts_from_the_sending_of_what_was_answered() -> None:
