@@ -50,6 +50,10 @@ types:
 bench *args:
     {{ bin }}/python -m bench.quick {{ args }}
 
+# Measure a coordinator's start with a long past (--tasks N ...: 100,000 and 1,000,000)
+bench-history *args:
+    {{ bin }}/python -m bench.history {{ args }}
+
 # Run many mixed tasks (--tasks N, 20,000): the worker stays as fit, the ledger is exact
 soak *args:
     {{ bin }}/python -m bench.soak {{ args }}

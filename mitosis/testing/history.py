@@ -50,6 +50,16 @@ class History:
             self.store(tail, events, actor)
         return events
 
+    def decided(self, tail: str, *commands: Command) -> list[Event]:
+        """Return what some commands, one after the other, make true; nothing is stored."""
+        kind = AGGREGATES[subjects.aggregate_kind(tail)]
+        state, events = self.states.get(tail), list[Event]()
+        for command in commands:
+            for event in kind.decide(state, command):
+                state = kind.evolve(state, event)
+                events.append(event)
+        return events
+
     def store(self, tail: str, events: Sequence[Event], actor: str = "user:alice") -> Stored:
         """Store events without a decision."""
         version, previous = self._versions.get(tail, (0, ""))
@@ -149,12 +159,8 @@ class History:
     def _end(self, tail: str, worker_uuid: str, attempt: int) -> None:
         code = self.random.choice((0, 0, 0, 7))
         end = task.Exit(task.ExitKind.CODE, code, stdout_tail="done\n")
-        state = self.states[tail]
         report = task.ReportExit(worker_uuid, attempt, end)
-        events = task.decide(state, report)
-        for event in events:
-            state = task.evolve(state, event)
-        events += task.decide(state, task.CommitTask(worker_uuid, attempt))
+        events = self.decided(tail, report, task.CommitTask(worker_uuid, attempt))
         self.store(tail, events, f"worker:{worker_uuid}")
 
     def store_attachment(self, group_name: str, key: str, size_bytes: int) -> None:

@@ -1,7 +1,9 @@
 """What a start reads: the newest snapshot that can be trusted, and the events behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import nats
 import pytest
@@ -11,7 +13,7 @@ from nats.aio.client import Client
 from mitosis.contract import subjects
 from mitosis.errors import CorruptData
 from mitosis.events.envelope import digest
-from mitosis.events.messages import stream_state
+from mitosis.events.messages import StoredMessage, stream_state
 from mitosis.events.reader import EventReader
 from mitosis.events.snapshots import PREFIX, STREAM, SnapshotStore
 from mitosis.events.streams import ensure_stream
@@ -21,13 +23,14 @@ from mitosis.services.coordinator.history import Mark, read_world, take_in
 from mitosis.services.coordinator.world import World
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.testing.history import Stored, campaign
+from mitosis.testing.past import COMMITS_OF_A_TASK, past_tasks, store_past
 from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER
 
 COMMITS = campaign(3, 30, live=8).commits
 MIDDLE = len(COMMITS) // 2
 
 
-def folded(commits: list[Stored]) -> World:
+def folded(commits: Iterable[Stored]) -> World:
     world = World()
     for commit in commits:
         take_in(world, *commit)
@@ -35,8 +38,8 @@ def folded(commits: list[Stored]) -> World:
 
 
 @pytest.fixture
-async def nc(tmp_path: Path) -> AsyncIterator[Client]:
-    """A connection to a server of this test alone, whose stream holds the campaign."""
+async def empty(tmp_path: Path) -> AsyncIterator[Client]:
+    """A connection to a server of this test alone, with empty streams."""
     users = {"service_users": (SERVICE_USER,), "system_users": (SYSTEM_USER,)}
     async with EmbeddedNats(tmp_path / "nats", **users) as server:
         client = await nats.connect(
@@ -45,10 +48,16 @@ async def nc(tmp_path: Path) -> AsyncIterator[Client]:
         )  # fmt: skip
         await ensure_stream(client)
         await SnapshotStore(client).ensure()
-        for _, subject, payload in COMMITS:
-            await client.request(subject, payload, timeout=5)
         yield client
         await client.close()
+
+
+@pytest.fixture
+async def nc(empty: Client) -> Client:
+    """The same, and the stream holds the campaign."""
+    for _, subject, payload in COMMITS:
+        await empty.request(subject, payload, timeout=5)
+    return empty
 
 
 async def snapshot(nc: Client, position: int, form: str = "", at: str = "") -> None:
@@ -76,6 +85,41 @@ async def test_the_newest_snapshot_is_where_a_start_begins(nc: Client) -> None:
     assert await read(nc) == MIDDLE
     await snapshot(nc, len(COMMITS))
     assert await read(nc) == len(COMMITS)
+
+
+class CountingReader(EventReader):
+    """Counts what is read of the stream in bulk."""
+
+    count = 0
+
+    async def batches(self, *args: Any, **options: Any) -> AsyncIterator[list[StoredMessage]]:
+        async for batch in super().batches(*args, **options):
+            self.count += len(batch)
+            yield batch
+
+
+async def test_a_start_reads_what_is_behind_the_snapshot_however_long_the_past_is(
+    empty: Client, scaled: Callable[[int, int], int]
+) -> None:
+    """`python -m bench.history` measures how long that takes."""
+    tasks, behind = scaled(2_000, 100_000), COMMITS_OF_A_TASK + 1  # the last task, and a farewell
+    last = await store_past(empty, tasks)
+    assert last == COMMITS_OF_A_TASK * tasks + 2  # the worker has come and gone
+    cold = CountingReader(empty)
+    whole, _, start = await read_world(cold, Mark(), SnapshotStore(empty))
+    assert (start, cold.count) == (0, last)
+    assert (len(whole.ended), whole.tasks, whole.numbers) == (tasks, {}, {"root": tasks})
+    commits = islice(past_tasks(tasks), last - behind)
+    taken = memory.take(folded(commits))
+    at = await cold.message(last - behind)
+    assert at is not None
+    await SnapshotStore(empty).save(
+        memory.form(), at.position, digest(at.subject, at.payload), memory.frames(taken)
+    )
+    warm = CountingReader(empty)
+    world, position, start = await read_world(warm, Mark(), SnapshotStore(empty))
+    assert (position, start, warm.count) == (last, last - behind, behind)
+    assert asdict(world) == asdict(whole)
 
 
 async def test_a_snapshot_that_cannot_be_trusted_is_passed_over(nc: Client) -> None:
