@@ -112,8 +112,9 @@ def _figures(pid: int) -> tuple[int, int, int]:
         with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
             resident, shared = map(int, file.read().split(b" ", 3)[1:3])
     except OSError:
-        return 0, 0, 0  # it has ended; its time is in the tree's sum or in that of its parent
+        return 0, 0, 0  # it was waited for; its time is in the tree's sum or in that of its parent
     fields = text[text.rindex(b")") + 2 :].split(b" ", 18)
+    ticks = sum(map(int, fields[11:15]))
     if fields[0] == b"Z":
-        return 0, 0, 0
-    return sum(map(int, fields[11:15])), int(fields[17]), max(0, resident - shared)
+        return ticks, 0, 0  # its time is in nobody's sum before it is waited for
+    return ticks, int(fields[17]), max(0, resident - shared)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_PTRACE_DETACH = 17
 _PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name
 
 
@@ -39,6 +40,18 @@ def _prctl(option: int, value: int) -> None:
     if libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def let_go(pid: int, number: int) -> None:
+    """Let a child go on that asked to be traced and stands at a signal, as if nobody traced it.
+
+    Programs ask for it (PTRACE_TRACEME) to keep debuggers off; then their parent is told of each of
+    their signals, and has to pass it on. A tracer's SIGTRAP (after an exec) is not passed on.
+    """
+    libc = ctypes.CDLL(None)
+    libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+    # It fails only for a child that was killed meanwhile, whose end is heard next.
+    libc.ptrace(_PTRACE_DETACH, pid, None, None if number == signal.SIGTRAP else number)
 
 
 def unmount(point: bytes) -> bool:

@@ -42,6 +42,9 @@ class Tree:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return ended
+                if os.WIFSTOPPED(status):
+                    linux.let_go(pid, os.WSTOPSIG(status))
+                    continue
                 ended.append((pid, status))
                 self.reaped += 1
                 self.user_seconds += usage.ru_utime

@@ -142,6 +142,22 @@ async def test_the_cpu_time_of_a_tree_counts_together(both: Bench) -> None:
     assert 0.9 <= result.user_cpu_seconds + result.system_cpu_seconds < 2.5
 
 
+async def test_the_cpu_time_of_children_that_nobody_waits_for_counts(bench: Bench) -> None:
+    # Ended and kept as zombies: in nobody's sum before their parent ends.
+    script = """
+import os, signal, time
+for _ in range(8):
+    if (child := os.fork()) == 0:
+        while time.process_time() < 0.25:
+            pass
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    print("another", flush=True)
+"""
+    result = await bench.finish(bench.python(script, limits=Limits(cpu_seconds=1.0)))
+    assert result.limits_hit == ("cpu",), result
+
+
 async def test_a_task_that_ignores_the_signal_of_its_cpu_limit_is_killed(bench: Bench) -> None:
     ignore = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass"
     result = await finish(bench, ignore, cpu_seconds=0.5)

@@ -237,6 +237,43 @@ async def test_a_task_that_stops_its_runner_is_found_out(tmp_path: Path) -> None
     await engine.close(0.0)
 
 
+ASK_TO_BE_TRACED = """
+import ctypes, os, signal, subprocess, sys
+assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0
+if sys.argv[1] == "exec":
+    os.execv("/bin/sh", ["sh", "-c", "echo heard; exit 7"])
+signal.signal(signal.SIGUSR1, lambda *_: print("heard", flush=True))
+os.kill(os.getpid(), signal.SIGUSR1)
+subprocess.run(["true"], check=True)
+if sys.argv[1] == "stop":
+    os.kill(os.getpid(), signal.SIGSTOP)
+if sys.argv[1] == "die":
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+raise SystemExit(7)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "cause", "outcome"),
+    [
+        ("exit", "own", Exited(7)),
+        ("exec", "own", Exited(7)),
+        ("die", "own", Signaled(signal.SIGSEGV)),
+        ("stop", "timeout", Signaled(signal.SIGTERM)),
+    ],
+)
+async def test_a_program_that_asks_to_be_traced_runs_as_without_a_tracer(
+    bench: Bench, how: str, cause: str, outcome: Exited | Signaled
+) -> None:
+    # Programs do so against debuggers; their parent then hears of each of their signals.
+    timeout = 2.0 if how == "stop" else 20.0
+    run = bench.start(sys.executable, "-c", ASK_TO_BE_TRACED, how, timeout_seconds=timeout)
+    result = await bench.finish(run)
+    assert (result.cause, result.outcome) == (cause, outcome), result
+    assert result.stdout.tail == b"heard\n"
+
+
 TRACE_RUNNER = """
 import ctypes, os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
