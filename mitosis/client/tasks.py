@@ -157,7 +157,8 @@ class Tasks:
             grace: Time between that and the kill, as a timedelta or a text such as `30s`; None:
                 what the task says.
 
-        A task that is being stopped already can be cancelled again with another signal or grace.
+        A task that is being stopped already can be cancelled again with another signal or grace;
+        `KILL` and a shorter grace end the upload of what it has left, too.
 
         Raises:
             InvalidInput: No such signal, or a grace out of its bounds.

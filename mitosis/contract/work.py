@@ -179,7 +179,8 @@ class CancelAttempt(msgspec.Struct, tag="cancel", omit_defaults=True):
     """Stop the attempt: its stop signal, grace, SIGKILL; then report as usual.
 
     `grace_seconds` None and `stop_signal` empty: what the task asks for. May come again: it can
-    shorten the grace, and send another signal. While outputs are uploaded, it ends that.
+    shorten the grace, and send another signal. While outputs are uploaded, it ends that, those of
+    a program that it has stopped only if it is sharper than before: KILL, or a shorter grace.
     """
 
     task: str

@@ -18,7 +18,7 @@ from mitosis import MitoClient, SyncMitoClient
 from mitosis.client.output_source import FollowEvent, OutputChunk, OutputNotice
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.commands import Submitted
-from mitosis.domain.task import ArtifactKind, Outcome, TaskState
+from mitosis.domain.task import ArtifactKind, EndCause, Outcome, TaskState
 from mitosis.errors import MitosisError, Unavailable
 from mitosis.testing.waiting import eventually
 
@@ -195,6 +195,32 @@ async def test_counted_losses_and_waits_for_a_retry_survive_a_killed_coordinator
     assert (view.state, view.outcome, view.losses) == (TaskState.CANCELLED, Outcome.LOST, 3)
     assert view.reason.startswith("worker lost 3 times: ")
     assert beating.attempts() == [1, 2, 3]
+    await whole(fragile, client)
+
+
+@pytest.mark.parity("F-34")
+async def test_a_cancel_outlives_the_coordinator_that_took_it_while_the_worker_heard_nothing(
+    fragile: Platform, client: SyncMitoClient, tmp_path: Path
+) -> None:
+    """It is stored with the task: whoever leads says it again to the worker that comes back."""
+    await whole(fragile, client)
+    beating = Beating(client, tmp_path, "unheard")
+    await beating.beats_on()
+    deaf = worker_of(fragile, beating)
+    os.kill(deaf, signal.SIGSTOP)
+    try:
+        assert not client.cancel_task(beating.task.task).ended
+        old = fragile.child("mitosis coordinator")
+        os.kill(old, signal.SIGKILL)
+        await eventually(lambda: not Path(f"/proc/{old}").exists())
+        await beating.beats_on()
+        assert client.get_task(beating.task.task).state is TaskState.RUNNING
+    finally:
+        os.kill(deaf, signal.SIGCONT)
+    (view,) = client.wait_for_tasks([beating.task], timedelta(seconds=60))
+    assert (view.outcome, view.attempt, view.losses) == (Outcome.CANCELLED, 1, 0)
+    assert view.exit is not None
+    assert view.exit.cause is EndCause.CANCEL
     await whole(fragile, client)
 
 
@@ -422,3 +448,32 @@ async def test_while_the_store_is_away_outputs_are_tried_again_and_other_tasks_r
     (view,) = client.wait_for_tasks([waiting])
     assert (view.outcome, view.attempt, view.warnings) == (Outcome.SUCCEEDED, 1, [])
     assert [artifact.kind for artifact in view.artifacts] == [ArtifactKind.RESULT]
+
+
+@pytest.mark.parity("D-011")
+async def test_a_cancel_ends_an_upload_that_cannot_come_to_its_end_a_sharper_one_also_after_a_stop(
+    fragile: Platform, client: SyncMitoClient
+) -> None:
+    await whole(fragile, client)
+    leave = "echo kept > $MITO_RESULT_DIR/it"
+    frozen = _frozen(fragile, "weed", "mini")
+    try:
+        ended_itself = client.submit_task(in_shell(leave))
+        stopped = client.submit_task(in_shell(f"{leave}; exec sleep 600")).task
+        await eventually(lambda: client.get_task(stopped).started_at, seconds=60)
+        client.cancel_task(stopped)
+        for one in (ended_itself.task, stopped):
+            await eventually(lambda one=one: client.get_task(one).exit, seconds=60)  # type: ignore[misc]
+        assert not client.cancel_task(ended_itself.task).ended
+        (cut,) = client.wait_for_tasks([ended_itself], timedelta(seconds=60))
+        assert not client.cancel_task(stopped, "the same again").ended
+        assert client.get_task(stopped).state is TaskState.RUNNING
+        assert not client.cancel_task(stopped, stop_signal="KILL").ended
+        (given_up,) = client.wait_for_tasks([stopped], timedelta(seconds=60))
+    finally:
+        _thaw(frozen)
+    for view in (cut, given_up):
+        assert (view.outcome, view.artifacts) == (Outcome.CANCELLED, [])
+        assert view.reason == "cancelled while its outputs were uploaded"
+        assert view.warnings == ["outputs: not all are stored: the task was cancelled meanwhile"]
+    assert ended(client, in_shell("true"))[0].outcome is Outcome.SUCCEEDED

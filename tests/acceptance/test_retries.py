@@ -206,6 +206,7 @@ def test_a_task_that_kills_what_runs_it_ends_at_the_limit_and_all_others_finish(
 # --- cancel ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parity("D-010")
 async def test_a_cancel_stops_by_the_signal_and_within_the_grace_that_it_names(
     admin: SyncMitoClient, shell: Shell
 ) -> None:

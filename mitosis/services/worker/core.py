@@ -67,7 +67,7 @@ class RunHandle(Protocol):
 class Attempt:
     """One attempt that this worker holds."""
 
-    __slots__ = ("assigned_at", "assignment", "cancelled", "dropped", "key", "phase", "refused",
+    __slots__ = ("assigned_at", "assignment", "dropped", "key", "obeyed", "phase", "refused",
                  "run")  # fmt: skip
 
     def __init__(self, assignment: Assignment, now: float) -> None:
@@ -75,7 +75,7 @@ class Attempt:
         self.key: Key = (assignment.task, assignment.attempt)
         self.assigned_at = now
         self.phase = Phase.WAITING
-        self.cancelled = False
+        self.obeyed: CancelAttempt | None = None
         self.dropped = False
         self.refused = False
         self.run: RunHandle | None = None
@@ -213,12 +213,11 @@ class Core:
         elif attempt.phase is Phase.WAITING:
             self._hand_back(attempt, "cancelled before it started")
         elif attempt.phase is Phase.RUNNING and attempt.run is not None:
-            attempt.cancelled = True
+            attempt.obeyed = order
             number = signal.Signals[f"SIG{order.stop_signal}"] if order.stop_signal else None
             attempt.run.stop("cancel", order.grace_seconds, number)
-        elif attempt.phase is Phase.DELIVERING and not attempt.cancelled:
-            # Outputs of a program that was stopped are delivered, however often that is ordered.
-            attempt.cancelled = True
+        elif attempt.phase is Phase.DELIVERING and _is_sharper(order, attempt):
+            attempt.obeyed = order
             self._effects.cut_delivery(attempt)
 
     def drop(self, key: Key) -> None:
@@ -449,6 +448,19 @@ class Core:
             for other in self._attempts.values()
             if other is not attempt
         )
+
+
+def _is_sharper(order: CancelAttempt, attempt: Attempt) -> bool:
+    """Whether an order to cancel asks for more than the one that was obeyed, if any was.
+
+    Outputs of a program that was stopped are delivered, however often that same order is repeated;
+    who is not willing to wait for them orders SIGKILL, or a shorter grace.
+    """
+    obeyed, own = attempt.obeyed, attempt.assignment.spec.grace_seconds
+    if obeyed is None:
+        return True
+    grace, before = (own if o.grace_seconds is None else o.grace_seconds for o in (order, obeyed))
+    return grace < before or (order.stop_signal == "KILL" != obeyed.stop_signal)
 
 
 def _remember(memory: OrderedDict[Key, None], key: Key) -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from minio import Minio
 
 from mitosis import ClientConfig, SyncMitoClient
-from mitosis.domain.task import TaskState
+from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import AuthenticationFailed
 from mitosis.testing.waiting import eventually
 
@@ -197,6 +198,49 @@ async def test_a_worker_silent_for_heartbeat_timeout_is_removed_and_its_task_req
             assert took >= 1.0  # not at the first missed word, but when the lease is over
             client.cancel_task(task)
         finally:
+            worker.close()
+
+
+@pytest.mark.long
+@pytest.mark.parity("F-40")
+async def test_a_task_that_runs_for_many_leases_is_begun_once_however_many_workers_are_idle(
+    by_file: Lab, tmp_path: Path, scaled: Callable[[int, int], int]
+) -> None:
+    """A broker gave work to the others when it had not been acknowledged within its window."""
+    config = ClientConfig(
+        coordinator_addr=by_file.http, credential_path=by_file.folder / "long-runner",
+        user=by_file.user, password=by_file.password,
+    )  # fmt: skip
+    seconds, runs = scaled(8, 90), tmp_path / "runs"
+    workers = [
+        by_file.start(
+            "worker", "-c", by_file.http, "--work-dir", f"idle-{number}", "--lifetime", "1h",
+            MITO_USER=by_file.user, MITO_PASSWORD=by_file.password,
+        )
+        for number in range(scaled(2, 4))
+    ]  # fmt: skip
+    try:
+        for worker in workers:
+            await worker.says("registered as worker")
+        with contextlib.closing(SyncMitoClient(config)) as client:
+            task = client.submit_task(
+                in_shell(f"echo x >> {runs}; sleep {seconds}", timeout="5min")
+            )
+            heard: set[datetime | None] = set()
+
+            def is_over() -> bool:
+                view = client.get_task(task.task)
+                if view.worker is not None and not view.state.terminal:
+                    heard.add(client.get_worker(view.worker).last_heartbeat_at)
+                return view.state.terminal
+
+            await eventually(is_over, seconds=seconds + 60)
+            view = client.get_task(task.task)
+        assert (view.outcome, view.attempt, view.losses) == (Outcome.SUCCEEDED, 1, 0)
+        assert runs.read_text() == "x\n"
+        assert len(heard) > seconds / 3.0, "it went on through renewals of its lease of 3 s"
+    finally:
+        for worker in workers:
             worker.close()
 
 

@@ -496,6 +496,28 @@ def test_outputs_of_a_program_that_was_stopped_are_delivered_however_often_that_
     assert bench.effects.take() == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "cuts"),
+    [
+        ((3.0, ""), (3.0, "KILL"), True),
+        ((None, ""), (0.5, ""), True),
+        ((3.0, "KILL"), (3.0, "KILL"), False),
+        ((3.0, "KILL"), (0.0, "KILL"), True),
+        ((3.0, ""), (60.0, "INT"), False),
+    ],
+)
+def test_a_sharper_cancel_ends_also_the_delivery_of_a_program_that_was_stopped(
+    bench: Bench, first: tuple[Any, str], second: tuple[Any, str], cuts: bool
+) -> None:
+    attempt = bench.running(terminal=True)
+    bench.core.cancel(CancelAttempt("t1", 1, *first))
+    bench.end(attempt, Signaled(15), "cancel")
+    bench.effects.take()
+    for _ in range(3):
+        bench.core.cancel(CancelAttempt("t1", 1, *second))
+    assert bench.effects.take() == ([("cut", "t1", 1)] if cuts else [])
+
+
 def test_a_cancel_of_another_attempt_does_nothing(bench: Bench) -> None:
     bench.running()
     bench.core.cancel(CancelAttempt("t1", 2))
