@@ -5,6 +5,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from mitosis import SyncMitoClient
 from mitosis.domain.task import Outcome
 from mitosis.testing.waiting import eventually
@@ -13,6 +15,7 @@ from .conftest import Platform, in_shell
 from .standby import TAKEOVER_SECONDS, with_standby
 
 
+@pytest.mark.parity("D-030")
 async def test_a_standby_takes_over_from_a_frozen_coordinator_which_then_stands_by_itself(
     make_platform: Callable[..., Platform], tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ def test_every_stored_name_has_golden_bodies() -> None:
     }
 
 
+@pytest.mark.parity("F-25")
 @pytest.mark.parametrize("topic", [*catalogue.EVENTS, *catalogue.UPCASTERS])
 def test_a_stored_body_is_read_and_would_be_stored_alike_today(topic: str) -> None:
     for body in msgspec.json.decode((GOLDEN / f"{topic}.json").read_bytes()):

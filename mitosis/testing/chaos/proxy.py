@@ -7,6 +7,7 @@ from enum import StrEnum
 
 CHUNK_BYTES = 65_536
 CONNECT_SECONDS = 2.0
+OPENING_BYTES = 4_096  # of a connection, in which it says who it is
 
 Place = tuple[str, int]
 
@@ -37,6 +38,7 @@ class Link:
         self._server: asyncio.Server | None = None
         self._cut: Cut | None = None
         self._delay_seconds = 0.0
+        self._unanswered: bytes | None = None
         self._whole = asyncio.Event()
         self._whole.set()
         self._open: set[asyncio.StreamWriter] = set()
@@ -63,11 +65,19 @@ class Link:
         elif how is Cut.STALL:
             self._whole.clear()
 
+    def lose_answers(self, to: bytes) -> None:
+        """Pass on what is sent, and lose what comes back, until it is whole again.
+
+        Args:
+            to: Only connections that begin with words which hold these.
+        """
+        self._unanswered = to
+
     def heal(self) -> None:
         """Make it whole again."""
-        if self._cut is Cut.SILENT:
+        if self._cut is Cut.SILENT or self._unanswered is not None:
             self._close_all()
-        self._cut = None
+        self._cut = self._unanswered = None
         self._whole.set()
 
     async def close(self) -> None:
@@ -114,9 +124,10 @@ class Link:
         far: asyncio.StreamWriter,
     ) -> None:
         self._open.add(far)
+        opening = bytearray()
         pumps = [
-            asyncio.create_task(self._pump(near_reader, far)),
-            asyncio.create_task(self._pump(far_reader, near)),
+            asyncio.create_task(self._pump(near_reader, far, opening)),
+            asyncio.create_task(self._pump(far_reader, near, opening, answers=True)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -127,11 +138,21 @@ class Link:
             self._open.discard(far)
             far.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        opening: bytearray,
+        *,
+        answers: bool = False,
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(CHUNK_BYTES):
                 await self._whole.wait()
-                if self._cut is Cut.SILENT:
+                if not answers and len(opening) < OPENING_BYTES:
+                    opening += data[:OPENING_BYTES]
+                lost = answers and self._unanswered is not None and self._unanswered in opening
+                if self._cut is Cut.SILENT or lost:
                     continue
                 if self._cut is Cut.DELAY:
                     await asyncio.sleep(self._delay_seconds)

@@ -44,6 +44,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         slots: Of each.
         lease_seconds: Of an attempt.
         code: Folder with the package that the services run; None: the one that runs this.
+        settings: More settings of parts, by name and key.
+        environment: More variables of parts, by name of the part and of the variable.
     """
 
     nats_nodes: int = 1
@@ -51,6 +53,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 3
     lease_seconds: float = 5.0
     code: Path | None = None
+    settings: dict[str, dict[str, str]] = {}
+    environment: dict[str, dict[str, str]] = {}
 
 
 class Site:
@@ -99,14 +103,19 @@ class Site:
         """The processes that are ours."""
         return [part for part in self.parts.values() if isinstance(part, Service)]
 
-    def client_config(self, user: str = ADMIN_USER, password: str = "") -> ClientConfig:
+    def client_config(
+        self,
+        user: str = ADMIN_USER,
+        password: str = "",
+        timeout: timedelta = CLIENT_TIMEOUT,
+    ) -> ClientConfig:
         """Return the settings of a client behind the link `client`."""
         return ClientConfig(
             coordinator_addr=self._nats_behind("client"),
             credential_path=self.root / "secrets" / f"client-{secrets.token_hex(4)}",
             user=user,
             password=password or self.credentials.admin_password,
-            timeout=CLIENT_TIMEOUT,
+            timeout=timeout,
         )
 
     async def heal(self) -> None:
@@ -164,6 +173,7 @@ class Site:
             "HOME": str(self.root),
             "PYTHONPATH": os.pathsep.join(code),
             "CHAOS_ROOT": str(self.root),
+            **self.shape.environment.get(name, {}),
         }
         service = Service(kind, name, arguments, self.root, environment)
         self.parts[name] = service
@@ -220,6 +230,7 @@ class Site:
             "heartbeat_timeout": f"{self.shape.lease_seconds:g}s",
             "snapshot_every": 2_000,
             "shutdown_secret_path": str(self.root / "secrets" / f"{name}.shutdown"),
+            **self.shape.settings.get(name, {}),
         }
         path = write_config(self.root / "config" / f"{name}.toml", "coordinator", values)
         return ["projector" if name == "projector" else "coordinator", "--config", str(path)]
@@ -232,6 +243,6 @@ class Site:
             work_folder=self.root / name,
             credential_path=self.root / "secrets" / f"{name}.session",
         )
-        values |= {"polling_interval": "1s"}
+        values |= {"polling_interval": "1s", **self.shape.settings.get(name, {})}
         path = write_config(self.root / "config" / f"{name}.toml", "worker", values)
         return ["worker", "--config", str(path), "--groups", LAB]

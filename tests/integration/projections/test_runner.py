@@ -132,6 +132,7 @@ def raw_commit(history: History, tail: str) -> tuple[int, str, bytes]:
     return 1, subject, payload
 
 
+@pytest.mark.parity("F-29")
 async def test_a_gap_in_the_stream_stops_the_projection(database: str) -> None:
     history = campaign(6, 5)
     source = MemoryCommitSource([*history.commits[:10], *history.commits[11:]])

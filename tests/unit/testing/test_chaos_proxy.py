@@ -89,3 +89,15 @@ async def test_a_slow_link_takes_longer(link: Link) -> None:
     before = asyncio.get_running_loop().time()
     assert await peer.says(b"one") == b"one"
     assert asyncio.get_running_loop().time() - before >= 2 * SOON
+
+
+async def test_answers_to_some_connections_are_lost_and_what_they_send_is_not(link: Link) -> None:
+    lost, other = await Peer.of(link), await Peer.of(link)
+    assert await lost.says(b"I am the store") == b"I am the store"
+    assert await other.says(b"I am another") == b"I am another"
+    link.lose_answers(to=b"the store")
+    assert await lost.says(b"two", SOON) is None
+    assert await other.says(b"two") == b"two"
+    link.heal()
+    assert await lost.hears() is None  # closed: a stream with a hole is of no use
+    assert await (await Peer.of(link)).says(b"the store") == b"the store"
