@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from mitosis.client.artifacts import Artifacts
 from mitosis.client.attachments import Attachments
+from mitosis.client.events import Events
 from mitosis.client.extraction import DEFAULT_MAX_BYTES
 from mitosis.client.groups import Groups
 from mitosis.client.platform import PlatformCommands
@@ -27,6 +28,7 @@ from mitosis.config.client import (
     ClientConfig,
     CreateUserArgs,
     GetAttachmentsArgs,
+    GetEventsArgs,
     GetTasksArgs,
     GetUsersArgs,
     GetWorkersArgs,
@@ -48,6 +50,8 @@ from mitosis.contract.queries import (
     AttachmentLink,
     AttachmentPage,
     AttachmentView,
+    CommitView,
+    EventPage,
     GroupView,
     SessionList,
     TaskPage,
@@ -92,7 +96,8 @@ class MitoClient:
 
     Attributes:
         session: Connection, log-in and raw requests.
-        users, groups, tasks, artifacts, attachments, workers, platform: Commands and reads by noun.
+        users, groups, tasks, artifacts, attachments, workers, events, platform: Commands and reads
+            by noun.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
@@ -105,6 +110,7 @@ class MitoClient:
         self.artifacts = Artifacts(self.session)
         self.attachments = Attachments(self.session)
         self.workers = Workers(self.session)
+        self.events = Events(self.session)
         self.platform = PlatformCommands(self.session)
 
     async def __aenter__(self) -> Self:
@@ -336,6 +342,18 @@ class MitoClient:
     async def delete_attachment(self, group: str, key: str) -> Done:
         """See `Attachments.delete`."""
         return await self.attachments.delete(group, key)
+
+    async def get_events(self, wanted: GetEventsArgs | None = None) -> EventPage:
+        """See `Events.list`."""
+        return await self.events.list(wanted)
+
+    def each_event(self, wanted: GetEventsArgs | None = None) -> AsyncIterator[CommitView]:
+        """See `Events.each`."""
+        return self.events.each(wanted)
+
+    def watch_events(self, wanted: GetEventsArgs | None = None) -> AsyncIterator[CommitView]:
+        """See `Events.watch`."""
+        return self.events.watch(wanted)
 
     async def get_worker(self, worker: str) -> WorkerView:
         """See `Workers.get`."""

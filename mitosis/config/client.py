@@ -4,7 +4,7 @@ The names are the seed's (`netmito::config::client`).
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -266,6 +266,37 @@ class GetTasksArgs(msgspec.Struct, kw_only=True):
     limit: int = DEFAULT_PAGE
     offset: int = 0
     count_only: bool = False
+
+
+class GetEventsArgs(msgspec.Struct, kw_only=True):
+    """Which part of the history; each given filter must hold.
+
+    With `kind` and `name`: that of one thing, for those who may read it. With `group`: that of the
+    tasks and attachments of a group, for those with a role in it. Else that of everything, for
+    platform administrators.
+
+    Attributes:
+        kind: `task`, `worker`, `group`, `user`, `attachment` or `platform`.
+        name: Of the thing; a task or a worker also in a short form.
+        group: Of tasks and attachments.
+        actor: As stored, such as `user:alice`.
+        events: Any of these stored names, such as `task.cancelled`.
+        after, until: Only positions behind the first and up to the second; 0: no bound.
+        since, before: Only what was decided from the first to, excluding it, the second time.
+        newest: Of more than `limit`, the last ones instead of the first.
+    """
+
+    kind: str = ""
+    name: str = ""
+    group: str = ""
+    actor: str = ""
+    events: tuple[str, ...] = ()
+    after: int = 0
+    until: int = 0
+    since: datetime | None = None
+    before: datetime | None = None
+    newest: bool = False
+    limit: int = DEFAULT_PAGE
 
 
 class GetAttachmentsArgs(msgspec.Struct, kw_only=True):

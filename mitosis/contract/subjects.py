@@ -92,6 +92,18 @@ def key_token(key: str) -> str:
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
+def key_of_token(token: str) -> str:
+    """Return the text of which `key_token` made a token.
+
+    Raises:
+        CorruptData: It was not made so.
+    """
+    try:
+        return base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode()
+    except ValueError as error:
+        raise CorruptData(f"{token!r} in a subject names no key", token=token) from error
+
+
 def user_tail(name: str) -> str:
     """Tail of the aggregate of a user."""
     return f"user.{name}"
@@ -140,6 +152,19 @@ def tail_of(subject: str) -> str:
         if subject.startswith(f"{prefix}."):
             return subject[len(prefix) + 1 :]
     raise CorruptData(f"subject {subject!r} is not one of stored events", subject=subject)
+
+
+def place_of(tail: str) -> tuple[str, str, str]:
+    """Return kind, group and name of an aggregate; the group is empty when it lies in none.
+
+    Raises:
+        CorruptData: The tail of an attachment with a key that cannot be.
+    """
+    kind, _, rest = tail.partition(".")
+    group, dot, name = rest.partition(".")
+    if not dot:
+        return kind, "", rest
+    return kind, group, key_of_token(name) if kind == "attachment" else name
 
 
 def aggregate_kind(tail: str) -> str:

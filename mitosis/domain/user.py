@@ -41,6 +41,7 @@ class UserCreated(Event, frozen=True):
     """
 
     TOPIC: ClassVar[str] = "user.created@1"
+    WITHHELD: ClassVar[tuple[str, ...]] = ("password_hash",)
     name: str
     password_hash: str
     admin: bool = False
@@ -51,6 +52,7 @@ class PasswordChanged(Event, frozen=True):
     """The password was changed; all sessions but `kept_session` end with it."""
 
     TOPIC: ClassVar[str] = "user.password_changed@1"
+    WITHHELD: ClassVar[tuple[str, ...]] = ("password_hash",)
     password_hash: str
     kept_session: str = ""
 

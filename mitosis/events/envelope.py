@@ -4,7 +4,9 @@ The payload is a JSON object whose keys stand in this order:
 
     {"schema":1,"commit":"<32 hex>","command":"<id or empty>","actor":"user:alice",
      "time":"2026-11-25T17:21:12.123456Z","version":1,"previous":"<64 hex or empty>",
-     "events":[["task.submitted@1",{...}],...]}
+     "events":[["task.submitted@1",{...}],...],"session":"<id>"}
+
+`session` is absent when no user's session asked.
 
 `version` is the version of the aggregate after the first event; `previous` is the digest of the
 aggregate's previous commit. An event is `[topic, body]`; a state that is no JSON object is
@@ -41,6 +43,8 @@ class Commit(msgspec.Struct, frozen=True):
         version: Version of the aggregate after the first event; ours start at 1.
         previous: Digest of the aggregate's previous commit; empty for the first.
         events: Pairs of topic and body.
+        session: The session of the user who asked, which tells from where (SessionOpened); empty
+            for what no session asked for.
     """
 
     commit: str
@@ -50,6 +54,7 @@ class Commit(msgspec.Struct, frozen=True):
     version: int
     previous: str
     events: Sequence[tuple[str, Body]]
+    session: str = ""
 
     @property
     def last_version(self) -> int:
@@ -63,7 +68,7 @@ class _WireEvent(msgspec.Struct, array_like=True, frozen=True):
     encoding: str = ""
 
 
-class _Wire(msgspec.Struct):
+class _Wire(msgspec.Struct, omit_defaults=True):
     schema: int
     commit: str
     command: str
@@ -72,6 +77,7 @@ class _Wire(msgspec.Struct):
     version: int
     previous: str
     events: list[Any]
+    session: str = ""
 
 
 class _Incoming(msgspec.Struct):
@@ -82,6 +88,7 @@ class _Incoming(msgspec.Struct):
     version: int
     previous: str
     events: list[_WireEvent]
+    session: str = ""
 
 
 class _Schema(msgspec.Struct):
@@ -119,6 +126,7 @@ def encode_commit(commit: Commit) -> bytes:
             commit.version,
             commit.previous,
             [_wire_event(topic, body) for topic, body in commit.events],
+            commit.session,
         )
     )
 
@@ -153,6 +161,7 @@ def decode_commit(subject: str, data: bytes, position: int | None = None) -> Com
             wire.version,
             wire.previous,
             [(event.topic, _body(event)) for event in wire.events],
+            wire.session,
         )
     except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error, ValueError) as error:
         raise CorruptData(

@@ -6,10 +6,12 @@ import string
 
 import msgspec
 
+from mitosis.contract.login import session_of
 from mitosis.contract.subjects import GUEST_INBOX, USER_INBOX, WORKER_INBOX, inbox
 
 SERVICE_INBOX = "_INBOX.service"
 NONCE = re.compile(r"[A-Za-z0-9]{16,64}", re.ASCII)
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -63,16 +65,20 @@ def inbox_prefix(credentials: Credentials) -> str:
     """Return the inbox prefix for one connection; replies come on `<prefix>.<token>`.
 
     It lies inside what the server allows to this identity, and two connections of one identity
-    never share it.
+    never share it. That of a user names the session, so that an answer, and with it a command,
+    belongs to a session (decisions/0028).
     """
     match credentials:
         case ServiceLogin():
             return inbox(SERVICE_INBOX, random_token())
         case Guest(nonce):
             return inbox(GUEST_INBOX, nonce)
-        case Token(kind=kind, owner=owner):
-            root = WORKER_INBOX if kind == "worker" else USER_INBOX
-            return f"{inbox(root, owner)}.{random_token()}"
+        case Token(kind="worker", owner=owner):
+            return f"{inbox(WORKER_INBOX, owner)}.{random_token()}"
+        case Token(token=token, owner=owner):
+            session = session_of(token)  # a malformed one names none, and is refused as a whole
+            named = session if _SESSION.fullmatch(session) else "none"
+            return f"{inbox(USER_INBOX, owner)}.{named}.{random_token()}"
 
 
 def connect_options(credentials: Credentials, name: str) -> dict[str, str]:

@@ -93,6 +93,12 @@ class Caller(msgspec.Struct, frozen=True):
     reply: str
     received: float = 0.0
 
+    @property
+    def session(self) -> str:
+        """The session that the asker's inbox names; only that session can hear the answer."""
+        root, _, rest = self.reply.partition(f"{USER_INBOX}.{self.owner}.")
+        return rest.partition(".")[0] if not root else ""
+
 
 Handler = Callable[[Caller, Any], Any]
 

@@ -28,6 +28,9 @@ class Commit(msgspec.Struct, frozen=True):
         tail: Name of the aggregate, such as `task.lab.<uuid>`.
         at: When it was decided (UTC).
         events: What happened, oldest first.
+        actor: Who asked.
+        session: The session of the user who asked, or empty.
+        command: Id of the command that was decided, or empty.
     """
 
     position: int
@@ -37,6 +40,9 @@ class Commit(msgspec.Struct, frozen=True):
     tail: str
     at: datetime
     events: Sequence[Event]
+    actor: str = ""
+    session: str = ""
+    command: str = ""
 
     @property
     def kind(self) -> str:

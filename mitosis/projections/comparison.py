@@ -113,7 +113,7 @@ async def _compare(connection: Connection, url: str, position: int) -> Compared:
 
 def _tables() -> list[tuple[str, tuple[str, ...]]]:
     tables = Tables()
-    made = [(table.name, table.key) for table in [*tables.overwritten(), tables.usage]]
+    made = [(table.name, table.key) for table in tables.every()]
     return [("position", ("projection",)), *made]
 
 

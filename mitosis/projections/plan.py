@@ -13,6 +13,7 @@ from mitosis.domain.user import UserCreated
 from mitosis.domain.worker import WorkerRegistered
 from mitosis.errors import CorruptData
 from mitosis.projections import attachments, groups, tasks, users, workers
+from mitosis.projections import commits as noted
 from mitosis.projections.commit import Commit
 from mitosis.projections.rows import Key, Tables
 
@@ -52,6 +53,7 @@ def fold_all(tables: Tables, commits: Iterable[Commit]) -> Tables:
             )
         for event in commit.events:
             fold(tables, commit, event)
+        noted.fold(tables, commit)
     return tables
 
 

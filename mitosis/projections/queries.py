@@ -8,6 +8,7 @@ import psycopg
 from mitosis.contract.output import TaskRunner
 from mitosis.contract.queries import (
     AttachmentPage,
+    EventPage,
     GetArtifact,
     GetAttachment,
     GetGroup,
@@ -16,6 +17,7 @@ from mitosis.contract.queries import (
     GroupList,
     GroupView,
     ListAttachments,
+    ListEvents,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -28,7 +30,14 @@ from mitosis.contract.queries import (
     WorkerPage,
     WorkerView,
 )
-from mitosis.projections import attachment_reads, group_reads, task_reads, user_reads, worker_reads
+from mitosis.projections import (
+    attachment_reads,
+    event_reads,
+    group_reads,
+    task_reads,
+    user_reads,
+    worker_reads,
+)
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.postgres import Connection
 from mitosis.projections.rows import ArtifactRow, AttachmentRow
@@ -118,6 +127,10 @@ class Queries:
     async def list_workers(self, user: str, wanted: ListWorkers) -> WorkerPage:
         """Return a page of workers of a group."""
         return await self._as(user, lambda c, viewer: worker_reads.list_workers(c, viewer, wanted))
+
+    async def list_events(self, user: str, wanted: ListEvents) -> EventPage:
+        """Return a part of the history."""
+        return await self._as(user, lambda c, viewer: event_reads.list_events(c, viewer, wanted))
 
     async def get_group(self, user: str, wanted: GetGroup) -> GroupView:
         """Return a group."""

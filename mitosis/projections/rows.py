@@ -19,7 +19,7 @@ from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
 from mitosis.domain.user import UserPhase
 from mitosis.domain.worker import WorkerPhase
 
-Key = tuple[str, ...]
+Key = tuple[str, ...]  # of the rows of commits: a position
 R = TypeVar("R", bound=msgspec.Struct)
 
 
@@ -117,6 +117,7 @@ class TaskRow(msgspec.Struct):
     retries: int = 0
     retry_at: datetime | None = None
     former_attempts: list[FormerAttempt] = []
+    changed_position: int = 0
 
 
 class TaskSpecRow(msgspec.Struct):
@@ -168,6 +169,35 @@ class UsageRow(msgspec.Struct):
     def count(self, state: TaskState, by: int) -> None:
         """Count tasks in a state up or down."""
         setattr(self, state.value, getattr(self, state.value) + by)
+
+
+class CommitRow(msgspec.Struct):
+    """What a commit was about, without what it says. Only ever added.
+
+    Attributes:
+        group_name: Of a task or an attachment, else None.
+        name: Of the aggregate in its kind: a UUID, a name, or the key of an attachment.
+        topics: Stored names of its events.
+    """
+
+    position: int
+    at: datetime
+    actor: str
+    session: str
+    command: str
+    kind: str
+    group_name: str | None
+    name: str
+    topics: list[str]
+
+
+class SourceRow(msgspec.Struct):
+    """Where a session was opened from; also of one that is over."""
+
+    session: str
+    user_name: str
+    source: str
+    opened_at: datetime
 
 
 class Table(Generic[R]):
@@ -235,14 +265,24 @@ class Tables:
         self.task_specs = Table("task_specs", TaskSpecRow, ("task",))
         self.artifacts = Table("artifacts", ArtifactRow, ("task", "kind"))
         self.attachments = Table("attachments", AttachmentRow, ("group_name", "token"))
+        self.session_sources = Table("session_sources", SourceRow, ("session",))
         self.usage = Table("group_usage", UsageRow, ("group_name",))
+        self.commits = Table("commits", CommitRow, ("position",))
 
     def overwritten(self) -> list[Table[Any]]:
-        """Return the tables whose rows are written whole; `usage` is added to instead."""
+        """Return the tables whose rows are written whole.
+
+        `usage` is added to instead, and `commits` only grows.
+        """
         return [
             self.users, self.sessions, self.groups, self.members, self.workers, self.worker_roles,
             self.tasks, self.task_specs, self.artifacts, self.attachments,
+            self.session_sources,
         ]  # fmt: skip
+
+    def every(self) -> list[Table[Any]]:
+        """Return all tables."""
+        return [*self.overwritten(), self.usage, self.commits]
 
     def use_of(self, group: str) -> UsageRow:
         """Return the counters of a group, to be changed in place."""

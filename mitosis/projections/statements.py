@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from psycopg import sql
 
-from mitosis.projections.rows import Key, Table, UsageRow
+from mitosis.projections.rows import CommitRow, Key, Table, UsageRow
 
 _encode = msgspec.json.Encoder().encode
 _NUL = b"\\u0000"
@@ -70,6 +70,14 @@ def add_usage(table: Table[UsageRow]) -> sql.Composed:
         "INSERT INTO group_usage AS t ({columns}) SELECT {columns} FROM {given}"
         " ON CONFLICT (group_name) DO UPDATE SET {sums}"
     ).format(columns=_columns(fields), given=_given(table), sums=sql.SQL(", ").join(sums))
+
+
+def add_commits() -> sql.Composed:
+    """Add rows of commits; they are never changed."""
+    return sql.SQL(
+        "INSERT INTO commits ({columns})"
+        " SELECT {columns} FROM json_populate_recordset(NULL::commits, %s)"
+    ).format(columns=_columns(CommitRow.__struct_fields__))
 
 
 def keys_json(table: Table[Any], keys: set[Key]) -> str:

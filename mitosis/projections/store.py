@@ -16,6 +16,7 @@ from mitosis.projections.migrations import VIEWS, check_versions, try_projection
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
 from mitosis.projections.rows import Key, Table, Tables
 from mitosis.projections.statements import (
+    add_commits,
     add_usage,
     delete_rows,
     keys_json,
@@ -31,6 +32,7 @@ _SELECT = {name: select_rows(table) for name, table in _TABLES.items()}
 _UPSERT = {name: upsert_rows(table) for name, table in _TABLES.items()}
 _DELETE = {name: delete_rows(table) for name, table in _TABLES.items()}
 _ADD_USAGE = add_usage(Tables().usage)
+_ADD_ROWS_OF_COMMITS = add_commits()
 _ROWS = {
     name: msgspec.json.Decoder(list[table.row])  # type: ignore[name-defined]
     for name, table in _TABLES.items()
@@ -183,6 +185,9 @@ class ViewStore:
                 await self._write_archive(archive)
                 for table in tables.overwritten():
                     await self._write_table(table)
+                if tables.commits.changed:
+                    rows = rows_json(tables.commits.written())
+                    await self._connection.execute(_ADD_ROWS_OF_COMMITS, (rows,))
                 if tables.usage.changed:
                     await self._connection.execute(_ADD_USAGE, (rows_json(tables.usage.written()),))
 

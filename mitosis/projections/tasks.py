@@ -49,7 +49,7 @@ def fold(tables: Tables, commit: Commit, event: Event) -> None:
         raise out_of_order(commit, event)
     before = row.state
     _change(tables, row, event, commit.at)
-    row.updated_at = commit.at
+    row.updated_at, row.changed_position = commit.at, commit.position
     tables.tasks.put(row)
     if row.state is not before:
         use = tables.use_of(row.group_name)
@@ -66,7 +66,7 @@ def _submit(tables: Tables, commit: Commit, event: TaskSubmitted) -> None:
         labels=event.labels, attempt=0, losses=0, worker=None, cancel_requested=False,
         steps=list(event.steps),
         exit=None, warnings=[], created_position=commit.position, created_at=commit.at,
-        updated_at=commit.at, started_at=None, ended_at=None,
+        updated_at=commit.at, started_at=None, ended_at=None, changed_position=commit.position,
     )  # fmt: skip
     tables.tasks.put(row)
     tables.task_specs.put(TaskSpecRow(event.task, event.spec))

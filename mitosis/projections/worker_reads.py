@@ -39,8 +39,8 @@ def _scope(viewer: Viewer) -> dict[str, object]:
     return {"viewer": viewer.name, **viewer.scope}
 
 
-async def get_worker(connection: Connection, viewer: Viewer, name: str) -> WorkerView:
-    """Return one worker by its UUID or a unique beginning of it.
+async def find_worker(connection: Connection, viewer: Viewer, name: str) -> str:
+    """Return the UUID of the worker that it, or a unique beginning of it, means for the viewer.
 
     Raises:
         NotFound: None that the viewer may see.
@@ -53,7 +53,12 @@ async def get_worker(connection: Connection, viewer: Viewer, name: str) -> Worke
         + " ORDER BY uuid LIMIT %(limit)s",
         {"low": low, "high": high, "limit": MAX_CANDIDATES + 1, **_scope(viewer)},
     )
-    uuid = only_one([row[0] for row in await found.fetchall()], name, "worker")
+    return only_one([row[0] for row in await found.fetchall()], name, "worker")
+
+
+async def get_worker(connection: Connection, viewer: Viewer, name: str) -> WorkerView:
+    """Return one worker. Raises what `find_worker` raises."""
+    uuid = await find_worker(connection, viewer, name)
     found = await connection.execute(
         f"SELECT to_json(v)::text FROM ({_VIEW} WHERE w.uuid = %(uuid)s) v",
         {"uuid": uuid, **_scope(viewer)},

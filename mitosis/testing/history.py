@@ -42,12 +42,14 @@ class History:
         """Time of the next commit: one millisecond after the last one."""
         return START + timedelta(milliseconds=len(self.commits))
 
-    def decide(self, tail: str, command: Command, actor: str = "user:alice") -> list[Event]:
+    def decide(
+        self, tail: str, command: Command, actor: str = "user:alice", session: str = ""
+    ) -> list[Event]:
         """Decide a command and store what it makes true; nothing is stored for a repeat."""
         kind = AGGREGATES[subjects.aggregate_kind(tail)]
         events: list[Event] = kind.decide(self.states.get(tail), command)
         if events:
-            self.store(tail, events, actor)
+            self.store(tail, events, actor, session)
         return events
 
     def decided(self, tail: str, *commands: Command) -> list[Event]:
@@ -60,14 +62,17 @@ class History:
                 events.append(event)
         return events
 
-    def store(self, tail: str, events: Sequence[Event], actor: str = "user:alice") -> Stored:
+    def store(
+        self, tail: str, events: Sequence[Event], actor: str = "user:alice", session: str = ""
+    ) -> Stored:
         """Store events without a decision."""
         version, previous = self._versions.get(tail, (0, ""))
         number = len(self.commits) + 1
         bodies = [(topic, msgspec.Raw(body)) for topic, body in map(encode_event, events)]
-        payload = encode_commit(
-            Commit(f"{number:032x}", f"c{number}", actor, self.now, version + 1, previous, bodies)
+        commit = Commit(
+            f"{number:032x}", f"c{number}", actor, self.now, version + 1, previous, bodies, session
         )
+        payload = encode_commit(commit)
         subject = subjects.events(tail)
         self._versions[tail] = (version + len(events), digest(subject, payload))
         kind = AGGREGATES[subjects.aggregate_kind(tail)]

@@ -52,7 +52,7 @@ def folded_rows(commits: Iterable[Commit]) -> Rows:
     tables = fold_all(Tables(), commits)
     return {
         table.name: msgspec.to_builtins([table.rows[key] for key in sorted(table.rows)])
-        for table in [*tables.overwritten(), tables.usage]
+        for table in tables.every()
     }
 
 
@@ -60,7 +60,7 @@ def stored_rows(url: str) -> Rows:
     """Read all tables, in the same form and order."""
     found: Rows = {}
     with psycopg.connect(url, options="-c timezone=UTC") as connection:
-        for table in [*Tables().overwritten(), Tables().usage]:
+        for table in Tables().every():
             query = sql.SQL("SELECT coalesce(json_agg(t), '[]')::text FROM views.{} t")
             name = sql.Identifier(table.name)
             ((text,),) = connection.execute(query.format(name)).fetchall()

@@ -16,11 +16,18 @@
 | worker.list | ListWorkers | WorkerPage |
 | group.get | GetGroup | GroupView |
 | group.list | Nothing | GroupList |
+| event.list | ListEvents | EventPage |
 
 A task can be named by its UUID, by a unique prefix of at least 6 characters, by `last` (the
 newest of the user's own), or as `GROUP#12`.
 """
 
+from mitosis.contract.queries.events import (
+    CommitView,
+    EventPage,
+    ListEvents,
+    StoredEvent,
+)
 from mitosis.contract.queries.files import (
     AttachmentLink,
     AttachmentPage,
@@ -71,6 +78,8 @@ __all__ = [
     "AttachmentPage",
     "AttachmentView",
     "AttemptEnd",
+    "CommitView",
+    "EventPage",
     "FormerAttempt",
     "GetArtifact",
     "GetAttachment",
@@ -80,12 +89,14 @@ __all__ = [
     "GroupList",
     "GroupView",
     "ListAttachments",
+    "ListEvents",
     "ListSessions",
     "ListTasks",
     "ListUsers",
     "ListWorkers",
     "SessionList",
     "SessionView",
+    "StoredEvent",
     "TaskPage",
     "TaskView",
     "UserPage",

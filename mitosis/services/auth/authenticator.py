@@ -60,7 +60,7 @@ class Authenticator:
         if expires_at is None or expires_at.timestamp() <= self._clock():
             raise AuthenticationFailed(f"the session of user {claims.sub!r} is over or revoked")
         groups = self._accounts.roles_of(user.name)
-        return permissions.user(user.name, groups, claims.exp, admin=user.admin)
+        return permissions.user(user.name, groups, claims.exp, session=claims.sid, admin=user.admin)
 
     def _worker(self, claims: Claims) -> Grant:
         worker = self._accounts.worker(claims.sub)

@@ -3,7 +3,7 @@
 | who | may publish | may subscribe |
 |---|---|---|
 | guest (10 s, 8 KiB) | `mito.login.>` | own inbox |
-| user U | `mito.cmd.U.>`, `mito.query.U.>` | own inbox; `mito.live.task.G.>`,
+| user U | `mito.cmd.U.>`, `mito.query.U.>` | inbox of its session; `mito.live.task.G.>`,
   `mito.live.attachment.G.>`, `mito.output.G.>` of groups G with a role |
 | administrator | and `$SRV.>` | and `mito.live.{task,group,worker,attachment}.>` |
 | worker W | `mito.worker.W.>`, `mito.output.*.*.W` | `mito.work.*.W`, `mito.control.W`, own inbox |
@@ -41,11 +41,17 @@ def guest(nonce: str, now: int) -> Grant:
     )
 
 
-def user(name: str, groups: Iterable[str], expires_at: int, *, admin: bool = False) -> Grant:
-    """Rights of a user; `groups` are those in which it has any role."""
+def user(
+    name: str, groups: Iterable[str], expires_at: int, *, session: str = "", admin: bool = False
+) -> Grant:
+    """Rights of a user; `groups` are those in which it has any role.
+
+    `session` empty: one that came by password alone, which may hear all answers to this user.
+    """
     _token(name)
+    own = inbox(USER_INBOX, name)
     publish = [f"{ROOT}.cmd.{name}.>", f"{ROOT}.query.{name}.>"]
-    subscribe = [f"{inbox(USER_INBOX, name)}.>"]
+    subscribe = [f"{own}.{_token(session)}.>" if session else f"{own}.>"]
     for group in sorted(groups):
         _token(group)
         subscribe.append(f"{ROOT}.output.{group}.>")

@@ -98,7 +98,13 @@ class Core(msgspec.Struct):
                 "the coordinator has too many commands on their way: try again in a moment",
                 retry_after_seconds=1.0,
             )
-        return self.journal.unit(actor, caller.request_id)
+        return self.journal.unit(actor, caller.request_id, self._session_of(caller))
+
+    def _session_of(self, caller: Caller) -> str:
+        """Return the open session that asks, or "" when it is none (a worker, a password)."""
+        user = self.world.users.get(caller.owner)
+        session = caller.session
+        return session if user is not None and session in user.sessions else ""
 
     def answer(
         self,

@@ -45,10 +45,11 @@ class Unit:
     milliseconds; otherwise each is, in order.
     """
 
-    def __init__(self, journal: "Journal", actor: str, command_id: str) -> None:
+    def __init__(self, journal: "Journal", actor: str, command_id: str, session: str = "") -> None:
         self._journal = journal
         self.actor = actor
         self.command_id = command_id
+        self.session = session
         self.atomic = False
         self._events: dict[str, list[Event]] = {}
         self._offsets: dict[str, int] = {}
@@ -158,15 +159,15 @@ class Journal:
         """Why nothing can be stored until a person has helped, or None."""
         return self._writer.fault
 
-    def unit(self, actor: str, command_id: str = "") -> Unit:
-        """Begin a step.
+    def unit(self, actor: str, command_id: str = "", session: str = "") -> Unit:
+        """Begin a step; `session` is that of the user who asked.
 
         Raises:
             MitosisError: The store is closed for this term.
         """
         if self._failure is not None:
             raise self._failure
-        self._open = Unit(self, actor, command_id)
+        self._open = Unit(self, actor, command_id, session)
         return self._open
 
     def check_closed(self) -> None:
@@ -259,6 +260,7 @@ class Journal:
             version=head.version + 1,
             previous=head.digest,
             events=[encode_event(event) for event in events],
+            session=unit.session,
         )
         subject = subjects.events(tail)
         payload = encode_commit(commit)

@@ -20,4 +20,7 @@ def decode(position: int, subject: str, payload: bytes) -> Commit:
     except CorruptData as error:
         error.details.update(position=position, subject=subject)
         raise CorruptData(f"position {position}: {error.message}", **error.details) from error
-    return Commit(position, subject, payload, digest(subject, payload), tail, stored.time, events)
+    return Commit(
+        position, subject, payload, digest(subject, payload), tail, stored.time, events,
+        stored.actor, stored.session, stored.command,
+    )  # fmt: skip

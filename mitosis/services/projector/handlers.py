@@ -19,6 +19,7 @@ from mitosis.contract.queries import (
     GetTask,
     GetWorker,
     ListAttachments,
+    ListEvents,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -93,6 +94,7 @@ class QueryHandlers:
         endpoints.add("attachment.get", GetAttachment, self._fresh(self._attachment))
         endpoints.add("attachment.meta", GetAttachment, self._fresh(self._attachment_meta))
         endpoints.add("attachment.list", ListAttachments, self._fresh(queries.list_attachments))
+        endpoints.add("event.list", ListEvents, self._fresh(queries.list_events))
         endpoints.add("group.get", GetGroup, self._fresh(queries.get_group))
         endpoints.add("group.list", Nothing, self._fresh(lambda u, _: queries.list_groups(u)))
 

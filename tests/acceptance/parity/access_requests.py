@@ -250,6 +250,22 @@ REQUESTS: dict[str, Request] = {
     "user.list": Request(lambda stage, actor: queries.ListUsers()),
     "session.list (own)": Request(lambda stage, actor: queries.ListSessions()),
     "session.list (of others)": Request(lambda stage, actor: queries.ListSessions(stage.victim())),
+    "event.list (of a task, or of a group's tasks)": Request(
+        lambda stage, actor: queries.ListEvents(kind="task", name=stage.stored_task)
+    ),
+    "event.list (of a worker)": Request(
+        lambda stage, actor: queries.ListEvents(kind="worker", name=stage.worker)
+    ),
+    "event.list (of a group)": Request(
+        lambda stage, actor: queries.ListEvents(kind="group", name=stage.group)
+    ),
+    "event.list (of oneself)": Request(
+        lambda stage, actor: queries.ListEvents(kind="user", name=stage.name(actor))
+    ),
+    "event.list (of another user)": Request(
+        lambda stage, actor: queries.ListEvents(kind="user", name=stage.victim())
+    ),
+    "event.list (of everything)": Request(lambda stage, actor: queries.ListEvents()),
     "group.get": Request(lambda stage, actor: queries.GetGroup(stage.group)),
     "group.list (own)": Request(lambda stage, actor: Nothing()),
     "task.get": Request(lambda stage, actor: queries.GetTask(stage.stored_task)),

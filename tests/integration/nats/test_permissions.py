@@ -56,7 +56,8 @@ async def test_a_user_may_command_and_ask_as_itself_only(platform):
 
 async def test_a_user_may_not_listen_to_others_or_to_stored_commits(platform):
     alice = await platform.enter("alice")
-    assert await may_subscribe(alice, "_INBOX.user.alice.>")
+    assert await may_subscribe(alice, alice.inbox + ">")
+    assert not await may_subscribe(alice, "_INBOX.user.alice.>")  # other sessions' answers
     for subject in (
         "_INBOX.user.bob.>", "_INBOX.>", "_INBOX.user.>", "_INBOX.service.>", "mito.events.>",
         "mito.events.task.lab.>", "mito.cmd.>", "mito.cmd.alice.>", "mito.work.>", ">",

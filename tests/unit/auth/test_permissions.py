@@ -25,6 +25,11 @@ def test_a_user_has_its_own_subjects_and_the_live_ones_of_its_groups():
     assert (grant.name, grant.expires_at) == ("user:alice", 5_000)
 
 
+def test_a_session_hears_its_own_answers_only():
+    grant = permissions.user("alice", [], 5_000, session="s1")
+    assert grant.subscribe == ("_INBOX.user.alice.s1.>",)
+
+
 def test_an_administrator_also_sees_everything_but_accounts():
     grant = permissions.user("root", ["root"], 1, admin=True)
     assert grant.publish == ("mito.cmd.root.>", "mito.query.root.>", "$SRV.>")

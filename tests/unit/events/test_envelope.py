@@ -49,6 +49,13 @@ def test_the_digest_covers_subject_and_payload() -> None:
     assert digest(SUBJECT + "x", GOLDEN) != GOLDEN_DIGEST
 
 
+def test_the_session_that_asked_is_a_last_key_that_others_do_not_have() -> None:
+    commit = msgspec.structs.replace(golden(), session="abc")
+    assert encode_commit(commit) == GOLDEN[:-1] + b',"session":"abc"}'
+    assert decode_commit(SUBJECT, encode_commit(commit)).session == "abc"
+    assert decode_commit(SUBJECT, GOLDEN).session == ""
+
+
 def test_the_golden_bytes_are_read_back() -> None:
     commit = decode_commit(SUBJECT, GOLDEN, 1)
 

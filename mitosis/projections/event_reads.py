@@ -1,0 +1,200 @@
+"""Reads of history: which commits, by the audit rows; what they say, from the archive."""
+
+from datetime import datetime
+from typing import Any, LiteralString
+
+import msgspec
+
+from mitosis.contract.queries.events import CommitView, EventPage, ListEvents
+from mitosis.domain.limits import MAX_TAG_BYTES, MAX_TAGS, check_number, check_text
+from mitosis.domain.names import check_name
+from mitosis.domain.roles import Role
+from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge
+from mitosis.events.outward import outward
+from mitosis.projections.postgres import Connection, fetch_value
+from mitosis.projections.task_reads import check_page, find_task
+from mitosis.projections.viewer import Viewer, check_group
+from mitosis.projections.worker_reads import find_worker
+
+KINDS = ("task", "worker", "group", "user", "attachment", "platform")
+PAGE_BYTES = 700 * 1024  # as stored; shown, a commit may need some more
+_MOST = 2**62
+
+
+class _Thing(msgspec.Struct, frozen=True):
+    """Whose history is asked for; empty: of any. `owned`: a worker of the viewer's own."""
+
+    kind: str
+    name: str
+    group: str
+    owned: bool = False
+
+
+async def list_events(connection: Connection, viewer: Viewer, wanted: ListEvents) -> EventPage:
+    """Return what was stored, oldest first.
+
+    Raises:
+        InvalidInput: A filter that cannot be. NotFound, NotAllowed: As for reading the thing.
+    """
+    _check(wanted)
+    thing = await _thing(connection, viewer, wanted)
+    where, args = _conditions(wanted, thing)
+    at = await _position(connection)
+    order: LiteralString = "DESC" if wanted.newest else "ASC"
+    found = await connection.execute(
+        "SELECT position, subject, payload, source, found FROM ("
+        " SELECT c.position, a.subject, a.payload, coalesce(s.source, '') AS source,"
+        "  row_number() OVER page AS place, sum(length(a.payload)) OVER page AS size,"
+        "  count(*) OVER () AS found"
+        f" FROM (SELECT position, session FROM views.commits c WHERE {where}"
+        f"        ORDER BY position {order} LIMIT %(limit)s + 1) c"
+        " JOIN archive.commits a USING (position)"
+        " LEFT JOIN views.session_sources s ON s.session = c.session"
+        f" WINDOW page AS (ORDER BY c.position {order})) sized"
+        " WHERE place = 1 OR size <= %(bytes)s ORDER BY place",
+        {**args, "limit": wanted.limit, "bytes": PAGE_BYTES},
+    )
+    rows = await found.fetchall()
+    more = bool(rows) and rows[0][4] > min(len(rows), wanted.limit)
+    commits = [
+        outward(subject, bytes(body), at_, source)
+        for at_, subject, body, source, _ in rows[: wanted.limit]
+    ]
+    for commit in commits:
+        hide(commit, viewer, owned=thing.owned)
+    if wanted.newest:
+        commits.reverse()
+    reached = commits[-1].position if more and commits and not wanted.newest else at
+    return EventPage(commits, max(reached, wanted.after), more)
+
+
+def hide(commit: CommitView, viewer: Viewer, *, owned: bool) -> None:
+    """Leave out what the viewer cannot read of the thing now: members, and groups of others.
+
+    Who the members of a group are is for its Admins; of a worker others see the roles of their own
+    groups.
+    """
+    if viewer.admin or owned:
+        return
+    own = viewer.roles
+    for event in commit.events:
+        match commit.kind, event.data:
+            case "group", {"user": _} if own.get(commit.name) is not Role.ADMIN:
+                event.withheld = tuple(event.data)
+                event.data = {}
+            case "worker", {"roles": dict(roles)}:
+                event.data["roles"] = {name: role for name, role in roles.items() if name in own}
+            case "worker", {"groups": groups}:
+                event.data["groups"] = [name for name in groups if name in own]
+            case _:
+                pass
+
+
+async def position_at(connection: Connection, moment: datetime) -> int:
+    """Return the position of the last commit that was decided at a time or before; 0: none."""
+    return int(
+        await fetch_value(
+            connection,
+            "SELECT coalesce(max(position), 0) FROM views.commits WHERE at <= %s",
+            moment,
+        )
+    )
+
+
+async def _position(connection: Connection) -> int:
+    return int(
+        await fetch_value(connection, "SELECT coalesce(max(position), 0) FROM views.position")
+    )
+
+
+def _check(wanted: ListEvents) -> None:
+    check_page(wanted.limit, 0)
+    check_number(wanted.after, "after", 0, _MOST)
+    check_number(wanted.until, "until", 0, _MOST)
+    if wanted.kind and wanted.kind not in KINDS:
+        raise InvalidInput(
+            f"there is no kind {wanted.kind[:60]!r}: it is one of {', '.join(KINDS)}"
+        )
+    if wanted.name and not wanted.kind:
+        raise InvalidInput(f"say of which kind {wanted.name[:60]!r} is")
+    if len(wanted.events) > MAX_TAGS:
+        raise TooLarge(f"at most {MAX_TAGS} events can be asked for", limit=MAX_TAGS)
+    for text in (wanted.actor, *wanted.events):
+        check_text(text, "actor or event", MAX_TAG_BYTES)
+
+
+async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> _Thing:
+    """Find what is meant, and check that the viewer may read it."""
+    kind, name, group = wanted.kind, wanted.name, wanted.group
+    if name and kind == "task":
+        return _Thing(kind, await find_task(connection, viewer, name), "")
+    if name and kind == "worker":
+        uuid = await find_worker(connection, viewer, name)
+        owner = await fetch_value(
+            connection, "SELECT owner FROM views.workers WHERE uuid = %s", uuid
+        )
+        return _Thing(kind, uuid, "", owned=owner == viewer.name)
+    if kind == "attachment" or group:
+        if kind not in ("", "task", "attachment"):
+            raise InvalidInput(f"a {kind} is in no group: leave the group out")
+        group = check_name(group or viewer.name, "group")
+        await check_group(connection, viewer, group)
+        return _Thing(kind, name, group)
+    if name and kind == "group":
+        await check_group(connection, viewer, check_name(name, "group"))
+        return _Thing(kind, name, "")
+    if name and kind == "user":
+        await _check_user(connection, viewer, check_name(name, "user"))
+        return _Thing(kind, name, "")
+    if not viewer.admin:
+        raise NotAllowed(
+            "the history of everything is for platform administrators: name a group, or one task, "
+            "worker, group or user"
+        )
+    return _Thing(kind, name, "")
+
+
+async def _check_user(connection: Connection, viewer: Viewer, name: str) -> None:
+    if name == viewer.name:
+        return
+    if not viewer.admin:
+        raise NotAllowed(
+            f"the history of user {name!r} is for this user and for platform administrators",
+            user=name,
+        )
+    if not await fetch_value(connection, "SELECT 1 FROM views.users WHERE name = %s", name):
+        raise NotFound(f"there is no user {name!r}", user=name)
+
+
+def _conditions(wanted: ListEvents, thing: _Thing) -> tuple[LiteralString, dict[str, Any]]:
+    parts: list[LiteralString] = ["c.position > %(after)s"]
+    if wanted.until:
+        parts.append("c.position <= %(until)s")
+    if thing.kind:
+        parts.append("c.kind = %(kind)s")
+    if thing.name:
+        parts.append("c.name = %(name)s")
+    if thing.group:
+        parts.append("c.group_name = %(group)s")
+    if wanted.actor:
+        parts.append("c.actor = %(actor)s")
+    if wanted.since is not None:
+        parts.append("c.at >= %(since)s")
+    if wanted.before is not None:
+        parts.append("c.at < %(before)s")
+    if wanted.events:
+        parts.append(
+            "EXISTS (SELECT FROM unnest(c.topics) t"
+            " WHERE t = ANY(%(events)s) OR split_part(t, '@', 1) = ANY(%(events)s))"
+        )
+    return " AND ".join(parts), {
+        "after": wanted.after,
+        "until": wanted.until,
+        "kind": thing.kind,
+        "name": thing.name,
+        "group": thing.group,
+        "actor": wanted.actor,
+        "since": wanted.since,
+        "before": wanted.before,
+        "events": list(wanted.events),
+    }
