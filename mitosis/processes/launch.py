@@ -1,5 +1,6 @@
 """Start of the guardian process, and the worker's own part as its last line of defence."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -93,14 +94,16 @@ def become_subreaper() -> None:
 
 
 def sweep_adopted(keep: frozenset[int]) -> bool:
-    """Kill and reap children that are not in `keep`, one round; whether none is left."""
+    """Kill and reap children that are not in `keep`, one round; whether there were none.
+
+    One that was there may have left its own children to this process since they were listed.
+    """
     clean = True
     for pid in linux.children_of(os.getpid()):
         if pid in keep:
             continue
+        clean = False
         linux.kill_process(pid, signal.SIGKILL)
-        try:
-            clean = os.waitpid(pid, os.WNOHANG)[0] == pid and clean
-        except ChildProcessError:
-            continue
+        with contextlib.suppress(ChildProcessError):  # a dead guardian is waited for in a thread
+            os.waitpid(pid, os.WNOHANG)
     return clean

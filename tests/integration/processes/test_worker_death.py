@@ -279,6 +279,41 @@ def test_guardian_and_runners_killed_together_are_swept_by_a_worker_that_is_a_su
     assert worker.process.wait(20) == 0
 
 
+#: A child dies just after it was listed, and leaves one of its own.
+SWEEP = """
+import os, signal
+from mitosis.processes import launch
+from mitosis.processes.guard import linux
+launch.become_subreaper()
+arrived, arriving = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.write(arriving, b".")
+    signal.alarm(20)
+    signal.pause()
+os.read(arrived, 1)
+listed = linux.children_of
+def list_before_they_die(pid):
+    found = listed(pid)
+    for child in found:
+        os.kill(child, signal.SIGKILL)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    return found
+linux.children_of = list_before_they_die
+rounds = 1
+while not launch.sweep_adopted(frozenset()):
+    linux.children_of = listed
+    rounds += 1
+print(rounds > 1, listed(os.getpid()))
+"""
+
+
+def test_what_a_dying_child_leaves_to_the_worker_while_it_sweeps_is_swept_too() -> None:
+    argv = [sys.executable, "-c", SWEEP]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20)
+    assert said.stdout == "True []\n"
+
+
 def test_messages_that_the_worker_had_not_read_save_nothing(start: Callable[..., Worker]) -> None:
     worker = start(unread=True)
     worker.kill(worker.process.pid)
