@@ -15,60 +15,12 @@ import pytest
 
 from mitosis import SyncMitoClient
 from mitosis.config.client import SubmitTaskArgs
-from mitosis.contract.commands import Submitted
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Outcome, TaskState
 
 from .conftest import Platform, in_shell
-from .parity.machines import Machine, Owner, machine, soon
-
-
-class Crew:
-    """A user whose group is served by the workers that the test starts, and by no other."""
-
-    def __init__(self, platform: Platform, owner: Owner, folder: Path) -> None:
-        self.owner, self.client, self.mito = owner, owner.client, owner.mito
-        self.ledger = folder / "ledger"
-        self._platform, self._folder = platform, folder
-        self._stack = contextlib.ExitStack()
-
-    def hire(self, *options: str, box: Machine | None = None) -> Machine:
-        """Start a worker on a machine of its own, or anew on one that had one."""
-        if box is None:
-            folder = self._folder / f"box-{secrets.token_hex(3)}"
-            box = self._stack.enter_context(machine(folder))
-        box.run_worker(
-            "-c", self._platform.notice["http"], "--credential-path", self.owner.credentials,
-            *options,
-        )  # fmt: skip
-        box.registered()
-        return box
-
-    def gated(self, name: str, **options: object) -> tuple[Submitted, Path]:
-        """Submit a task that writes what it does into the ledger, and ends when its gate exists."""
-        gate = self._folder / f"{name}.gate"
-        script = (
-            f"echo begin {name} $MITO_ATTEMPT >> {self.ledger}; "
-            f"until [ -e {gate} ]; do sleep .02; done; "
-            f"echo end {name} $MITO_ATTEMPT >> {self.ledger}"
-        )
-        return self.client.submit_task(in_shell(script, **options)), gate
-
-    def noted(self, name: str, **options: object) -> Submitted:
-        """Submit a task that writes its name into the ledger."""
-        return self.client.submit_task(in_shell(f"echo {name} >> {self.ledger}", **options))
-
-    def lines(self) -> list[str]:
-        """The ledger."""
-        return self.ledger.read_text().splitlines() if self.ledger.exists() else []
-
-    def state(self, task: Submitted) -> TaskState:
-        """Of a task, as stored."""
-        return self.client.get_task(task.task).state
-
-    def close(self) -> None:
-        self._stack.close()
-        self.client.close()
+from .crews import Crew
+from .parity.machines import Owner, soon
 
 
 @pytest.fixture

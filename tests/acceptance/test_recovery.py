@@ -22,7 +22,8 @@ from mitosis.domain.task import ArtifactKind, EndCause, Outcome, TaskState
 from mitosis.errors import MitosisError, Unavailable
 from mitosis.testing.waiting import eventually
 
-from .conftest import Done, Platform, command_of, ended, in_shell
+from .conftest import Done, Platform, ended, in_shell
+from .crews import frozen
 
 BEAT_SECONDS = 0.02
 
@@ -397,36 +398,18 @@ async def test_dropped_read_models_are_built_anew_by_themselves(
     assert now > kept > 0
 
 
-def _frozen(platform: Platform, *words: str) -> list[int]:
-    """Freeze a server and all its processes; return them."""
-    (first,) = [pid for pid in platform.children(*words) if "launcher" not in command_of(pid)]
-    below = Path(f"/proc/{first}/task/{first}/children").read_text().split()
-    pids = [first, *map(int, below)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    return pids
-
-
-def _thaw(pids: list[int]) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-
-
 async def test_while_postgres_is_away_commands_go_on_and_reads_say_so(
     fragile: Platform, client: SyncMitoClient
 ) -> None:
     before = client.submit_task(in_shell("true"))
     client.wait_for_tasks([before])
-    frozen = _frozen(fragile, "postgres", "-D", "cluster")
-    try:
+    with frozen(fragile, "postgres", "-D", "cluster"):
         tasks = [client.submit_task(in_shell("true")) for _ in range(20)]
         assert [one.number for one in tasks] == [before.number + n for n in range(1, 21)]
         with SyncMitoClient(fragile.config(timeout=timedelta(seconds=6))) as hasty:
             with pytest.raises(Unavailable):
                 hasty.get_task(before.task)
             tasks.append(hasty.submit_task(in_shell("true")))  # also of a client that comes now
-    finally:
-        _thaw(frozen)
     views = client.wait_for_tasks(tasks)
     assert {(one.outcome, one.attempt) for one in views} == {(Outcome.SUCCEEDED, 1)}
     assert client.get_task(before.task).outcome is Outcome.SUCCEEDED
@@ -437,14 +420,11 @@ async def test_while_the_store_is_away_outputs_are_tried_again_and_other_tasks_r
     fragile: Platform, client: SyncMitoClient
 ) -> None:
     await whole(fragile, client)
-    frozen = _frozen(fragile, "weed", "mini")
-    try:
+    with frozen(fragile, "weed", "mini"):
         waiting = client.submit_task(in_shell("echo kept > $MITO_RESULT_DIR/it"))
         others = ended(client, *[in_shell("true")] * 5)
         assert {one.outcome for one in others} == {Outcome.SUCCEEDED}
         assert client.get_task(waiting.task).state is TaskState.RUNNING
-    finally:
-        _thaw(frozen)
     (view,) = client.wait_for_tasks([waiting])
     assert (view.outcome, view.attempt, view.warnings) == (Outcome.SUCCEEDED, 1, [])
     assert [artifact.kind for artifact in view.artifacts] == [ArtifactKind.RESULT]
