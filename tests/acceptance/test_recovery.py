@@ -436,8 +436,7 @@ async def test_a_cancel_ends_an_upload_that_cannot_come_to_its_end_a_sharper_one
 ) -> None:
     await whole(fragile, client)
     leave = "echo kept > $MITO_RESULT_DIR/it"
-    frozen = _frozen(fragile, "weed", "mini")
-    try:
+    with frozen(fragile, "weed", "mini"):
         ended_itself = client.submit_task(in_shell(leave))
         stopped = client.submit_task(in_shell(f"{leave}; exec sleep 600")).task
         await eventually(lambda: client.get_task(stopped).started_at, seconds=60)
@@ -450,8 +449,6 @@ async def test_a_cancel_ends_an_upload_that_cannot_come_to_its_end_a_sharper_one
         assert client.get_task(stopped).state is TaskState.RUNNING
         assert not client.cancel_task(stopped, stop_signal="KILL").ended
         (given_up,) = client.wait_for_tasks([stopped], timedelta(seconds=60))
-    finally:
-        _thaw(frozen)
     for view in (cut, given_up):
         assert (view.outcome, view.artifacts) == (Outcome.CANCELLED, [])
         assert view.reason == "cancelled while its outputs were uploaded"
