@@ -89,7 +89,7 @@ async def _print_all(
                 await asyncio.to_thread(printer.chunk, event)
                 continue
             status = status_of_task(event.view) if event.kind is NoticeKind.ENDED else None
-            await asyncio.to_thread(printer.notice, event.kind.value, event.view, status)
+            await asyncio.to_thread(printer.notice, event, status)
             if status is not None:
                 statuses.append(status)
                 on_end(event.task)

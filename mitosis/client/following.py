@@ -174,8 +174,12 @@ class _Hub:
         await self._session.query("task", "follow", question, TaskRunner)
 
     async def _run(self, source: Source) -> None:
-        """Ask the worker of one task whenever that is due; at the end see to what is missing."""
-        while not source.complete:
+        """Ask the workers of one task whenever that is due, until it has ended."""
+        while True:
+            if source.complete:
+                if await self._close(source):
+                    return
+                continue
             if source.refused:
                 raise LimitReached(f"task {source.task} cannot be followed now: {source.refused}")
             pause = source.due_in()
@@ -186,15 +190,22 @@ class _Hub:
                 async with asyncio.timeout(pause):
                     await source.wake.wait()
             source.wake.clear()
-        assert source.view is not None  # noqa: S101  it is complete
-        await self._fill(source, source.view)
-        await source.give(OutputNotice(source.task, NoticeKind.ENDED, source.view))
+
+    async def _close(self, source: Source) -> bool:
+        """See to what is missing of an attempt that has ended; whether the task has."""
+        missing = source.missing()
+        if missing is not None:
+            await self._fill(source, *missing)
+        ended = source.settle()
+        if ended is None:
+            return False
+        await source.give(OutputNotice(source.task, NoticeKind.ENDED, ended))
         source.done = True
         self._news.set()
+        return True
 
-    async def _fill(self, source: Source, view: TaskView) -> None:
+    async def _fill(self, source: Source, view: TaskView, begin: dict[str, int]) -> None:
         """Give out what is stored and was not seen live."""
-        begin = source.missing_from(view.attempt)
         async for piece in stored_output(self._artifacts, view, begin):
             data, offset = piece.data, piece.offset
             if begin[piece.stream] < 0:

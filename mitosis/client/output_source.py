@@ -24,7 +24,7 @@ from mitosis.contract.output import (
     OutputPiece,
     OutputReached,
 )
-from mitosis.contract.queries import TaskView
+from mitosis.contract.queries import FormerAttempt, TaskView
 from mitosis.domain.task import TaskState
 
 STREAMS = ("stdout", "stderr")
@@ -60,25 +60,36 @@ class NoticeKind(StrEnum):
 
     WAITS = "waits"
     BEGUN = "begun"
+    ATTEMPT_ENDED = "attempt_ended"
     ENDED = "ended"
 
 
 class OutputNotice(msgspec.Struct, frozen=True):
-    """A task waits, an attempt of it was begun while it is followed, or it has ended.
+    """A task waits, an attempt of it was begun or has ended while it is followed, or it has ended.
 
-    After the end of a task nothing more comes of it.
+    After the end of an attempt nothing more comes of that one, after that of the task nothing at
+    all. The last attempt ends with the task, and has no notice of its own.
+
+    Attributes:
+        task: UUID.
+        kind: What it is about.
+        view: The task as it is now; it may have gone on since.
+        former: The attempt that has ended, after which the task goes on.
+        unseen: It came and went between two looks: what it has written is not shown.
     """
 
     task: str
     kind: NoticeKind
     view: TaskView
+    former: FormerAttempt | None = None
+    unseen: bool = False
 
 
 FollowEvent = OutputChunk | OutputNotice
 
 
 class Source:
-    """One task.
+    """One task, one attempt after the other: what comes of one is shown to its end first.
 
     Args:
         task: UUID.
@@ -103,6 +114,8 @@ class Source:
         self._room = asyncio.Event()
         self._new_from_start = False
         self._attempt, self._token = 0, ""
+        self._told = 0  # attempts up to this one are over for us
+        self._of_attempt: TaskView | None = None
         self._worker: str | None = None
         self._received: dict[str, int] = {}
         self._consumed: dict[str, int] = {}
@@ -120,15 +133,35 @@ class Source:
     def look(self, view: TaskView) -> None:
         """Take in how the task is."""
         first, self.view = self.view is None, view
-        if view.state is TaskState.RUNNING and view.attempt > self._attempt:
-            self._begin(view)
-        elif first and not view.state.terminal:
-            self._put(OutputNotice(self.task, NoticeKind.WAITS, view))
-        # What it was asked before it had the task, or the program, was not answered.
-        self._unanswered, self._ask_at = 0, 0.0
-        if view.state is not TaskState.RUNNING and not view.state.terminal:
-            self._new_from_start = True  # the next attempt begins before our eyes
+        if first:
+            self._told = self._over_before(view)
+            if not (view.state is TaskState.RUNNING or view.state.terminal or view.exit):
+                self._put(OutputNotice(self.task, NoticeKind.WAITS, view))
+        if self._shows:
+            if view.attempt == self._attempt:
+                self._of_attempt = view
+                self._unanswered, self._ask_at = 0, 0.0
+        else:
+            self._go_on(view)
         self.wake.set()
+
+    @property
+    def _shows(self) -> bool:
+        """Whether an attempt is shown that is not over for us yet."""
+        return self._attempt > self._told
+
+    @staticmethod
+    def _over_before(view: TaskView) -> int:
+        """Which attempts were over before anybody followed, and have left nothing to show."""
+        waits = not (view.state is TaskState.RUNNING or view.state.terminal)
+        return view.attempt if waits and view.exit is None else max(0, view.attempt - 1)
+
+    def _go_on(self, view: TaskView) -> None:
+        """Show the attempt that has begun, or has come and gone since the last look."""
+        if view.attempt > self._told:
+            self._begin(view)
+        if not (view.state is TaskState.RUNNING or view.state.terminal):
+            self._new_from_start = True  # the next attempt begins before our eyes
 
     def hear(self, worker: str, data: bytes) -> None:
         """Take in what a worker sends; to other followers too.
@@ -152,13 +185,25 @@ class Source:
         self.wake.set()
 
     def _begin(self, view: TaskView) -> None:
-        start = self._start()
-        self._attempt, self._worker = view.attempt, view.worker
+        for unseen in range(self._told + 1, view.attempt):
+            self._put_ended(view, unseen, unseen=True)
+        start, runs = self._start(), view.state is TaskState.RUNNING
+        self._attempt, self._worker = view.attempt, view.worker if runs else None
+        self._of_attempt = view
         self._token = secrets.token_hex(16)
-        self.over = self._again = self._repeats = False
+        self._again = self._repeats = False
+        self.over = not runs
+        # What it was asked before it had the task, or the program, was not answered.
+        self._unanswered, self._ask_at = 0, 0.0
         self._received = dict.fromkeys(self._streams, start)
         self._consumed, self._acknowledged = dict(self._received), dict(self._received)
-        self._put(OutputNotice(self.task, NoticeKind.BEGUN, view))
+        if runs:
+            self._put(OutputNotice(self.task, NoticeKind.BEGUN, view))
+
+    def _put_ended(self, view: TaskView, attempt: int, *, unseen: bool) -> None:
+        former = next((one for one in view.former_attempts if one.attempt == attempt), None)
+        if former is not None:  # of very many only the newest are known
+            self._put(OutputNotice(self.task, NoticeKind.ATTEMPT_ENDED, view, former, unseen))
 
     def _start(self) -> int:
         """Where an attempt begins: at its start, if it has begun while it is followed."""
@@ -234,18 +279,38 @@ class Source:
 
     @property
     def complete(self) -> bool:
-        """Whether the task has ended and nothing more comes of its worker."""
+        """Whether an attempt or the task has ended, and nothing more comes of its worker."""
         view = self.view
-        if view is None or not view.state.terminal:
+        if view is None:
             return False
-        silent = self._unanswered > PATIENT_TRIES
-        return self.over or silent or not self._attempt or view.attempt != self._attempt
+        if not self._shows:
+            return view.state.terminal
+        ended = view.attempt != self._attempt or view.state is not TaskState.RUNNING
+        return ended and (self.over or self._unanswered > PATIENT_TRIES)
 
-    def missing_from(self, attempt: int) -> dict[str, int]:
-        """From where on each stream of the last attempt is missing, if anything is."""
-        if attempt == self._attempt:
-            return dict(self._received)
-        return dict.fromkeys(self._streams, self._start())
+    def missing(self) -> tuple[TaskView, dict[str, int]] | None:
+        """What is known of the attempt that is shown, and from where each stream is missing."""
+        if not self._shows or self._of_attempt is None:
+            return None
+        return self._of_attempt, dict(self._received)
+
+    def settle(self) -> TaskView | None:
+        """Close the attempt that was shown, and go on with what is so now.
+
+        Returns:
+            The task, if it has ended with that.
+        """
+        view, shown = self.view, self._attempt
+        assert view is not None  # noqa: S101  it is complete
+        if view.state.terminal and shown in {0, view.attempt}:
+            return view
+        unseen = self._worker is None and self._of_attempt is not None and not self._of_attempt.exit
+        self._told, self._worker, self.over = shown, None, True
+        self._new_from_start = True
+        self._put_ended(view, shown, unseen=unseen)
+        self._go_on(view)
+        self.wake.set()
+        return None
 
     # --- what is given out --------------------------------------------------------------------
 

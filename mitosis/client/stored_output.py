@@ -73,14 +73,17 @@ def last_lines(data: bytes, count: int) -> bytes:
 
 async def _download(artifacts: Artifacts, view: TaskView, folder: Path) -> Path | None:
     """Return the std-log output; None when there is none, or none that can be had."""
-    if not any(artifact.kind is ArtifactKind.STD_LOG for artifact in view.artifacts):
+    wanted = [one.sha256 for one in view.artifacts if one.kind is ArtifactKind.STD_LOG]
+    if not wanted:
         return None
     try:
-        return await artifacts.get(view.uuid, ArtifactKind.STD_LOG, folder)
+        done = await artifacts.download(view.uuid, ArtifactKind.STD_LOG, folder)
     except (NotFound, ObjectsUnavailable, CorruptData) as error:
         # How the task ended is known all the same; what is missing is said as skipped.
         log.warning("the stored output of %s cannot be had: %s", view.uuid, error)
         return None
+    # A later attempt may have ended meanwhile: that would be its output.
+    return Path(done.path or "") if [done.sha256] == wanted else None
 
 
 def _of_stream(

@@ -203,6 +203,43 @@ def test_a_task_is_submitted_and_followed_in_one(
     assert (refused.status, admin.get_tasks(GetTasksArgs(limit=1)).tasks[0]) == (2, task)
 
 
+async def test_each_attempt_of_a_task_that_fails_at_once_is_shown_with_how_it_ended(
+    platform: Platform, shell: Callable[..., Done], tmp_path: Path
+) -> None:
+    """It failed before anybody could ask its worker, and what it had written was left out."""
+    go = tmp_path / "go"
+    script = "echo try $MITO_ATTEMPT; echo bad >&2; test $MITO_ATTEMPT = 2 || exit 4"
+    async with platform.open_client() as client:
+        gate = await client.submit_task(in_shell(wait_for(go)))
+        after = WatchArgs(gate.task, "ExecFinished")
+        tasks = [
+            await client.submit_task(
+                in_shell(script, retries=1, retry_delay="3s", terminal=kept, watch=after)
+            )
+            for kept in (False, True)
+        ]
+        seen: dict[str, list[str]] = {task.task: [] for task in tasks}
+        async with asyncio.timeout(60):
+            async for event in client.follow(tasks):
+                told = seen[event.task]
+                if isinstance(event, OutputChunk):
+                    told.append(event.data.decode())
+                    continue
+                told.append(event.kind.value)
+                if event.former is not None:
+                    former = event.former
+                    assert (former.attempt, former.reason) == (1, "exit code 4")
+                if all(seen.values()):
+                    go.touch()  # both are followed
+    for told in seen.values():
+        parts = [one for one in told if one != "begun"]  # the first one may have been too fast
+        assert (parts[0], parts[3], parts[6:]) == ("waits", "attempt_ended", ["ended"])
+        assert sorted(parts[1:3]) == ["bad\n", "try 1\n"]
+        assert sorted(parts[4:6]) == ["bad\n", "try 2\n"]
+    former = shell("follow", tasks[1].task)
+    assert (former.status, former.out) == (0, b"try 2\n"), "of one that has ended the last one"
+
+
 @pytest.mark.usefixtures("shell")
 def test_an_interruption_ends_the_following_and_not_the_task(
     admin: SyncMitoClient, platform: Platform, tmp_path: Path

@@ -13,9 +13,10 @@ from typing import BinaryIO, Protocol
 import msgspec
 
 from mitosis.cli.output.screen import complain, write
+from mitosis.cli.output.texts import moment
 from mitosis.cli.output.values import to_json
-from mitosis.client.output_source import OutputChunk
-from mitosis.contract.queries import TaskView
+from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
+from mitosis.contract.queries import AttemptEnd
 from mitosis.domain.task import Outcome
 
 MAX_LINE_BYTES = 64 * 1024
@@ -26,13 +27,16 @@ class FollowedLine(msgspec.Struct, frozen=True):
     """One line of what `follow` prints as JSON.
 
     Attributes:
-        kind: `output`, or that the task `waits`, that an attempt has `begun`, that it has `ended`.
+        kind: `output`, or that the task `waits`, that an attempt has `begun`, that one has ended
+            and the task goes on (`attempt_ended`), that the task has `ended`.
         task, attempt: Which.
         stream, offset: `stdout` or `stderr`, and where in it these bytes begin.
         text: The bytes as text of whole characters.
         base64: The bytes, where they are no text; else null.
         skipped_bytes: Missing before these.
         outcome, exit_status: How the task has ended, and the exit status of `follow` for it.
+        end, reason: How the attempt has ended.
+        unseen: It came and went too fast: what it has written is not shown.
     """
 
     kind: str
@@ -45,6 +49,9 @@ class FollowedLine(msgspec.Struct, frozen=True):
     skipped_bytes: int = 0
     outcome: Outcome | None = None
     exit_status: int | None = None
+    end: AttemptEnd | None = None
+    reason: str = ""
+    unseen: bool = False
 
 
 class Printer(Protocol):
@@ -53,7 +60,7 @@ class Printer(Protocol):
     def chunk(self, chunk: OutputChunk) -> None:
         """Print a piece of output."""
 
-    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+    def notice(self, notice: OutputNotice, exit_status: int | None) -> None:
         """Print what happened to a task; after its end nothing more comes of it."""
 
 
@@ -70,11 +77,11 @@ class StreamPrinter:
             complain(skipped_text(chunk))
         self._taps[chunk.stream].write(chunk.data)
 
-    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+    def notice(self, notice: OutputNotice, exit_status: int | None) -> None:
         """Say it to a person, and how a task ended whose exit status does not tell."""
         for tap in self._taps.values():
             tap.finish()
-        told = notice_text(kind, view, exit_status)
+        told = notice_text(notice, exit_status)
         if told:
             complain(told)
 
@@ -101,11 +108,11 @@ class PrefixPrinter:
         if rest:
             self._unfinished[key] = rest
 
-    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+    def notice(self, notice: OutputNotice, exit_status: int | None) -> None:
         """Print what was left of lines, and say what happened."""
         for stream in self._taps:
-            self._finish(view.uuid, stream)
-        told = notice_text(kind, view, exit_status)
+            self._finish(notice.task, stream)
+        told = notice_text(notice, exit_status)
         if told:
             complain(told)
 
@@ -151,17 +158,21 @@ class JsonPrinter:
         if chunk.data or chunk.skipped_bytes:
             self._print(chunk)
 
-    def notice(self, kind: str, view: TaskView, exit_status: int | None) -> None:
+    def notice(self, notice: OutputNotice, exit_status: int | None) -> None:
         """Print what was left, and what happened."""
-        for key in [key for key in self._unfinished if key[0] == view.uuid]:
+        for key in [key for key in self._unfinished if key[0] == notice.task]:
             self._print(self._unfinished.pop(key))
-        write(
-            to_json(
-                FollowedLine(
-                    kind, view.uuid, view.attempt, outcome=view.outcome, exit_status=exit_status
-                )
+        kind, view, former = notice.kind.value, notice.view, notice.former
+        if former is None:
+            line = FollowedLine(
+                kind, notice.task, view.attempt, outcome=view.outcome, exit_status=exit_status
             )
-        )
+        else:
+            line = FollowedLine(
+                kind, notice.task, former.attempt, end=former.end, reason=former.reason,
+                unseen=notice.unseen,
+            )  # fmt: skip
+        write(to_json(line))
         sys.stdout.flush()
 
     def _print(self, chunk: OutputChunk) -> None:
@@ -234,21 +245,43 @@ def skipped_text(chunk: OutputChunk) -> str:
     return f"{chunk.skipped_bytes} bytes of {chunk.stream} were not kept and are missing here"
 
 
-def notice_text(kind: str, view: TaskView, exit_status: int | None) -> str:
+_ENDS = {
+    AttemptEnd.FAILED: "has failed",
+    AttemptEnd.TIMED_OUT: "has timed out",
+    AttemptEnd.LOST: "was lost",
+    AttemptEnd.HANDED_BACK: "was handed back",
+}
+
+
+def notice_text(notice: OutputNotice, exit_status: int | None) -> str:
     """Return what to say on standard error; empty: nothing, since no person reads it."""
+    if notice.former is not None:
+        return _attempt_text(notice)
+    kind, view = notice.kind, notice.view
     name = f"task {view.uuid}"
     because = f": {view.reason}" if view.reason else ""
     plain = view.outcome in {Outcome.SUCCEEDED, Outcome.FAILED}
-    if kind == "ended":
+    if kind is NoticeKind.ENDED:
         if plain and not sys.stderr.isatty():
             return ""
         outcome = view.outcome.value.replace("_", " ") if view.outcome else "ended"
         status = "" if view.reason == f"exit code {exit_status}" else f", exit status {exit_status}"
         return f"{name}: {outcome}{because}{status}"
-    if not sys.stderr.isatty() and not (kind == "begun" and view.attempt > 1):
+    if not sys.stderr.isatty() and not (kind is NoticeKind.BEGUN and view.attempt > 1):
         return ""
-    if kind == "begun":
+    if kind is NoticeKind.BEGUN:
         return f"{name}: attempt {view.attempt} on worker {view.worker}"
     return f"{name} is {view.state.value}{because}" + (
         ", its start is waited for" if view.state.value != "running" else ""
     )
+
+
+def _attempt_text(notice: OutputNotice) -> str:
+    """Say how an attempt has ended, also where nobody reads it now: more output follows it."""
+    view, former = notice.view, notice.former
+    assert former is not None  # noqa: S101  asked before
+    because = f" ({former.reason})" if former.reason else ""
+    unseen = "; what it has written was not seen" if notice.unseen else ""
+    waits = view.retry_at is not None and view.attempt == former.attempt
+    again = f"; it runs again at {moment(view.retry_at)}" if waits and view.retry_at else ""
+    return f"task {view.uuid}: attempt {former.attempt} {_ENDS[former.end]}{because}{unseen}{again}"

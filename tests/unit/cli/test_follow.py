@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mitosis.cli.exit_codes import status_of_task
 from mitosis.cli.output.following import (
@@ -20,8 +21,8 @@ from mitosis.cli.output.following import (
     cut_character,
     shown,
 )
-from mitosis.client.output_source import OutputChunk
-from mitosis.contract.queries import TaskView
+from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
+from mitosis.contract.queries import AttemptEnd, FormerAttempt, TaskView
 from mitosis.domain.task import Exit, ExitKind, Outcome, TaskSpec, TaskState
 
 from .conftest import Here
@@ -40,6 +41,17 @@ def view(outcome: Outcome | None = None, end: Exit | None = None, task: str = TA
         attempt=1, losses=0, worker="w", created_at=AT, updated_at=AT, started_at=AT, ended_at=None,
         cancel_requested=False, steps=[], exit=end, artifacts=[], warnings=[],
     )  # fmt: skip
+
+
+def ended(outcome: Outcome, end: Exit | None = None) -> OutputNotice:
+    return OutputNotice(TASK, NoticeKind.ENDED, view(outcome, end))
+
+
+def failed_once(end: AttemptEnd, reason: str, **more: Any) -> OutputNotice:
+    """The first attempt has ended, and the task waits for its next one."""
+    former = FormerAttempt(1, "w", end, reason, ExitKind.CODE, 4, AT, AT)
+    now = replace(view(), state=TaskState.PENDING, retry_at=AT, former_attempts=[former])
+    return OutputNotice(TASK, NoticeKind.ATTEMPT_ENDED, now, former, **more)
 
 
 def chunk(data: bytes, offset: int = 0, task: str = TASK, **more: Any) -> OutputChunk:
@@ -77,11 +89,32 @@ def test_one_task_is_printed_byte_for_byte_with_its_streams_apart(
     printer.chunk(chunk(b"\x1b[31ma\xff" + EURO[:2]))
     printer.chunk(chunk(EURO[2:] + b"\r\0", 6))
     printer.chunk(chunk(b"bad", stream="stderr"))
-    printer.notice("ended", view(Outcome.FAILED, Exit(ExitKind.CODE, 7)), 7)
-    printer.notice("ended", view(Outcome.LOST), 1)
+    printer.notice(ended(Outcome.FAILED, Exit(ExitKind.CODE, 7)), 7)
+    printer.notice(ended(Outcome.LOST), 1)
     said = capfdbinary.readouterr()
     assert said.out == b"\x1b[31ma\xff" + EURO + b"\r\0"
     assert said.err == f"badmito: task {TASK}: lost: because, exit status 1\n".encode()
+
+
+def test_an_attempt_that_is_followed_by_another_one_is_told_wherever_its_output_goes(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    failed = failed_once(AttemptEnd.FAILED, "exit code 4")
+    lost = failed_once(AttemptEnd.LOST, "", unseen=True)
+    lost.view.retry_at = None
+    for printer in (StreamPrinter(), PrefixPrinter({TASK: "lab#1"})):
+        printer.notice(failed, None)
+        printer.notice(lost, None)
+        assert capfdbinary.readouterr().err.decode().splitlines() == [
+            f"mito: task {TASK}: attempt 1 has failed (exit code 4); "
+            "it runs again at 2026-01-02T00:00:00Z",
+            f"mito: task {TASK}: attempt 1 was lost; what it has written was not seen",
+        ]
+    JsonPrinter().notice(lost, None)
+    line = json.loads(capfdbinary.readouterr().out)
+    assert (line["kind"], line["attempt"], line["end"], line["reason"], line["unseen"]) == (
+        "attempt_ended", 1, "lost", "", True,
+    )  # fmt: skip
 
 
 def test_what_is_missing_is_said(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -122,7 +155,7 @@ def test_lines_of_several_tasks_have_a_name_and_are_whole(
     printer.chunk(chunk(b"one\ntw"))
     printer.chunk(chunk(b"x\n", task=OTHER))
     printer.chunk(chunk(b"o\nend", 6))
-    printer.notice("ended", view(Outcome.SUCCEEDED), 0)
+    printer.notice(ended(Outcome.SUCCEEDED), 0)
     printer.chunk(chunk(b"y" * (MAX_LINE_BYTES + 1), 2, OTHER))
     assert capfdbinary.readouterr().out.split(b"\n") == [
         b"[lab#1] one", b"[lab#2] x", b"[lab#1] two", b"[lab#1] end",
@@ -137,7 +170,7 @@ def test_json_cuts_no_character_and_keeps_every_byte(
     pieces = [b"a" + EURO[:1], EURO[1:2], EURO[2:] + b"b", b"\xff" + EURO[:2]]
     for index, piece in enumerate(pieces):
         printer.chunk(chunk(piece, sum(map(len, pieces[:index]))))
-    printer.notice("ended", view(Outcome.SUCCEEDED), 0)
+    printer.notice(ended(Outcome.SUCCEEDED), 0)
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     exact = [None, None, base64.b64encode(b"\xff").decode(), base64.b64encode(EURO[:2]).decode()]
     told = [(line["offset"], line["text"], line["base64"]) for line in lines[:-1]]

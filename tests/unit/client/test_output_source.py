@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice, Source
+from mitosis.client.output_source import FollowEvent, NoticeKind, OutputChunk, OutputNotice, Source
 from mitosis.client.stored_output import last_lines
 from mitosis.contract.output import (
     MAX_BACKLOG_BYTES,
@@ -17,9 +17,9 @@ from mitosis.contract.output import (
     OutputReached,
     check_follow,
 )
-from mitosis.contract.queries import TaskView
+from mitosis.contract.queries import AttemptEnd, FormerAttempt, TaskView
 from mitosis.contract.wire import encode
-from mitosis.domain.task import TaskSpec, TaskState
+from mitosis.domain.task import Exit, ExitKind, TaskSpec, TaskState
 from mitosis.errors import InvalidInput
 
 TASK = "e07a2bf2-166d-40b5-8bb6-a78104c072f9"
@@ -32,6 +32,11 @@ WAITING = TaskView(
 )  # fmt: skip
 RUNNING = replace(WAITING, state=TaskState.RUNNING, attempt=1, worker="w")
 ENDED = replace(RUNNING, state=TaskState.FINISHED)
+FAILED = FormerAttempt(1, "w", AttemptEnd.FAILED, "exit code 4", ExitKind.CODE, 4, AT, AT)
+RETRIED = replace(
+    RUNNING, state=TaskState.PENDING, worker=None, exit=Exit(ExitKind.CODE, 4),
+    former_attempts=[FAILED],
+)  # fmt: skip
 
 
 class Bench:
@@ -66,10 +71,15 @@ class Bench:
         self.source.hear(worker, encode(message))
 
     def taken(self) -> list[OutputChunk]:
+        return [event for event in self._taken() if isinstance(event, OutputChunk)]
+
+    def notices(self) -> list[OutputNotice]:
+        return [event for event in self._taken() if isinstance(event, OutputNotice)]
+
+    def _taken(self) -> list[FollowEvent]:
         found = []
         while (event := self.source.take()) is not None:
-            if isinstance(event, OutputChunk):
-                found.append(event)
+            found.append(event)
         return found
 
     def text(self) -> bytes:
@@ -143,15 +153,24 @@ def test_nothing_of_other_followers_workers_attempts_and_streams_is_shown() -> N
     assert not bench.source.over
 
 
-def test_a_new_attempt_begins_at_its_start_and_the_old_one_is_left() -> None:
+def test_a_new_attempt_begins_at_its_start_when_the_old_one_was_shown_to_its_end() -> None:
     bench = Bench(RUNNING, tail_lines=1)
     assert bench.ask().stdout == -(MAX_BACKLOG_BYTES + 1)
     bench.piece(7, b"one\ntwo\n", backlog=True)
     bench.piece(15, b"three\nfour\n")
     assert bench.text() == b"two\nthree\nfour\n"
-    bench.source.look(replace(RUNNING, attempt=2))
+    bench.source.look(replace(RUNNING, attempt=2, former_attempts=[FAILED]))
     old = bench.follower
-    bench.piece(26, b"late")
+    bench.piece(26, b"late\n")
+    assert bench.text() == b"late\n"
+    assert not bench.source.complete, "its worker may have more of it"
+    bench.reached(31, over=True)
+    assert bench.source.complete
+    assert bench.source.settle() is None
+    (ended, begun) = bench.notices()
+    assert (ended.kind, ended.former, ended.unseen) == (NoticeKind.ATTEMPT_ENDED, FAILED, False)
+    assert (begun.kind, begun.view.attempt) == (NoticeKind.BEGUN, 2)
+    bench.piece(31, b"too late\n")
     assert bench.ask().stdout == 0
     assert bench.follower != old
     bench.piece(0, b"again\nlast\n")
@@ -161,7 +180,59 @@ def test_a_new_attempt_begins_at_its_start_and_the_old_one_is_left() -> None:
 def test_only_who_was_there_before_the_start_sees_more_than_the_tail() -> None:
     assert Bench(RUNNING, tail_lines=0).ask().stdout == -1
     assert Bench(WAITING, RUNNING, tail_lines=0).ask().stdout == 0
-    assert Bench(ENDED, tail_lines=0).source.missing_from(1) == {"stdout": -1, "stderr": -1}
+    assert Bench(ENDED, tail_lines=0).source.missing() == (ENDED, {"stdout": -1, "stderr": -1})
+
+
+def test_an_attempt_that_failed_between_two_looks_is_shown_from_where_it_is_stored() -> None:
+    bench = Bench(WAITING, RETRIED)
+    assert bench.source.complete
+    assert bench.source.missing() == (RETRIED, {"stdout": 0, "stderr": 0})
+    bench.source.look(replace(RUNNING, attempt=2, former_attempts=[FAILED]))
+    assert bench.source.missing() == (RETRIED, {"stdout": 0, "stderr": 0}), "it is being read"
+    assert bench.source.settle() is None
+    kinds = [(one.kind, one.former, one.unseen) for one in bench.notices()]
+    assert kinds == [
+        (NoticeKind.WAITS, None, False),
+        (NoticeKind.ATTEMPT_ENDED, FAILED, False),
+        (NoticeKind.BEGUN, None, False),
+    ]
+    assert bench.ask().attempt == 2
+
+
+def test_attempts_that_came_and_went_unseen_are_told_and_older_ones_are_not() -> None:
+    second, third = replace(FAILED, attempt=2), replace(FAILED, attempt=3)
+    bench = Bench(replace(RUNNING, attempt=2, former_attempts=[FAILED]))
+    bench.ask()
+    bench.reached(0, over=True)
+    last = replace(ENDED, attempt=4, former_attempts=[FAILED, second, third])
+    bench.source.look(last)
+    assert bench.source.settle() is None
+    told = [(one.former.attempt, one.unseen) for one in bench.notices() if one.former]
+    assert told == [(2, False), (3, True)]
+    assert bench.source.missing() == (last, {"stdout": 0, "stderr": 0})
+    assert bench.source.settle() is last
+
+
+def test_of_a_task_that_waits_after_a_failure_only_that_one_is_shown() -> None:
+    bench = Bench(replace(RETRIED, attempt=2, former_attempts=[FAILED, replace(FAILED, attempt=2)]))
+    assert bench.source.complete
+    assert bench.source.settle() is None
+    assert [one.former and one.former.attempt for one in bench.notices()] == [2]
+    assert not bench.source.complete
+    assert bench.source.due_in() is None
+    lost = Bench(replace(WAITING, attempt=1))
+    assert not lost.source.complete, "nothing is kept of one that was lost"
+    assert [one.kind for one in lost.notices()] == [NoticeKind.WAITS]
+
+
+def test_a_cancel_while_it_waits_to_run_again_is_the_end_and_shows_nothing_twice() -> None:
+    bench = Bench(WAITING, RETRIED)
+    bench.source.settle()
+    cancelled = replace(RETRIED, state=TaskState.CANCELLED)
+    bench.source.look(cancelled)
+    assert bench.source.complete
+    assert bench.source.missing() is None
+    assert bench.source.settle() is cancelled
 
 
 def test_more_is_asked_for_when_half_of_the_window_was_taken_and_not_before() -> None:
@@ -250,4 +321,6 @@ def test_a_request_out_of_bounds_is_refused(wanted: FollowTask) -> None:
 
 
 def test_notices_are_words() -> None:
-    assert [str(kind) for kind in NoticeKind] == ["waits", "begun", "ended"]
+    assert [str(kind) for kind in NoticeKind] == [
+        "waits", "begun", "attempt_ended", "ended",
+    ]  # fmt: skip
