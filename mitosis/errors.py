@@ -127,6 +127,12 @@ class StoreUnavailable(Unavailable):
     code = "unavailable.store"
 
 
+class Overloaded(Unavailable):
+    """Too much is asked for at once; nothing was done. `details["retry_after_seconds"]`: wait."""
+
+    code = "unavailable.overloaded"
+
+
 class ViewUnavailable(Unavailable):
     """The read models cannot be asked."""
 

@@ -5,19 +5,20 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from mitosis.errors import NoCoordinator, OutcomeUnknown, Unavailable
+from mitosis.errors import NoCoordinator, OutcomeUnknown, Overloaded, Unavailable
 
 T = TypeVar("T")
 
 FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
+LONGEST_WANTED_SECONDS = 60.0
 TRY_SECONDS = 4.0
 
 
 async def persist(
     ask: Callable[[float], Awaitable[T]], timeout_seconds: float, command_id: str = ""
 ) -> T:
-    """Repeat `ask` while a service is unavailable.
+    """Repeat `ask` while a service is unavailable, not before it wants to be asked again.
 
     Args:
         ask: Gets the seconds that this try may take.
@@ -38,12 +39,22 @@ async def persist(
         except Unavailable as error:
             # Only a lost answer leaves it open; a reply that names a service is an answer.
             perhaps_done = perhaps_done or type(error) is Unavailable
-            if loop.time() + delay >= deadline:
+            pause = _pause_seconds(error, delay)
+            if loop.time() + pause >= deadline:
                 if not command_id or isinstance(error, OutcomeUnknown):
                     raise
                 raise _final(error, command_id, timeout_seconds, perhaps_done) from error
-        await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+        await asyncio.sleep(pause)
         delay = min(LONGEST_DELAY_SECONDS, 2 * delay)
+
+
+def _pause_seconds(error: Unavailable, delay: float) -> float:
+    """Return how long to wait; many who were refused at once must not come back at once."""
+    if isinstance(error, Overloaded):
+        wanted = error.details.get("retry_after_seconds")
+        if isinstance(wanted, int | float) and 0 < wanted <= LONGEST_WANTED_SECONDS:
+            return float(wanted) * random.uniform(1.0, 2.0)  # noqa: S311  no secret
+    return delay * random.uniform(0.5, 1.0)  # noqa: S311  no secret
 
 
 def _final(error: Unavailable, command: str, seconds: float, perhaps_done: bool) -> Unavailable:

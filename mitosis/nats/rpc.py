@@ -5,7 +5,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,13 +21,15 @@ from mitosis.contract.wire import (
     reply_decoder,
     request_decoder,
 )
-from mitosis.errors import InvalidInput, MitosisError, TooLarge, Unavailable
+from mitosis.errors import InvalidInput, MitosisError, Overloaded, TooLarge, Unavailable
 from mitosis.nats.connection import Connection, Msg, Subscription
 from mitosis.nats.credentials import SERVICE_INBOX
+from mitosis.nats.waiting_line import WaitingLine
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+RETRY_AFTER_SECONDS = 1.0
 _decoder_of = functools.lru_cache(maxsize=512)(reply_decoder)
 _INBOX_OF = {
     "login": GUEST_INBOX,
@@ -103,6 +105,11 @@ class Caller(msgspec.Struct, frozen=True):
 Handler = Callable[[Caller, Any], Any]
 
 
+class _Arrived(NamedTuple):
+    caller: Caller
+    data: bytes
+
+
 class Endpoints:
     """The verbs of one subject space, each with its body type and its handler.
 
@@ -119,8 +126,21 @@ class Endpoints:
         max_running: int = 256,
         max_request_bytes: int = MAX_REQUEST_BYTES,
         handler_timeout_seconds: float = 60.0,
+        in_turns: bool = False,
+        on_refused: Callable[[Caller, MitosisError], None] = lambda _, __: None,
     ) -> None:
-        """`subject` is a wildcard such as `contract.subjects.COMMANDS_ALL`."""
+        """Prepare.
+
+        Args:
+            connection: Where to listen.
+            subject: A wildcard such as `contract.subjects.COMMANDS_ALL`.
+            max_running: Handlers that may run at once.
+            max_request_bytes: A larger request is refused.
+            handler_timeout_seconds: How long one handler may take.
+            in_turns: Owners take turns when more comes than can be handled, and what is too much is
+                refused before it is looked at; else each request is handled as it arrives.
+            on_refused: Told what was refused for that reason.
+        """
         self._connection = connection
         self._subject = subject
         self._max_running = max_running
@@ -129,6 +149,8 @@ class Endpoints:
         self._handlers: dict[str, tuple[msgspec.json.Decoder[Request[Any]], Handler]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
+        self._line = WaitingLine[_Arrived](self._handle) if in_turns else None
+        self._on_refused = on_refused
 
     def add(
         self,
@@ -150,6 +172,7 @@ class Endpoints:
         """Stop listening; running handlers have the time to finish, then they are cancelled."""
         if self._subscription is not None:
             await self._subscription.unsubscribe()
+        self._turn_away()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=timeout_seconds)
             for task in late:
@@ -192,35 +215,56 @@ class Endpoints:
                 message.reply,
             )
             return
-        caller = Caller(owner, verb, "", message.reply)
+        caller = Caller(owner, verb, "", message.reply, time.monotonic())
+        arrived = _Arrived(caller, message.data)
+        if self._line is None:
+            self._handle(arrived)
+        elif not self._line.put(owner, arrived, len(message.data)):
+            self._refuse(caller)
+
+    def _handle(self, arrived: "_Arrived") -> None:
+        caller, data = arrived
         try:
-            if len(message.data) > self._max_bytes:
+            if len(data) > self._max_bytes:
                 raise TooLarge(
-                    f"the request has {len(message.data)} bytes, at most {self._max_bytes} are "
-                    "possible",
-                    size=len(message.data),
+                    f"the request has {len(data)} bytes, at most {self._max_bytes} are possible",
+                    size=len(data),
                     limit=self._max_bytes,
                 )
-            entry = self._handlers.get(verb)
+            entry = self._handlers.get(caller.verb)
             if entry is None:
                 raise InvalidInput(
-                    f"there is no {verb!r}: known are {', '.join(sorted(self._handlers))}"
+                    f"there is no {caller.verb!r}: known are {', '.join(sorted(self._handlers))}"
                 )
-            request = decode_request(entry[0], message.data)
-            caller = Caller(owner, verb, request.id, message.reply, time.monotonic())
+            request = decode_request(entry[0], data)
+            caller = msgspec.structs.replace(caller, request_id=request.id)
             outcome = entry[1](caller, request.body)
             if isinstance(outcome, Awaitable):
                 self._spawn(caller, outcome)
             else:
                 self._answer(caller, outcome)
-        except Exception as error:  # noqa: BLE001  # the top of the loop: answered and logged
+        except Exception as error:  # noqa: BLE001  the top of the loop: answered and logged
             self._fail(caller, error)
+
+    def _refuse(self, caller: Caller) -> None:
+        error = _overloaded("too many requests wait already")
+        self._on_refused(caller, error)
+        self.respond_error(caller.reply, error)
+
+    def _turn_away(self) -> None:
+        """Tell those who still wait in line that it is closed."""
+        if self._line is None:
+            return
+        self._line.stop()
+        while (arrived := self._line.take()) is not None:
+            gone = Unavailable("the service has stopped before this was looked at: try again")
+            self.respond_error(arrived.caller.reply, gone)
 
     def _spawn(self, caller: Caller, outcome: Awaitable[Any]) -> None:
         if len(self._running) >= self._max_running:
             if asyncio.iscoroutine(outcome):
                 outcome.close()
-            raise Unavailable(f"{self._max_running} requests are being handled: send it again")
+            raise _overloaded(f"{self._max_running} requests are being handled")
         task = asyncio.create_task(self._finish(caller, outcome), name=f"handle {caller.verb}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -246,6 +290,13 @@ class Endpoints:
             log.error("handling %s of %s failed", caller.verb, caller.owner, exc_info=error)
             error = MitosisError("internal error, see the coordinator's log")
         self.respond_error(caller.reply, error)
+
+
+def _overloaded(why: str) -> Overloaded:
+    return Overloaded(
+        f"{why}: nothing was done, try again in {RETRY_AFTER_SECONDS:g} s",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
 
 
 def _own_inbox(kind: str, owner: str, reply: str) -> bool:

@@ -25,8 +25,7 @@ from mitosis.testing.history import LEASE_SECONDS, START, History, Stored
 
 COMMITS_OF_A_TASK = 3  # [submitted, ready], [assigned], [started, exited, committed]
 BATCH = WINDOW // 2  # one is stored while the next is made
-
-_ZERO = "0" * 32
+PATIENCE_SECONDS = 60.0  # nobody waits for this writer, and the machine may be busy
 
 
 def past_tasks(tasks: int, *, group: str = "root", creator: str = "root") -> Iterator[Stored]:
@@ -62,15 +61,17 @@ async def store_past(nc: Client, tasks: int, *, group: str = "root", creator: st
         StoreUnavailable: The stream is not there, or takes nothing.
         Fenced: Somebody else writes as well; stop the coordinator before.
     """
-    writer = await PipelinedWriter.open(nc, subjects.EVENTS_STREAM)
+    writer = await PipelinedWriter.open(
+        nc, subjects.EVENTS_STREAM, answer_seconds=PATIENCE_SECONDS, budget_seconds=PATIENCE_SECONDS
+    )
     heads: dict[str, int] = {}
     waiting: deque[asyncio.Future[int]] = deque()
     commits = past_tasks(tasks, group=group, creator=creator)
     last = 0
     try:
         while batch := list(islice(commits, BATCH)):
-            if len(waiting) == WINDOW // BATCH:
-                await waiting.popleft()
+            while writer.room < len(batch):  # also while it finds out about lost answers
+                await (waiting.popleft() if waiting else writer.flush())
             position = writer.next_position
             appends = []
             for offset, (_, subject, payload) in enumerate(batch):

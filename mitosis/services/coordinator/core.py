@@ -20,10 +20,10 @@ from mitosis.errors import (
     MitosisError,
     NotFound,
     OutcomeUnknown,
+    Overloaded,
     StoreUnavailable,
-    Unavailable,
 )
-from mitosis.nats.rpc import Caller
+from mitosis.nats.rpc import RETRY_AFTER_SECONDS, Caller
 from mitosis.runtime import Clock, Ids
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.journal import Journal, Unit
@@ -89,14 +89,14 @@ class Core(msgspec.Struct):
         """Begin the unit of a request.
 
         Raises:
-            Unavailable: Too much is on its way to the disk; ask again a little later. Or nothing
-                can be stored: its disk is full.
+            Overloaded: Too much is on its way to the disk; ask again a little later.
+            StoreUnavailable: Nothing can be stored: its disk is full.
         """
         self.check_store()
         if self.journal.busy:
-            raise Unavailable(
+            raise Overloaded(
                 "the coordinator has too many commands on their way: try again in a moment",
-                retry_after_seconds=1.0,
+                retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         return self.journal.unit(actor, caller.request_id, self._session_of(caller))
 
@@ -182,10 +182,12 @@ class Core(msgspec.Struct):
     def refuse(self, caller: Caller, error: MitosisError) -> None:
         """Reply with an error, when everything that it stands on is stored.
 
-        If nothing can be stored, that is the answer, at once: it stands on nothing.
+        If nothing can be stored, or too much waits for it, that is the answer, at once: it stands
+        on nothing.
         """
         if self.journal.fault:
             error = self._cannot_store()
+        if self.journal.fault or isinstance(error, Overloaded):
             self.publish(caller.reply, wire.error_reply(error))
             self.tally.refused(caller, error)
             return

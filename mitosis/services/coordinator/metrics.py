@@ -45,7 +45,8 @@ FAMILIES = {
         Family(
             "mitosis_commands_total", "counter", ("verb", "result"),
             "commands of users and reports of workers that were answered; the result is `ok`, "
-            "`repeated` (the first answer was given again) or the code of the error",
+            "`repeated` (the first answer was given again) or the code of the error; the verb is "
+            "`any` for commands that were turned away unread (`unavailable.overloaded`)",
         ),
         Family(
             "mitosis_command_seconds", "histogram", ("verb",),

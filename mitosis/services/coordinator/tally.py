@@ -11,6 +11,7 @@ BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 OK = "ok"
 REPEATED = "repeated"
 INTERNAL = "internal"
+ANY = "any"
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ class Latency:
 class Tally:
     """Answers by verb and result, for the life of the process.
 
-    Verbs are those that have a handler, results are the codes of our errors: both are few.
+    Verbs are those that have a handler, or `any` where nobody has looked; results are the codes of
+    our errors: both are few.
 
     Attributes:
         results: Number of answers by verb and result (`ok`, `repeated`, or the code of an error).
@@ -57,3 +59,8 @@ class Tally:
     def refused(self, caller: Caller, error: MitosisError) -> None:
         """Note an answer that was an error."""
         self.count(caller, error.code)
+
+    def turned_away(self, _: Caller, error: MitosisError) -> None:
+        """Note a command that was refused before it was looked at, so that its verb may be any."""
+        key = (ANY, error.code)
+        self.results[key] = self.results.get(key, 0) + 1

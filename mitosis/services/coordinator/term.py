@@ -96,7 +96,12 @@ class Term:
         self.password_check = PasswordCheck(self.accounts, parts.passwords)
         self._writer = writer
         self._snapshots = snapshots
-        self._commands = Endpoints(parts.connection, subjects.COMMANDS_ALL)
+        self._commands = Endpoints(
+            parts.connection,
+            subjects.COMMANDS_ALL,
+            in_turns=True,
+            on_refused=parts.tally.turned_away,
+        )
         self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
         self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
         self._loops: list[asyncio.Task[None]] = []

@@ -11,6 +11,7 @@ from mitosis.errors import (
     InvalidInput,
     MitosisError,
     NoCoordinator,
+    Overloaded,
     TooLarge,
     Unavailable,
 )
@@ -149,7 +150,8 @@ async def test_too_many_running_handlers_are_answered_with_try_again(alice, endp
     waiting = [asyncio.create_task(ask(alice, "t.wait")) for _ in range(2)]
     await eventually(lambda: len(endpoints._running) == 2)
     error = await error_of(lambda: ask(alice, "t.wait"))
-    assert type(error) is Unavailable
+    assert type(error) is Overloaded
+    assert error.details["retry_after_seconds"] > 0
     assert await ask(alice, "t.once")  # synchronous handlers are not held up
     endpoints.release.set()
     assert [(await task).result for task in waiting] == [Result(0)] * 2

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from mitosis.client import retry
@@ -6,6 +8,7 @@ from mitosis.errors import (
     NoCoordinator,
     NotFound,
     OutcomeUnknown,
+    Overloaded,
     StoreUnavailable,
     Unavailable,
 )
@@ -53,3 +56,22 @@ async def test_a_command_without_an_answer_is_unknown() -> None:
 async def test_a_read_without_an_answer_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="lost"):
         await persist(Scripted(*[Unavailable("lost")] * 99), 0.2)
+
+
+async def test_who_is_turned_away_comes_back_when_it_was_told_to() -> None:
+    ask = Scripted(Overloaded("full", retry_after_seconds=0.3))
+    began = asyncio.get_running_loop().time()
+    assert await persist(ask, 10.0, "id") == "answer"
+    assert asyncio.get_running_loop().time() - began >= 0.3
+
+
+@pytest.mark.parametrize("wanted", [1e9, -1.0, "soon", None])
+async def test_a_time_that_makes_no_sense_is_not_waited_for(wanted: object) -> None:
+    ask = Scripted(Overloaded("full", retry_after_seconds=wanted))
+    assert await persist(ask, 10.0, "id") == "answer"
+
+
+async def test_a_command_that_was_always_turned_away_was_not_done() -> None:
+    ask = Scripted(*[Overloaded("full", retry_after_seconds=0.05)] * 99)
+    with pytest.raises(Overloaded):
+        await persist(ask, 0.3, "id")

@@ -1,0 +1,87 @@
+"""Who gets a turn, and who is sent away, when more comes than can be handled."""
+
+import asyncio
+import time
+
+from mitosis.nats.waiting_line import SLICE_SECONDS, WaitingLine
+
+Item = tuple[str, int]
+
+
+def busy(seconds: float) -> None:
+    """Keep the event loop from anything else, as a handler does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+class Slow:
+    """A handler that needs a whole slice for each item."""
+
+    def __init__(self) -> None:
+        self.handled: list[Item] = []
+
+    def __call__(self, item: Item) -> None:
+        self.handled.append(item)
+        busy(SLICE_SECONDS)
+
+
+async def finish(line: WaitingLine[Item]) -> int:
+    """Let everybody have their turn; return how many turns of the loop that took."""
+    turns = 0
+    while len(line):
+        turns += 1
+        await asyncio.sleep(0)
+    return turns
+
+
+async def test_what_comes_alone_is_handled_at_once() -> None:
+    handled: list[Item] = []
+    line = WaitingLine[Item](handled.append)
+    for number in range(3):
+        assert line.put("alice", ("alice", number), 1)
+        assert handled[-1] == ("alice", number)
+        await asyncio.sleep(0)
+
+
+async def test_owners_take_turns_and_each_keeps_the_own_order() -> None:
+    handler = Slow()
+    line = WaitingLine[Item](handler)
+    for number in range(5):
+        assert line.put("loud", ("loud", number), 1)
+    for number in range(2):
+        assert line.put("quiet", ("quiet", number), 1)
+    await finish(line)
+    assert handler.handled == [
+        ("loud", 0), ("loud", 1), ("quiet", 0), ("loud", 2), ("quiet", 1), ("loud", 3), ("loud", 4),
+    ]  # fmt: skip
+
+
+async def test_other_work_of_the_loop_goes_on_between_slices() -> None:
+    line = WaitingLine[Item](Slow())
+    for number in range(6):
+        line.put("alice", ("alice", number), 1)
+    assert await finish(line) >= 5
+
+
+async def test_nobody_waits_beyond_a_bound() -> None:
+    line = WaitingLine[Item](Slow(), most=4, most_of_one=2, most_bytes=100)
+    line.put("a", ("a", 0), 1)  # handled, and the slice is over
+    assert [line.put("a", ("a", n), 1) for n in range(3)] == [True, True, False]
+    assert not line.put("b", ("b", 0), 99), "over the bytes"
+    assert [line.put("b", ("b", n), 1) for n in range(3)] == [True, True, False]
+    assert not line.put("c", ("c", 0), 1), "over the number of all"
+    assert len(line) == 4
+    await finish(line)
+    assert line.put("a", ("a", 9), 99), "there is room again"
+
+
+async def test_a_stopped_line_hands_on_nothing_and_gives_back_what_waits() -> None:
+    handler = Slow()
+    line = WaitingLine[Item](handler)
+    for number in range(3):
+        line.put("a", ("a", number), 1)
+    line.stop()
+    await asyncio.sleep(0)
+    assert [line.take(), line.take(), line.take()] == [("a", 1), ("a", 2), None]
+    assert handler.handled == [("a", 0)]
