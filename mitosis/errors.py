@@ -13,6 +13,7 @@ MitosisError
 ├── AuthenticationFailed    bad credentials, expired or revoked session
 ├── Unavailable             a service does not answer; the same request may be sent again
 │   ├── StoreUnavailable    NATS JetStream
+│   ├── Overloaded          too much at once: nothing was done, wait and try again
 │   ├── ViewUnavailable     Postgres or the projector
 │   ├── ObjectsUnavailable  the S3 store
 │   ├── NoCoordinator       nobody answers at the address
