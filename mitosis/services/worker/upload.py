@@ -162,7 +162,12 @@ class Deliveries:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def archive_path(self) -> Path:
-        """A new name in the outbox."""
+        """A new name in the outbox, which is made anew when something has removed it.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._outbox.mkdir(mode=0o700, exist_ok=True)
         return self._outbox / f"{uuid.uuid4().hex}.tar.gz"
 
     def drop(self, attempt: Attempt) -> None:
@@ -279,9 +284,9 @@ class _Delivery:
     async def _pack(
         self, kind: ArtifactKind, work: Callable[[Path], Packed | None], *, own: bool
     ) -> Packed | None:
-        path = self._all.archive_path()
-        self._archives.append(path)
         try:
+            path = self._all.archive_path()
+            self._archives.append(path)
             async with self._limited():
                 packed = await self._all.in_thread(partial(work, path))
         except SpoiledFolder as error:

@@ -100,6 +100,18 @@ async def test_a_work_folder_that_has_vanished_is_named(
     assert (await coordinator.over(coordinator.assign("true"))).committed
 
 
+async def test_a_folder_of_archives_that_has_vanished_is_made_anew(
+    storing_coordinator: Any, storing_work: Work, tmp_path: Path
+) -> None:
+    """Services that clean old files away remove it, as it is mostly empty."""
+    await storing_work().ready()
+    (tmp_path / "work" / "outbox").rmdir()
+    told = await storing_coordinator.over(
+        storing_coordinator.assign("sh", "-c", "echo 1 > $MITO_RESULT_DIR/x")
+    )
+    assert (told.fault, len(told.artifacts)) == ("", 1)
+
+
 async def test_a_folder_of_a_slot_that_has_vanished_is_made_anew(
     coordinator: Any, work: Work, tmp_path: Path
 ) -> None:
