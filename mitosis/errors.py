@@ -145,6 +145,11 @@ class ObjectsUnavailable(Unavailable):
 
     code = "unavailable.objects"
 
+    @property
+    def is_away(self) -> bool:
+        """Whether it may answer later by itself: nothing that we were told of it is wrong."""
+        return self.details.get("cause") not in {"tls", "InvalidResponseError"}
+
 
 class NoCoordinator(Unavailable):
     """Nobody answers as a coordinator at the address."""

@@ -158,17 +158,18 @@ def test_a_worker_lives_through_the_absence_of_its_services_and_reports_afterwar
     tasks, gates = zip(*[crew.gated(f"task-{n}") for n in range(2)], strict=True)
     soon(lambda: len(crew.lines()) == 2)
     supervisor = sturdy.supervisor.process.pid
-    os.kill(supervisor, signal.SIGSTOP)  # nobody starts another coordinator meanwhile
-    try:
-        os.kill(sturdy.child("mitosis coordinator"), signal.SIGKILL)
-        soon(lambda: "the lease is not renewed" in box.process.err)
-        gates[0].touch()
-        soon(lambda: "reports wait" in box.process.err)
-    finally:
-        os.kill(supervisor, signal.SIGCONT)
-    gates[1].touch()
-    views = list(crew.client.wait_for_tasks(tasks, timedelta(seconds=60)))
     with frozen(sturdy, "weed", "mini"):
+        os.kill(supervisor, signal.SIGSTOP)  # nobody starts another coordinator meanwhile
+        try:
+            os.kill(sturdy.child("mitosis coordinator"), signal.SIGKILL)
+            soon(lambda: "the lease is not renewed" in box.process.err)
+            gates[0].touch()
+            soon(lambda: "reports wait" in box.process.err)
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        gates[1].touch()
+        # The next coordinator serves without the store of outputs, which comes back last.
+        views = list(crew.client.wait_for_tasks(tasks, timedelta(seconds=60)))
         outputs = crew.client.submit_task(in_shell("echo kept > $MITO_RESULT_DIR/it"))
         soon(lambda: crew.client.get_task(outputs.task).started_at, 30)
     views += crew.client.wait_for_tasks([outputs], timedelta(seconds=60))

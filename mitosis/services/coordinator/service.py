@@ -19,7 +19,13 @@ from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.section import without_password
 from mitosis.contract.subjects import EVENTS_STREAM
 from mitosis.contract.wire import MAX_REQUEST_BYTES
-from mitosis.errors import Fenced, Misconfigured, StoreUnavailable, Unavailable
+from mitosis.errors import (
+    Fenced,
+    Misconfigured,
+    ObjectsUnavailable,
+    StoreUnavailable,
+    Unavailable,
+)
 from mitosis.events.messages import stream_state
 from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.streams import StreamDefinition, ensure_stream
@@ -51,6 +57,9 @@ log = logging.getLogger(__name__)
 NAME = "mito-coordinator"
 PAUSE_BETWEEN_TERMS_SECONDS = 1.0
 ELECTION_SECONDS = 15.0  # of a leader of JetStream in a cluster: 4 to 9 s
+OBJECTS_SECONDS = 5.0
+
+_WITHOUT_OBJECTS = "serving without the S3 store until it answers, outputs and files wait"
 
 
 class Coordinator:
@@ -136,7 +145,7 @@ class Coordinator:
             stack.push_async_callback(store_client.close)
             check_payload(store_client.max_payload)
             await self._ensure_streams(store_client)
-            await self._objects.check()
+            await self._check_objects(store_client)
             await self._warn(system)
             parts = Parts(
                 config=config,
@@ -173,6 +182,22 @@ class Coordinator:
                 await asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS)
             else:
                 return
+
+    async def _check_objects(self, store_client: StoreClient) -> None:
+        """Refuse a store that is wrong, and one that is away before anything was ever stored.
+
+        Later on commands must not stand still because files cannot be moved for a while.
+        """
+        has_history = (await stream_state(store_client, EVENTS_STREAM)).last_seq > 0
+        try:
+            async with asyncio.timeout(OBJECTS_SECONDS if has_history else None):
+                await self._objects.check()
+        except TimeoutError:
+            log.warning("%s: no answer in %g s", _WITHOUT_OBJECTS, OBJECTS_SECONDS)
+        except ObjectsUnavailable as error:
+            if not has_history or not error.is_away:
+                raise
+            log.warning("%s: %s", _WITHOUT_OBJECTS, error)
 
     async def _warn(self, system: Connection) -> None:
         """Say what works here and will not do what its owner may expect."""
