@@ -10,6 +10,7 @@ from mitosis.config.checks import (
     check_bind,
     check_bucket,
     check_log_level,
+    duration_check,
     range_check,
     split_urls,
     url_check,
@@ -55,6 +56,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         max_projection_lag: `/ready` says no when the read models are further behind than this.
         snapshot_every: Commits after which the memory is stored again, so that a start need not
             read all history.
+        checkpoint_every: Commits after which the platform's key signs all history so far.
+        checkpoint_interval: The longest that a commit waits for such a checkpoint.
         projector: Run the projector as a child process.
         redis_url: Accepted and not used: live states travel on NATS.
         redis_worker_password, redis_client_password: Accepted and not used.
@@ -84,6 +87,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
         "nats_public_url": _nats_url,
         "replicas": range_check(1, 5),
         "snapshot_every": range_check(1, 10_000_000),
+        "checkpoint_every": range_check(1, 1_000_000),
+        "checkpoint_interval": duration_check(0.05, 86_400),
         "log_level": check_log_level,
         "file_log_level": check_log_level,
     }
@@ -119,6 +124,8 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     heartbeat_timeout: timedelta = timedelta(seconds=600)
     max_projection_lag: timedelta = timedelta(seconds=30)
     snapshot_every: int = 20_000
+    checkpoint_every: int = 1_000
+    checkpoint_interval: timedelta = timedelta(seconds=60)
     projector: bool = True
     redis_url: str | None = None
     redis_worker_password: str | None = None

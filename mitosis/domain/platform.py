@@ -6,6 +6,8 @@ A term is opened by the coordinator that becomes the one writer. The number only
 from datetime import datetime
 from typing import ClassVar
 
+import msgspec
+
 from mitosis.domain.event import Command, Event
 
 
@@ -16,6 +18,34 @@ class TermStarted(Event, frozen=True):
     term: int
     coordinator: str
     version: str = ""
+
+
+class CheckpointSigned(Event, frozen=True):
+    """The platform's key vouches for all that is stored before this commit.
+
+    `position`: the last commit that is covered, the one before this one; `count`: how many are
+    covered; `digest`: the running digest over them; `key`: id of the key that signed; `signature`:
+    Ed25519 in Base64. docs/events.md says how both are made.
+    """
+
+    TOPIC: ClassVar[str] = "platform.checkpoint_signed@1"
+    position: int
+    count: int
+    digest: str
+    key: str
+    signature: str
+
+
+class KeyRotated(Event, frozen=True):
+    """Checkpoints are signed with this key from here on: the first one, or another than `former`.
+
+    `public_key`: in PEM form. Only what an auditor has got in another way proves whose it is.
+    """
+
+    TOPIC: ClassVar[str] = "platform.key_rotated@1"
+    key: str
+    public_key: str
+    former: str = ""
 
 
 class Restored(Event, frozen=True):
@@ -34,18 +64,28 @@ class Restored(Event, frozen=True):
 
 
 class Platform(Command, frozen=True):
-    """What decisions about the platform need."""
+    """What decisions about the platform need.
+
+    `proved`: the last position that a checkpoint covers; `key`: id of the key that signs.
+    """
 
     term: int = 0
+    key: str = ""
+    proved: int = 0
 
 
 def evolve(state: Platform | None, event: Event) -> Platform:
     """Apply a fact."""
+    old = state or Platform()
     match event:
         case TermStarted(term):
-            return Platform(term)
+            return msgspec.structs.replace(old, term=term)
+        case KeyRotated(key):
+            return msgspec.structs.replace(old, key=key)
+        case CheckpointSigned(position):
+            return msgspec.structs.replace(old, proved=position)
         case _:
-            return state or Platform()
+            return old
 
 
 class StartTerm(Command, frozen=True):
@@ -55,10 +95,32 @@ class StartTerm(Command, frozen=True):
     version: str = ""
 
 
+class TellKey(Command, frozen=True):
+    """Let history know the key that signs, if it is not the one that it knows."""
+
+    key: str
+    public_key: str
+
+
+class SignCheckpoint(Command, frozen=True):
+    """Vouch for everything up to a position."""
+
+    position: int
+    count: int
+    digest: str
+    key: str
+    signature: str
+
+
 def decide(state: Platform | None, command: Command) -> list[Event]:
     """Return what the command makes true."""
     match command:
         case StartTerm(coordinator, version):
             return [TermStarted((state or Platform()).term + 1, coordinator, version)]
+        case TellKey(key, public_key):
+            former = (state or Platform()).key
+            return [] if key == former else [KeyRotated(key, public_key, former)]
+        case SignCheckpoint(position, count, digest, key, signature):
+            return [CheckpointSigned(position, count, digest, key, signature)]
         case _:
             raise AssertionError(f"no rule for {type(command).__name__}")

@@ -3,8 +3,10 @@
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mitosis.errors import AuthenticationFailed
+from mitosis.events.chain import key_id
 
 ISSUER = "mitosis"
 MAX_TOKEN_CHARS = 4_096
@@ -29,12 +31,16 @@ class Claims(msgspec.Struct, frozen=True):
 
 
 class TokenKeys:
-    """The platform's key pair: issues tokens and checks them."""
+    """The platform's key pair: issues tokens and checks them, signs checkpoints."""
 
     def __init__(self, private: Ed25519PrivateKey, private_pem: bytes) -> None:
         self._private = private
         self._public = private.public_key()
         self.private_pem = private_pem
+        self.public_pem = self._public.public_bytes(
+            Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+        ).decode()
+        self.key_id = key_id(self._public.public_bytes_raw())
 
     def __repr__(self) -> str:
         return "TokenKeys(...)"
@@ -50,6 +56,10 @@ class TokenKeys:
             "exp": int(exp),
         }
         return jwt.encode(claims, self._private, algorithm="EdDSA")
+
+    def sign(self, text: bytes) -> bytes:
+        """Return the Ed25519 signature of a text that begins with what it is about."""
+        return self._private.sign(text)
 
     def verify(self, token: str, now: float) -> Claims:
         """Return what a token of ours says.

@@ -141,7 +141,7 @@ def take_in(world: World, position: int, subject: str, payload: bytes) -> None:
     except MitosisError as error:
         error.details.setdefault("position", position)
         raise
-    world.heads[tail] = Head(commit.last_version, position, digest(subject, payload))
+    world.link(tail, Head(commit.last_version, position, digest(subject, payload)))
     world.forget(tail)
 
 

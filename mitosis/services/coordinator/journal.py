@@ -264,7 +264,7 @@ class Journal:
         )
         subject = subjects.events(tail)
         payload = encode_commit(commit)
-        self.world.heads[tail] = Head(commit.last_version, self._next, digest(subject, payload))
+        self.world.link(tail, Head(commit.last_version, self._next, digest(subject, payload)))
         self._next += 1
         self._pending[tail] = self._pending.get(tail, 0) + 1
         return Append(subject, payload, head.position)

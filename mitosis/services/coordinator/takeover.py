@@ -38,5 +38,7 @@ async def take_over(
     position = await stored
     for event in events:
         world.apply(tail, event, position)
+    for payload in payloads[:-1]:
+        world.extend(digest(subject, payload))
     last = decode_commit(subject, payloads[-1], position)
-    world.heads[tail] = Head(last.last_version, position, digest(subject, payloads[-1]))
+    world.link(tail, Head(last.last_version, position, digest(subject, payloads[-1])))

@@ -32,6 +32,7 @@ from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.administrator import ensure_admin
+from mitosis.services.coordinator.checkpoints import Checkpoints
 from mitosis.services.coordinator.closing import close_deleted
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
@@ -96,6 +97,11 @@ class Term:
         self.password_check = PasswordCheck(self.accounts, parts.passwords)
         self._writer = writer
         self._snapshots = snapshots
+        config = parts.config
+        self._checkpoints = Checkpoints(
+            core.journal, parts.keys, parts.clock,
+            config.checkpoint_every, config.checkpoint_interval.total_seconds(),
+        )  # fmt: skip
         self._commands = Endpoints(
             parts.connection,
             subjects.COMMANDS_ALL,
@@ -166,6 +172,7 @@ class Term:
 
     async def _take_office(self) -> None:
         core = self.core
+        self._checkpoints.tell_key()
         await self._ensure_admin()
         core.dispatcher.restore()
         for name in core.world.workers:
@@ -210,6 +217,7 @@ class Term:
             asyncio.create_task(core.retries.run(), name="retries"),
             asyncio.create_task(self._sweep(), name="sweeper"),
             asyncio.create_task(self._snapshots.keep(), name="snapshots"),
+            asyncio.create_task(self._checkpoints.keep(), name="checkpoints"),
         ]
         for loop in self._loops:
             loop.add_done_callback(self._loop_ended)
@@ -304,6 +312,7 @@ class Term:
             await asyncio.wait(self.core.background, timeout=5)
         if not self.ended.done():
             try:
+                self._checkpoints.sign()
                 async with asyncio.timeout(FLUSH_SECONDS):
                     await self.core.journal.flush()
             except (TimeoutError, MitosisError) as error:

@@ -20,6 +20,7 @@ from mitosis.domain.resources import NO_LIMITS
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Task, TaskState
 from mitosis.events import catalogue
+from mitosis.events import chain as chains
 
 
 class Head(msgspec.Struct):
@@ -31,7 +32,10 @@ class Head(msgspec.Struct):
 
 
 class World(msgspec.Struct, eq=False):
-    """All live state, changed only by `apply`. What a task or a head is never changes in place."""
+    """All live state, changed only by `apply`. What a task or a head is never changes in place.
+
+    `chain` is the running digest over the `chained` commits of the whole stream (events/chain.py).
+    """
 
     users: dict[str, user.User] = {}
     groups: dict[str, group.Group] = {}
@@ -48,6 +52,8 @@ class World(msgspec.Struct, eq=False):
     owned_groups: dict[str, int] = {}
     ended: set[int] = set()
     deleted: set[int] = set()
+    chain: str = chains.START
+    chained: int = 0
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -115,6 +121,16 @@ class World(msgspec.Struct, eq=False):
                 self.platform = platform.evolve(self.platform, event)
             case _:
                 raise AssertionError(f"no such kind of aggregate: {tail}")
+
+    def link(self, tail: str, head: Head) -> None:
+        """Note the end of an aggregate after one more commit, the next one of the stream."""
+        self.heads[tail] = head
+        self.extend(head.digest)
+
+    def extend(self, digest: str) -> None:
+        """Carry the running digest over the next commit of the stream."""
+        self.chain = chains.extend(self.chain, digest)
+        self.chained += 1
 
     def forget(self, tail: str) -> None:
         """Drop what has ended and whose last commit is stored; the store can be asked for it."""
