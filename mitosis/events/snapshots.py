@@ -91,7 +91,7 @@ class SnapshotStore:
                 "discard": "old",
                 "num_replicas": replicas,
                 "allow_direct": True,
-                "compression": "s2",
+                "compression": "none",  # as the stream of events
             }
             await request(self._nc, f"$JS.API.STREAM.CREATE.{self._stream}", config)
 

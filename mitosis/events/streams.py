@@ -53,7 +53,7 @@ class StreamDefinition(msgspec.Struct, frozen=True):
             "allow_atomic": True,
             "deny_delete": True,
             "deny_purge": True,
-            "compression": "s2",
+            "compression": "none",  # s2 loses blocks: docs/decisions/0031
             "duplicate_window": DUPLICATE_WINDOW_SECONDS * _NANOSECONDS,
         }
         if self.live:
@@ -84,6 +84,8 @@ def check_version(version: str) -> None:
 async def ensure_stream(nc: Client, definition: StreamDefinition = EVENTS) -> None:
     """Create the stream if it is not there; accept one that is there with the same settings.
 
+    One that is compressed is not from now on.
+
     Raises:
         Misconfigured: The server is too old, or the stream exists with other settings.
         StoreUnavailable: JetStream does not answer or cannot create it.
@@ -96,7 +98,11 @@ async def ensure_stream(nc: Client, definition: StreamDefinition = EVENTS) -> No
         if error.err_code != STREAM_NOT_FOUND:
             raise
         answer = await request(nc, f"$JS.API.STREAM.CREATE.{definition.name}", definition.config())
-    _compare(definition, answer["config"])
+    found = answer["config"]
+    plain = found | {"compression": definition.config()["compression"]}
+    _compare(definition, plain)
+    if found != plain:
+        await request(nc, f"$JS.API.STREAM.UPDATE.{definition.name}", plain)
 
 
 def _compare(definition: StreamDefinition, found: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ async def test_a_stream_is_created_once_with_every_promise(nc: Client) -> None:
     config = answer["config"]
     for promise in ("deny_delete", "deny_purge", "allow_atomic", "allow_direct"):
         assert config[promise] is True
-    assert (config["storage"], config["discard"], config["compression"]) == ("file", "new", "s2")
+    assert (config["storage"], config["discard"], config["compression"]) == ("file", "new", "none")
     assert (await stream_state(nc, definition.name)).messages == 1
 
 
@@ -61,6 +61,19 @@ async def test_a_differing_stream_is_refused_with_the_difference(nc: Client) -> 
     assert "deny_purge is false, wanted true" in str(caught.value)
     assert "max_age is 3600000000000, wanted 0" in str(caught.value)
     assert "compression" not in str(caught.value)
+
+
+async def test_a_stream_that_was_compressed_is_not_from_now_on(nc: Client) -> None:
+    definition = fresh_definition()
+    create = f"$JS.API.STREAM.CREATE.{definition.name}"
+    await request(nc, create, definition.config() | {"compression": "s2"})
+    await nc.jetstream().publish(f"{definition.prefix}.a", b"kept")
+
+    await ensure_stream(nc, definition)
+
+    answer = await request(nc, f"$JS.API.STREAM.INFO.{definition.name}")
+    assert answer["config"]["compression"] == "none"
+    assert (await stream_state(nc, definition.name)).messages == 1
 
 
 async def test_another_prefix_is_a_difference(nc: Client, stream: StreamDefinition) -> None:
