@@ -53,7 +53,7 @@ class StreamDefinition(msgspec.Struct, frozen=True):
             "allow_atomic": True,
             "deny_delete": True,
             "deny_purge": True,
-            "compression": "none",  # s2 loses blocks: docs/decisions/0031
+            "compression": "none",  # s2 loses blocks: docs/decisions/0040
             "duplicate_window": DUPLICATE_WINDOW_SECONDS * _NANOSECONDS,
         }
         if self.live:
