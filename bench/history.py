@@ -36,10 +36,11 @@ async def measure(tasks: int, root: Path) -> dict[str, Any]:
         coordinator, standby = site.of_kind("coordinator")
         login = ServiceLogin(site.credentials.service.name, site.credentials.service.password)
         async with await Connection.open([site.nats[0].url], login, name="bench") as connection:
+            for part in (standby, *site.of_kind("projector")):
+                await part.stop()
             await _answered(connection)
             async with MitoClient(site.client_config()) as client:
-                for part in (standby, *site.of_kind("projector"), coordinator):
-                    await part.stop()
+                await coordinator.stop()
                 began = time.perf_counter()
                 position = await _store(site, login, tasks)
                 stored = time.perf_counter() - began

@@ -2,7 +2,7 @@
 
 Nothing here is authoritative: it is a fold of the stream, and the same fold is used at start (from
 history) and at run time (from what was just decided). Ended tasks are not kept; their UUIDs are
-remembered in 8 bytes each, so that a repeated submit is noticed; so are the keys of deleted
+remembered as a number each, so that a repeated submit is noticed; so are the keys of deleted
 attachments, since a file that is stored under one again continues its history.
 """
 
