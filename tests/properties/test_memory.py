@@ -48,3 +48,15 @@ async def test_decisions_during_the_encoding_are_not_in_the_snapshot() -> None:
     folded(commits[100:], world)
     parts += [frame async for frame in frames]
     assert content(memory.restore(b"".join(parts))) == wanted
+
+
+async def test_of_many_ended_tasks_each_frame_holds_a_part() -> None:
+    """So that encoding a million of them never holds up the loop for long."""
+    ids = set(range(1 << 59, (1 << 59) + 25_000))
+    world = World(ended=set(ids))
+    frames = memory.frames(memory.take(world))
+    parts = [await anext(frames)]
+    world.ended.add(1)  # later than the snapshot
+    parts += [frame async for frame in frames]
+    assert max(map(len, parts)) <= 8 * memory.CHUNK_OF_IDS + 100
+    assert memory.restore(b"".join(parts)).ended == ids
