@@ -1,5 +1,6 @@
 """Cases from the field about workers that are frozen or killed, on a platform with short leases."""
 
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -14,9 +15,9 @@ from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Outcome, TaskState
 from mitosis.errors import MitosisError
 
-from .conftest import Platform
+from .conftest import Platform, command_of
 from .crews import Crew, crew_of, frozen, kill_coordinator, own_platform
-from .parity.machines import soon
+from .parity.machines import Link, Machine, soon
 
 LEASE_SECONDS = 3
 
@@ -90,6 +91,35 @@ def test_a_worker_that_was_frozen_past_its_lease_ends_what_it_ran_and_is_not_bel
         for word in ("begin", "end") for name in names for attempt in (1, 2)
         if (word, name, attempt) != ("end", "runs", 1)
     )  # fmt: skip
+
+
+def test_a_worker_that_comes_back_after_its_lease_has_ended_what_it_ran_and_begins_anew(
+    brittle: Platform, crew: Crew
+) -> None:
+    with contextlib.closing(Link(brittle.notice["nats"])) as link:
+        box = crew.hire(by=link.address)
+        task, gate = crew.gated("cut-off")
+        soon(lambda: crew.lines() == ["begin cut-off 1"])
+        link.cut()
+        # Its right to run ends by its own clock, before anybody else is given the task.
+        soon(lambda: not _programs(box, str(crew.ledger)), 3 * LEASE_SECONDS)
+        assert crew.client.get_task(task.task).attempt == 1
+        other = crew.hire()
+        soon(lambda: "begin cut-off 2" in crew.lines(), 30)
+        link.join()
+        soon(lambda: len(set(box.process.out.split())) == 2, 40)
+        crew.client.cancel_worker(other.uuid)
+        gate.touch()
+        (view,) = crew.client.wait_for_tasks([task])
+        assert (view.outcome, view.attempt, view.worker) == (Outcome.SUCCEEDED, 2, other.uuid)
+        assert crew.lines() == ["begin cut-off 1", "begin cut-off 2", "end cut-off 2"]
+        (after,) = crew.client.wait_for_tasks([crew.noted("after")], timedelta(seconds=30))
+        assert after.worker not in {box.uuid, other.uuid}, "the one that came back, by a new name"
+
+
+def _programs(box: Machine, text: str) -> str:
+    """Command lines of what runs on a machine and has a text in them."""
+    return " ".join(line for line in map(command_of, box.processes()) if text in line)
 
 
 @pytest.mark.parity("F-61")

@@ -288,10 +288,11 @@ def test_a_watcher_of_what_does_not_come_ends_with_the_reason(
             SubmitTaskArgs(command=("true",), watch=WatchArgs(server, "ExecSpawned"))
         )
     strangers = admin.submit_task(SubmitTaskArgs(command=("true",))).task
-    with pytest.raises(NotFound, match=strangers):  # it is not there to be watched
-        owner.client.submit_task(
-            SubmitTaskArgs(command=("true",), watch=WatchArgs(strangers, "ExecSpawned"))
-        )
+    for unseen in (strangers, str(uuid.uuid4())):  # one cannot be told from the other
+        with pytest.raises(NotFound, match=f"there is no task {unseen} to watch"):
+            owner.client.submit_task(
+                SubmitTaskArgs(command=("true",), watch=WatchArgs(unseen, "ExecSpawned"))
+            )
 
 
 def test_a_chain_of_waits_runs_in_its_order_ends_as_a_whole_and_is_never_closed_to_a_circle(
