@@ -145,7 +145,7 @@ def test_planned_stops_end_the_task_at_once_and_are_never_counted_against_it(
     yard: Yard, tmp_path: Path, scaled: Callable[[int, int], int]
 ) -> None:
     """A crash counter went up at each, and a forced cancel left the process running."""
-    rounds = scaled(3, 6)
+    rounds = scaled(2, 6)
     beats = Beats(yard.client, tmp_path, max_losses=1)
     for attempt in range(1, rounds + 1):
         box = yard.worker()
@@ -269,11 +269,21 @@ def test_tasks_that_wait_behind_a_running_one_also_in_its_worker_are_cancelled_a
 ) -> None:
     """A cancel of what a worker had reserved already was ignored, and it ran."""
     yard.worker()
-    go = tmp_path / "go"
-    # A worker whose tasks take no time is sent some ahead.
-    ended(yard.client, *[in_shell("true")] * 20)
+    for attempt in range(3):
+        ended(yard.client, *[in_shell("true")] * 20)  # who is as quick is sent some ahead
+        if cancels_what_waits(yard, tmp_path / str(attempt)):
+            break
+    else:
+        pytest.fail("no task was in the worker before it was cancelled")
+    runs_a_new_one(yard)
+
+
+def cancels_what_waits(yard: Yard, folder: Path) -> bool:
+    """Cancel five tasks behind a running one; whether some of them were in the worker already."""
+    folder.mkdir()
+    go = folder / "go"
     busy = yard.client.submit_task(in_shell(f"until [ -e {go} ]; do sleep .02; done"))
-    waiting = yard.client.submit_many([in_shell(f"touch {tmp_path}/ran-{n}") for n in range(5)])
+    waiting = yard.client.submit_many([in_shell(f"touch {folder}/ran-{n}") for n in range(5)])
     for one in waiting:
         yard.client.cancel_task(one.task)
     views = list(yard.client.wait_for_tasks(waiting))
@@ -282,8 +292,8 @@ def test_tasks_that_wait_behind_a_running_one_also_in_its_worker_are_cancelled_a
     go.touch()
     (view,) = yard.client.wait_for_tasks([busy])
     assert view.outcome is Outcome.SUCCEEDED
-    runs_a_new_one(yard)
-    assert not list(tmp_path.glob("ran-*"))
+    assert not list(folder.glob("ran-*"))
+    return any(view.attempt for view in views)
 
 
 @pytest.mark.parity("D-010", "D-011")
