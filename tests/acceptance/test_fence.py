@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from mitosis import MitoClient
 from mitosis.config.client import CreateUserArgs, SubmitTaskArgs
 from mitosis.contract.commands import Submitted
@@ -26,6 +28,7 @@ HASTY = 10  # of whose submits nobody waits for the end
 GROUPS, GROUP_QUOTA = 8, 3
 FILES, FILE_BYTES, FILE_QUOTA = 8, 30_000, 3
 SLOTS = 2
+PATIENCE = timedelta(seconds=90)  # more than a takeover takes on a busy machine
 
 Told = Submitted | MitosisError
 
@@ -77,6 +80,7 @@ def most_at_once(ledger: Path) -> int:
     return most
 
 
+@pytest.mark.timeout(300)
 async def test_a_frozen_leader_stores_none_of_what_lies_in_its_socket(
     make_platform: Callable[..., Platform], tmp_path: Path
 ) -> None:
@@ -88,7 +92,7 @@ async def test_a_frozen_leader_stores_none_of_what_lies_in_its_socket(
     lost = writing(ledger, HASTY)
     async with (
         with_standby(platform) as pair,
-        MitoClient(platform.config()) as client,
+        MitoClient(platform.config(timeout=PATIENCE)) as client,
         MitoClient(platform.config(timeout=timedelta(seconds=2))) as hasty,
     ):
         bob = await with_quotas(client, platform)
@@ -136,7 +140,7 @@ async def with_quotas(client: MitoClient, platform: Platform) -> MitoClient:
     await client.create_user(CreateUserArgs(username="bob", password="of-bob-it-is"))
     await client.set_group_quota("bob", str(GROUP_QUOTA + 1))  # beside the own group
     await client.set_storage_quota("bob", str(FILE_QUOTA * FILE_BYTES + FILE_BYTES // 2))
-    return MitoClient(platform.config("bob", "of-bob-it-is"))
+    return MitoClient(platform.config("bob", "of-bob-it-is", timeout=PATIENCE))
 
 
 async def with_leader_frozen(

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from mitosis import MitoClient
 from mitosis.config.client import CreateUserArgs, GetWorkersArgs
@@ -147,6 +148,7 @@ class Bystander:
             self.worker_states |= {worker.state for worker in page.workers}
 
 
+@pytest.mark.timeout(600)
 async def test_ten_times_more_submits_than_fit_are_refused_and_nothing_else_suffers(
     make_platform: Callable[..., Platform], tmp_path: Path, scaled: Callable[[int, int], int]
 ) -> None:
