@@ -1,6 +1,7 @@
 """Where log lines go: standard error, and a file when that is wanted. For entry points only."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from logging.handlers import TimedRotatingFileHandler
 from pathlib import Path
 
 from mitosis.errors import Misconfigured
+from mitosis.runtime import CLOCK_OFFSET_VARIABLE, wall_offset_seconds
 
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 KEPT_DAYS = 14
@@ -78,6 +80,11 @@ def configure_log(levels: Levels) -> None:
     logging.basicConfig(level=_lowest(levels), handlers=[handler])
     # It warns of each try of a request; what becomes of the request is said by who asked.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if os.environ.get(CLOCK_OFFSET_VARIABLE):
+        logging.getLogger(__name__).warning(
+            "%s is set, which is for tests: the wall clock of this process may be wrong",
+            CLOCK_OFFSET_VARIABLE,
+        )
 
 
 def log_to_file(
@@ -126,10 +133,15 @@ def log_to_file(
 
 def _prepared(handler: logging.Handler, levels: Levels, prefix: str = "") -> logging.Handler:
     formatter = logging.Formatter(prefix.replace("%", "%%") + FORMAT)
-    formatter.converter = time.gmtime
+    formatter.converter = _utc
     handler.setFormatter(formatter)
     handler.addFilter(LevelFilter(levels))
     return handler
+
+
+def _utc(seconds: float | None) -> time.struct_time:
+    now = time.time() if seconds is None else seconds
+    return time.gmtime(now + wall_offset_seconds())
 
 
 def _lowest(levels: Levels) -> int:

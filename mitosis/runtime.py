@@ -1,12 +1,18 @@
 """Clock and ids of the real world: the one place that asks the machine for time or chance."""
 
+import os
 import secrets
 import time
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Protocol
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+# For tests only: names a file with the seconds by which the wall clock of a process is wrong. It is
+# read at each look at the clock, so that a test can let it jump. What cannot be read is 0.
+CLOCK_OFFSET_VARIABLE = "MITOSIS_TEST_CLOCK_OFFSET_FILE"
 
 
 class Clock(Protocol):
@@ -33,12 +39,23 @@ class Ids(Protocol):
         ...
 
 
+def wall_offset_seconds() -> float:
+    """Return by how much the wall clock of this process is wrong on purpose; 0 but in tests."""
+    path = os.environ.get(CLOCK_OFFSET_VARIABLE)
+    if not path:
+        return 0.0
+    try:
+        return float(Path(path).read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
 class SystemClock:
     """The machine's clocks."""
 
     def now(self) -> datetime:
         """Return the time in UTC."""
-        return datetime.now(UTC)
+        return datetime.now(UTC) + timedelta(seconds=wall_offset_seconds())
 
     def monotonic(self) -> float:
         """Return seconds that never jump and, on Linux, count suspension."""

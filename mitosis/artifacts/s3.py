@@ -75,7 +75,10 @@ class StoredObject(msgspec.Struct, frozen=True):
 
 
 def wall_time() -> datetime:
-    """Return now, by the clock that the store's is compared with."""
+    """Return now, by the clock that the store's is compared with: it signs, and it sweeps.
+
+    A store takes no signature that is 15 minutes off, so a wrong clock sweeps nothing.
+    """
     return datetime.now(UTC)
 
 

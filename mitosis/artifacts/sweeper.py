@@ -44,7 +44,7 @@ def old_enough(listed: Iterable[StoredObject], now: datetime, url_life: timedelt
 
     Args:
         listed: What the store holds.
-        now: The coordinator's clock.
+        now: The clock by which requests to the store are signed.
         url_life: How long a granted URL is valid.
     """
     oldest_alive = now - url_life - MARGIN
@@ -63,7 +63,7 @@ async def sweep(
         bucket: What is swept.
         kept: Of the given objects, those that an event names or an open upload has promised;
             asked after the listing was made, so that an object completed in between stays.
-        now: The coordinator's clock.
+        now: The clock by which requests to the store are signed.
         url_life: How long a granted URL is valid.
 
     Returns:

@@ -8,6 +8,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -123,6 +124,20 @@ async def stream_state(nc: Client, stream: str) -> StreamState:
     """
     answer = await request(nc, f"$JS.API.STREAM.INFO.{stream}")
     return msgspec.convert(answer["state"], StreamState)
+
+
+async def age_seconds(nc: Client, stream: str, position: int) -> float:
+    """Return how long ago a message was stored, by the server's clock alone.
+
+    Raises:
+        StoreUnavailable: The message, the stream or NATS is not there.
+    """
+    found = await request(nc, f"$JS.API.STREAM.MSG.GET.{stream}", {"seq": position})
+    asked = await request(nc, f"$JS.API.STREAM.INFO.{stream}")
+    stored_at, now = (
+        msgspec.convert(text, datetime) for text in (found["message"]["time"], asked["ts"])
+    )
+    return max(0.0, (now - stored_at).total_seconds())
 
 
 async def get_message(nc: Client, stream: str, position: int) -> StoredMessage | None:

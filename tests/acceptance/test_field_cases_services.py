@@ -17,15 +17,16 @@ import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from mitosis import ClientConfig, MitoClient
-from mitosis.config.client import GetTasksArgs, GetWorkersArgs, SubmitTaskArgs
+from mitosis.config.client import GetTasksArgs, GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import TaskView
 from mitosis.domain.event import Event
@@ -33,11 +34,13 @@ from mitosis.domain.task import (
     Outcome,
     TaskAssigned,
     TaskReady,
+    TaskRequeued,
     TaskState,
     TaskSubmitted,
 )
 from mitosis.errors import OutcomeUnknown, Unavailable
 from mitosis.projections.commit import Commit
+from mitosis.runtime import CLOCK_OFFSET_VARIABLE
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.chaos.collect import read_stream
 from mitosis.testing.chaos.parts import Part, Service
@@ -54,14 +57,23 @@ T = TypeVar("T")
 PATIENT = timedelta(seconds=60)
 LONG_LEASE_SECONDS = 900.0  # more than NATS is away
 SHORT_LEASE_SECONDS = 3.0
+HOUR, YEARS = 3_600, 2 * 365 * 86_400
+ZONES = {
+    "coordinator1": "Asia/Shanghai", "coordinator2": "UTC", "projector": "America/Lima",
+    "worker1": "Asia/Shanghai", "worker2": "UTC",
+}  # fmt: skip
 
 
 @asynccontextmanager
 async def serving(shape: Shape) -> AsyncIterator[Site]:
     """A whole site with its group and its workers."""
     folder = Path(tempfile.mkdtemp(prefix="mito-test-"))
+    clocks = {
+        name: {CLOCK_OFFSET_VARIABLE: str(folder / f"{name}.offset"), "TZ": zone}
+        for name, zone in ZONES.items()
+    }
     try:
-        async with Site(folder / "site", shape) as made:
+        async with Site(folder / "site", replace(shape, environment=clocks)) as made:
             await until(lambda: succeeds(with_group(made)), seconds=60)
             await made.start_workers()
             await whole(made)
@@ -119,16 +131,16 @@ async def whole(site: Site) -> None:
     await site.heal()
     for part in site.of_kind("coordinator"):
         await until(lambda part=part: listens(site, part), seconds=60)  # type: ignore[misc]
-    async with MitoClient(site.client_config(timeout=PATIENT)) as client:
 
-        async def reachable() -> bool:
-            try:
+    async def reachable() -> bool:
+        try:
+            async with MitoClient(site.client_config()) as client:
                 found = (await client.get_workers(GetWorkersArgs())).workers
-            except Unavailable:
-                return False
-            return [one.state for one in found] == ["normal"] * site.shape.workers
+        except Unavailable:
+            return False
+        return [one.state for one in found] == ["normal"] * site.shape.workers
 
-        await until(reachable, seconds=60)
+    await until(reachable, seconds=60)
 
 
 async def listens(site: Site, part: Part) -> bool:
@@ -354,6 +366,77 @@ async def test_a_task_is_given_to_a_worker_by_one_event_with_all_that_it_takes(
     assert (assigned.attempt, assigned.lease_seconds) == (1, LONG_LEASE_SECONDS)
     (view,) = await client.wait_for_tasks([task])
     assert view.worker == assigned.worker
+
+
+# --- clocks -------------------------------------------------------------------------------------
+
+
+def set_clock(site: Site, offset_seconds: int, *names: str) -> None:
+    """Let the wall clocks of some processes be wrong, at once."""
+    for name in names:
+        (site.root.parent / f"{name}.offset").write_text(str(offset_seconds))
+
+
+async def link_again(site: Site) -> None:
+    """Let all workers and clients connect anew."""
+    for name in ("worker1", "worker2", "client"):
+        site.links[name].cut(Cut.DROP)
+        site.links[name].heal()
+    await whole(site)
+
+
+def last_line_at(part: Part) -> datetime:
+    """When a service says that it wrote its last line."""
+    assert isinstance(part, Service)
+    stamp = part.log.path.read_text().splitlines()[-1][:19]
+    return datetime.fromisoformat(stamp).replace(tzinfo=UTC)
+
+
+@pytest.mark.parity("F-46")
+async def test_clocks_that_are_wrong_and_jump_end_no_task_and_shut_nobody_out(
+    site: Site, client: MitoClient, tmp_path: Path
+) -> None:
+    """Elsewhere tokens become invalid and clients stay away for ever; zones are read as drift."""
+    names = [part.name for part in site.of_kind("coordinator")]
+    minute = timedelta(minutes=1)
+    set_clock(site, -HOUR, "worker1")
+    set_clock(site, HOUR, "worker2")
+    await link_again(site)  # which they write into their logs, with their clocks
+    for name, hours in (("worker1", -1), ("worker2", 1)):
+        wrong = last_line_at(site.parts[name]) - datetime.now(UTC)
+        assert abs(wrong - timedelta(hours=hours)) < minute
+    waiting = Waiting(tmp_path, "clocks")
+    tasks = await waiting.submit(client, site.shape.workers * site.shape.slots)
+    watch = WatchArgs(tasks[0].task, "ExecFinished", timedelta(hours=1))
+    watcher = await client.submit_task(quick(watch=watch))
+    for view in [await client.get_task(task.task) for task in tasks]:
+        assert view.started_at is not None
+        for at in (view.created_at, view.started_at):
+            assert at.utcoffset() == timedelta(0)
+            assert abs(at - datetime.now(UTC)) < minute  # nobody's clock but the coordinator's
+    for offset in (YEARS, 0):
+        set_clock(site, offset, *names)  # it jumps while they run ...
+        for restarted in (False, True):  # ... and is so when they start
+            if restarted:
+                for part in site.of_kind("coordinator"):
+                    await part.kill()
+                    await part.start()
+            await link_again(site)  # with the tokens of before
+            late = await client.submit_task(quick(priority=1))
+            view = await client.get_task(late.task)
+            at = datetime.now(UTC) + timedelta(seconds=offset)
+            assert abs(view.created_at - at) < minute
+            async with MitoClient(site.client_config()) as other:  # logs in
+                assert (await other.get_task(watcher.task)).state is TaskState.PENDING
+    assert waiting.lines("start") == len(tasks)
+    waiting.gate.touch()
+    views = await client.wait_for_tasks([*tasks, watcher], PATIENT)
+    assert succeeded(list(views))
+    assert waiting.lines("start") == waiting.lines("end") == len(tasks)
+    mine = {task.task for task in tasks}
+    assert not mine & set(events(await stored(site), TaskRequeued))
+    workers = (await client.get_workers(GetWorkersArgs())).workers
+    assert len(workers) == site.shape.workers, "somebody has registered anew"
 
 
 # --- Postgres and S3 ----------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """Who is this connection? Decides each connect that the NATS server asks about."""
 
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -25,7 +24,7 @@ class Authenticator:
         accounts: Accounts,
         keys: TokenKeys,
         passwords: PasswordCheck,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._accounts = accounts
         self._keys = keys
@@ -43,7 +42,9 @@ class Authenticator:
             raise AuthenticationFailed(f"connections of kind {request.kind!r} are not served")
         if request.token:
             claims = self._keys.verify(request.token, self._clock())
-            return self._user(claims) if claims.typ == "user" else self._worker(claims)
+            if claims.typ == "user":
+                return self._user(claims, request)
+            return self._worker(claims, request)
         if request.password:
             return self._by_password(request)
         return self._guest(request)
@@ -52,7 +53,7 @@ class Authenticator:
         """Address from which a guest connected; empty when another responder let it in."""
         return self._guests.get(nonce, "")
 
-    def _user(self, claims: Claims) -> Grant:
+    def _user(self, claims: Claims, request: ConnectRequest) -> Grant:
         user = self._accounts.user(claims.sub)
         if user is None or not user.active:
             raise AuthenticationFailed(f"user {claims.sub!r} is not active")
@@ -60,19 +61,21 @@ class Authenticator:
         if expires_at is None or expires_at.timestamp() <= self._clock():
             raise AuthenticationFailed(f"the session of user {claims.sub!r} is over or revoked")
         groups = self._accounts.roles_of(user.name)
-        return permissions.user(user.name, groups, claims.exp, session=claims.sid, admin=user.admin)
+        # What is left of the session, from now on by the server's clock.
+        ends_at = request.asked_at + int(claims.exp - self._clock())
+        return permissions.user(user.name, groups, ends_at, session=claims.sid, admin=user.admin)
 
-    def _worker(self, claims: Claims) -> Grant:
+    def _worker(self, claims: Claims, request: ConnectRequest) -> Grant:
         worker = self._accounts.worker(claims.sub)
         if worker is None or worker.phase is WorkerPhase.GONE:
             raise AuthenticationFailed(f"worker {claims.sub} is not registered")
-        return permissions.worker(worker.worker, claims.exp)
+        return permissions.worker(worker.worker, request.asked_at + claims.exp - claims.iat)
 
     async def _by_password(self, request: ConnectRequest) -> Grant:
         user = await self._passwords.check(request.user, request.password, request.host)
         groups = self._accounts.roles_of(user.name)
-        expires_at = int(self._clock()) + PASSWORD_CONNECTION_SECONDS
-        return permissions.user(user.name, groups, expires_at, admin=user.admin)
+        ends_at = request.asked_at + PASSWORD_CONNECTION_SECONDS
+        return permissions.user(user.name, groups, ends_at, admin=user.admin)
 
     def _guest(self, request: ConnectRequest) -> Grant:
         nonce = request.user or request.name

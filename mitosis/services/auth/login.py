@@ -1,6 +1,5 @@
 """What a guest may ask: is a coordinator there, and open a session."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -25,7 +24,7 @@ class Login:
         source_of: Callable[[str], str],
         term: Callable[[], int],
         session_seconds: float,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         """`source_of`: address of a guest by its nonce; `term`: of this coordinator."""
         self._accounts = accounts

@@ -2,7 +2,6 @@
 
 import logging
 import ssl
-import time
 from collections.abc import Callable
 
 from mitosis.contract.subjects import LOGIN_ALL
@@ -51,7 +50,7 @@ class Authentication:
         on_worker_back: Callable[[str], None] | None = None,
         tls: ssl.SSLContext | None = None,
         account: str = PLATFORM_ACCOUNT,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
         check: PasswordCheck | None = None,
     ) -> None:
         """Put the parts together; `start` begins.

@@ -64,8 +64,11 @@ class TokenKeys:
     def verify(self, token: str, now: float) -> Claims:
         """Return what a token of ours says.
 
+        The expiry of a worker's token is not looked at: it is good as long as the worker is
+        registered, and what ends that is its lease, not a wall clock.
+
         Raises:
-            AuthenticationFailed: Tampered, foreign, malformed or expired.
+            AuthenticationFailed: Tampered, foreign, malformed, or of a session that is over.
         """
         if len(token) > MAX_TOKEN_CHARS:
             raise AuthenticationFailed("the token is too long to be one of ours")
@@ -81,8 +84,8 @@ class TokenKeys:
             found = msgspec.convert(claims, Claims)
         except (jwt.PyJWTError, msgspec.ValidationError) as error:
             raise AuthenticationFailed("the token is not one of ours: log in again") from error
-        if found.exp <= now:
-            raise AuthenticationFailed("the session is over: log in again")
         if found.typ not in {"user", "worker"}:
             raise AuthenticationFailed("the token is of an unknown type: log in again")
+        if found.typ == "user" and found.exp <= now:
+            raise AuthenticationFailed("the session is over: log in again")
         return found

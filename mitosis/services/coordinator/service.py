@@ -309,6 +309,7 @@ class Coordinator:
             session_seconds=self._config.access_token_expires_in.total_seconds(),
             on_worker_gone=term.worker_disconnected,
             tls=self._tls,
+            clock=lambda: parts.clock.now().timestamp(),
             check=term.password_check,
         )
         term.core.rights_changed = authentication.rights.changed

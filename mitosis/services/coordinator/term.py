@@ -13,12 +13,12 @@ from datetime import timedelta
 
 import msgspec
 
-from mitosis.artifacts.s3 import S3Store
+from mitosis.artifacts.s3 import S3Store, wall_time
 from mitosis.artifacts.sweeper import sweep_bucket
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.contract import subjects, wire, work
 from mitosis.errors import Fenced, MitosisError, StoreUnavailable
-from mitosis.events.messages import stream_state
+from mitosis.events.messages import age_seconds, stream_state
 from mitosis.events.reader import EventReader
 from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.writer import PipelinedWriter
@@ -178,8 +178,11 @@ class Term:
         for name in core.world.workers:
             core.leases.assume(name)
             core.dispatcher.unreachable.add(name)
-        await core.watches.restore(core.read_aggregate)
+        await core.watches.restore(core.read_aggregate, self._age)
         core.retries.restore()
+
+    async def _age(self, position: int) -> float:
+        return await age_seconds(self._parts.store_client, subjects.EVENTS_STREAM, position)
 
     async def _ensure_admin(self) -> None:
         parts = self._parts
@@ -281,7 +284,7 @@ class Term:
         buckets = ((objects.artifacts, NamedArtifacts), (objects.attachments, NamedAttachments))
         while not self.ended.done():
             for bucket, named in buckets:
-                await sweep_bucket(bucket, named(core), core.clock.now, life)
+                await sweep_bucket(bucket, named(core), wall_time, life)
             await asyncio.sleep(SWEEP_EVERY.total_seconds())
 
     def _loop_ended(self, loop: asyncio.Task[None]) -> None:

@@ -19,6 +19,7 @@ from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.world import Head, World
 
+Age = Callable[[int], Awaitable[float]]
 ReadAggregate = Callable[[str], Awaitable[tuple[list[Event], Head] | None]]
 
 
@@ -56,18 +57,30 @@ class Watches:
         deadline = None
         if watch.timeout_seconds:
             waited = (self._clock.now() - since).total_seconds()
-            deadline = self._clock.monotonic() + watch.timeout_seconds - waited
+            deadline = self._clock.monotonic() + watch.timeout_seconds - max(0.0, waited)
         self._waits[name] = _Wait(watch, deadline)
         self._watchers.setdefault(watch.task, set()).add(name)
 
-    async def restore(self, read_aggregate: ReadAggregate) -> None:
+    async def restore(self, read_aggregate: ReadAggregate, age: Age) -> None:
         """Take up all waits from a world that was read from the store, and settle what is due.
 
         Watched tasks that have ended are not in the world: their history is read once each.
+
+        Args:
+            read_aggregate: Reads that history.
+            age: Seconds since the commit at a position was stored, by the clock of the store. It is
+                asked when a wait seems to be over: the own clock, or that of a former coordinator,
+                may be wrong by years.
         """
         for name, task_state in self._world.tasks.items():
             if task_state.watching_since is not None:
                 self.begin(name)
+        for name, wait in list(self._waits.items()):
+            if wait.deadline is not None and wait.deadline <= self._clock.monotonic():
+                waited = await age(self._world.heads[self._tail(name)].position)
+                left = wait.watch.timeout_seconds - waited
+                deadline = max(wait.deadline, self._clock.monotonic() + left)
+                self._waits[name] = wait._replace(deadline=deadline)
         for watched in list(self._watchers):
             state = self._world.tasks.get(watched) or await self._read(watched, read_aggregate)
             unit = self._journal.unit("system:coordinator")

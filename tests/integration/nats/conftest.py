@@ -116,6 +116,7 @@ class Platform:
             server=self.url,
             term=lambda: 7,
             session_seconds=LIFETIME_SECONDS,
+            clock=time.time,
             on_worker_gone=self.lost_workers.append,
         )
         await self.authentication.start()

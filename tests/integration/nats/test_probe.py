@@ -1,5 +1,7 @@
 """The coordinator must not serve where strangers may do more than log in."""
 
+import time
+
 import pytest
 
 from mitosis.errors import Misconfigured, StoreUnavailable, Unavailable
@@ -61,6 +63,7 @@ async def _start(url: str, keys) -> None:
             server=url,
             term=lambda: 1,
             session_seconds=60,
+            clock=time.time,
             on_worker_gone=lambda _: None,
         )
         await authentication.start()

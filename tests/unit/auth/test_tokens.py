@@ -39,6 +39,12 @@ def test_a_token_is_over_at_its_expiry(keys):
         keys.verify(token, 200.0)
 
 
+def test_the_token_of_a_worker_has_no_end_but_that_of_its_registration(keys):
+    """A coordinator whose clock has jumped must not shut out workers that run tasks."""
+    token = keys.issue("worker", "w", issued_at=100, exp=200)
+    assert keys.verify(token, 9e9).sub == "w"
+
+
 def _claims(**changes):
     claims = {"iss": "mitosis", "typ": "user", "sub": "a", "sid": "s", "iat": 1, "exp": 9e9}
     return {name: value for name, value in (claims | changes).items() if value is not None}

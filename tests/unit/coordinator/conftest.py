@@ -39,9 +39,10 @@ from mitosis.services.coordinator.world import World
 class Clock:
     def __init__(self) -> None:
         self.seconds = 1_000.0
+        self.wrong = timedelta()
 
     def now(self) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds) + self.wrong
 
     def monotonic(self) -> float:
         return self.seconds

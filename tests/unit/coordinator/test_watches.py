@@ -1,5 +1,7 @@
 """A task that watches another one: pending until then, and nobody's slot is taken by waiting."""
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 
@@ -37,12 +39,16 @@ def last_event(coordinator, task):
     return bytes(commits[-1].events[-1][1])
 
 
-async def restarted(coordinator):
+async def restarted(coordinator, age_seconds=0.0):
     """The same history, read by a new coordinator."""
     coordinator.world = coordinator.replayed()
     coordinator.start()
     coordinator.core.dispatcher.restore()
-    await coordinator.core.watches.restore(coordinator.core.read_aggregate)
+
+    async def age(_position):
+        return age_seconds
+
+    await coordinator.core.watches.restore(coordinator.core.read_aggregate, age)
     coordinator.store.let_through()
 
 
@@ -127,6 +133,22 @@ async def test_the_watch_timeout_ends_the_wait_and_counts_through_a_restart(coor
     body = last_event(coordinator, client)
     assert b"did not reach ExecSpawned within 60 s" in body
     assert b"WatchTimeout" in body
+
+
+@pytest.mark.parity("F-46")
+@pytest.mark.parametrize("wrong", [timedelta(days=730), timedelta(days=-730)])
+async def test_a_clock_that_jumps_at_a_restart_ends_no_watch(coordinator, wrong):
+    server = await coordinator.submit()
+    client = await coordinator.submit(watch=on(server, seconds=60.0))
+    coordinator.clock.seconds += 50
+    coordinator.clock.wrong = wrong
+    await restarted(coordinator, age_seconds=50.0)
+    coordinator.core.watches.end_overdue()
+    assert coordinator.world.tasks[client].state is TaskState.PENDING
+    coordinator.clock.seconds += 61  # what is left, or all of it when the clock was set back
+    coordinator.core.watches.end_overdue()
+    coordinator.store.let_through()
+    assert client not in coordinator.world.tasks
 
 
 async def test_a_restart_settles_what_was_decided_before_it(coordinator):
