@@ -46,6 +46,7 @@ from mitosis.testing.chaos.collect import read_stream
 from mitosis.testing.chaos.parts import Part, Service
 from mitosis.testing.chaos.proxy import Cut
 from mitosis.testing.chaos.site import LAB, Shape, Site
+from mitosis.testing.disks import ScratchDisk, can_mount, scratch_disk
 from mitosis.testing.views import folded_rows, stored_rows
 from mitosis.testing.waiting import eventually
 
@@ -143,12 +144,17 @@ async def whole(site: Site) -> None:
     await until(reachable, seconds=60)
 
 
-async def listens(site: Site, part: Part) -> bool:
-    """Whether a coordinator has come so far that it needs Postgres no more."""
+def address_of(site: Site, part: Part) -> tuple[str, int]:
+    """Host and port of the HTTP endpoint of a coordinator."""
     config = tomllib.loads((site.root / "config" / f"{part.name}.toml").read_text())
     host, _, port = config["coordinator"]["bind"].rpartition(":")
+    return host, int(port)
+
+
+async def listens(site: Site, part: Part) -> bool:
+    """Whether a coordinator has come so far that it needs Postgres no more."""
     try:
-        _, writer = await asyncio.open_connection(host, int(port))
+        _, writer = await asyncio.open_connection(*address_of(site, part))
     except OSError:
         return False
     writer.close()
@@ -366,6 +372,59 @@ async def test_a_task_is_given_to_a_worker_by_one_event_with_all_that_it_takes(
     assert (assigned.attempt, assigned.lease_seconds) == (1, LONG_LEASE_SECONDS)
     (view,) = await client.wait_for_tasks([task])
     assert view.worker == assigned.worker
+
+
+async def test_coordinators_that_start_on_a_full_disk_say_so_and_serve_when_there_is_space(
+    tmp_path: Path,
+) -> None:
+    if not can_mount(tmp_path):
+        pytest.skip("this user may not mount")
+    folder = Path(tempfile.mkdtemp(prefix="mito-test-"))
+    try:
+        site = Site(folder / "site", Shape(workers=0))
+        with scratch_disk(site.root / "nats1", size_bytes=96 << 20) as disk:
+            async with site:
+                await starts_on_a_full_disk(site, disk)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def starts_on_a_full_disk(site: Site, disk: ScratchDisk) -> None:
+    full, coordinators = "no space left on device", site.of_kind("coordinator")
+    await until(lambda: succeeds(with_group(site)), seconds=60)
+    disk.fill()
+    while await succeeds(hasty(site)):  # its last file has room for some more
+        pass
+    for part in coordinators:
+        await part.kill()
+    logs = {part: part.log.path.stat().st_size for part in site.services if part in coordinators}
+    for part in coordinators:
+        await part.start()
+
+    def says(part: Service) -> bool:
+        return full in part.log.path.read_text()[logs[part] :]
+
+    await eventually(lambda: all(map(says, logs)), seconds=60)
+    await until(lambda: not_ready(site), seconds=30)
+    before = pids(site, "coordinator")
+    disk.heal()
+    (nats,) = site.of_kind("nats")
+    await nats.kill()  # which only its owner can do
+    await nats.start()
+    await until(lambda: succeeds(hasty(site)), seconds=60)
+    assert pids(site, "coordinator") == before
+
+
+async def not_ready(site: Site) -> bool:
+    """Whether a coordinator says that it cannot serve because of NATS."""
+    for part in site.of_kind("coordinator"):
+        reader, writer = await asyncio.open_connection(*address_of(site, part))
+        writer.write(b"GET /ready HTTP/1.0\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        if b" 503 " in answer.partition(b"\r\n")[0] and b"unavailable.store" in answer:
+            return True
+    return False
 
 
 # --- clocks -------------------------------------------------------------------------------------

@@ -98,6 +98,7 @@ class Coordinator:
         self._objects = objects
         self._children = children
         self._term: Term | None = None
+        self._fault: str | None = None  # why no term could be opened yet
         self._stopping = asyncio.Event()
         self._instance = secrets.token_hex(4)  # tells this process's connections from another's
         self._tls: ssl.SSLContext | None = None
@@ -158,7 +159,7 @@ class Coordinator:
                 ids=RandomIds(),
                 archived=self._archived,
                 reset_admin_password=self._reset_admin_password,
-                store_fault=partial(write_fault, system),
+                store_fault=partial(self._find_fault, system),
                 tally=self._tally,
                 name=f"{socket.gethostname()}:{listener.getsockname()[1]}",
                 secret=secret,
@@ -166,6 +167,10 @@ class Coordinator:
             )
             stack.callback(secret.remove)
             await self._serve(parts, system, listener)
+
+    async def _find_fault(self, system: Connection) -> str | None:
+        self._fault = await write_fault(system)
+        return self._fault
 
     async def _ensure_streams(self, store_client: StoreClient) -> None:
         """Make the streams; a cluster that has just started may still be choosing a leader."""
@@ -240,7 +245,8 @@ class Coordinator:
                 if not connection.is_connected:
                     raise StoreUnavailable(f"the connection to {connection.address} is down")
             await stream_state(parts.store_client, EVENTS_STREAM)
-            if self._term is not None and (fault := self._term.core.journal.fault):
+            fault = self._term.core.journal.fault if self._term else self._fault
+            if fault:
                 raise StoreUnavailable(fault)
 
         def end() -> int | None:
@@ -287,6 +293,7 @@ class Coordinator:
         if not await self._unless_stopped(wait_for_office(parts.connection)):
             return
         try:
+            self._fault = None
             term = await Term.open(parts)
             try:
                 await self._hold(term, parts, system)
