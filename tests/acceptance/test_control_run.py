@@ -32,6 +32,7 @@ BEAT_SECONDS = 0.02
 TASK_SECONDS = 0.05  # too long to be sent ahead of a free slot
 PATIENCE = timedelta(seconds=90)
 FILE_BYTES = 10_000
+QUOTA_BYTES = 25_000
 
 
 class Nemesis:
@@ -99,6 +100,7 @@ class Campaign:
         assert self._nemesis.steps == STEPS
         views = await self._client.wait_for_tasks(self._tasks, PATIENCE)
         await self._note_use()
+        await self._fill_up_exactly()
         return Result(
             numbers=[one.number for one in self._tasks],
             cancelled=cancelled,
@@ -155,9 +157,8 @@ class Campaign:
     async def _store_files(self) -> int:
         """Store, replace and delete files until the quota is used up; how many were refused."""
         refused = 0
-        quota = 2 * FILE_BYTES + FILE_BYTES // 2
         await self._nemesis.step()
-        await self._client.set_storage_quota(self._group, str(quota))
+        await self._client.set_storage_quota(self._group, str(QUOTA_BYTES))
         for key in ("a", "b", "c", "a"):
             await self._nemesis.step()
             try:
@@ -183,6 +184,16 @@ class Campaign:
             await self._note_use()
         await self._nemesis.step()
         await self._client.delete_artifact(self._tasks[-1].task, "result")
+        await self._note_use()
+
+    async def _fill_up_exactly(self) -> None:
+        """The coordinator counts every byte: what is left fits, one more is refused."""
+        left = QUOTA_BYTES - self._used[-1]
+        self._file.write_bytes(bytes(left + 1))
+        with pytest.raises(LimitReached):
+            await self._client.upload_attachment(self._file, "last")
+        self._file.write_bytes(bytes(left))
+        await self._client.upload_attachment(self._file, "last")
         await self._note_use()
 
     async def _note_use(self) -> None:
