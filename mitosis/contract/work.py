@@ -87,6 +87,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
             After some of them in a row the worker is paused.
         cut_short: With `committed`: a cancel has ended the upload of the outputs.
         unstored: With `committed`: which output could not be stored, and why.
+        by_task: The likely cause of the fault is the task itself, so the worker is not blamed.
     """
 
     task: str
@@ -103,6 +104,7 @@ class TaskReport(msgspec.Struct, omit_defaults=True):
     before_start: bool = False
     cut_short: bool = False
     unstored: str = ""
+    by_task: bool = False
 
 
 class Reports(msgspec.Struct):

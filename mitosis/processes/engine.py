@@ -336,12 +336,12 @@ class Engine:
         if slot in self._free:
             self._free.remove(slot)
 
-    def _end_lost(self, slot: Slot, text: str, *, clean: bool) -> None:
+    def _end_lost(self, slot: Slot, text: str, *, clean: bool, by_task: bool = False) -> None:
         if self._closing and slot.run is None:
             return
         run = slot.run
         if run is not None and run.outcome is None:
-            slot.lose(run, text, clean)
+            slot.lose(run, text, clean, by_task=by_task)
         if self._closing:
             return
         _log.warning("slot %d: %s; it gets a new runner", slot.number, text)
@@ -429,7 +429,14 @@ class Engine:
         slot = self._slots[number]
         slot.read_rest()
         code = os.waitstatus_to_exitcode(status)
-        self._end_lost(slot, f"the runner died ({_describe(code)})", clean=True)
+        if slot.unresponsive:
+            text = "the runner stood still (a SIGSTOP?) and was killed"
+        elif code < 0:
+            text = f"the runner was killed by signal {-code}"
+        else:
+            text = f"the runner died (exit code {code})"
+        # Tasks of another user cannot have sent the signal.
+        self._end_lost(slot, text, clean=True, by_task=code < 0 and self._user is None)
 
     # What slots report.
 
@@ -468,7 +475,3 @@ class Engine:
         for folder in folders:
             _log.warning("folder set aside, as it cannot be removed: %s", folder)
         self._aside.extend(folders)
-
-
-def _describe(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -121,9 +121,13 @@ class SpawnFailed(Struct, frozen=True, tag="spawn_failed"):
 
 
 class Lost(Struct, frozen=True, tag="lost"):
-    """The runner died, so nobody knows how the task ended; the task is dead too."""
+    """The runner died, so nobody knows how the task ended; the task is dead too.
+
+    `by_task`: by a signal, which the task could have sent: it has the same user.
+    """
 
     text: str
+    by_task: bool = False
 
 
 Outcome = Exited | Signaled | SpawnFailed | Lost

@@ -79,6 +79,8 @@ class Slot:
         #: Rises with each runner, so that a reservation knows that its folder is gone.
         self.generation = 0
         self.run: Run | None = None
+        #: The present runner did not answer, and so it was killed.
+        self.unresponsive = False
         #: The guardian of this runner is dead: the slot gets a new runner when it is free.
         self.draining = False
         self.starts_without_ready = 0
@@ -104,7 +106,7 @@ class Slot:
         """Take the worker's end of the channel of a new runner."""
         left = self.folder if self._folder_known else None
         self.generation += 1
-        self.draining = False
+        self.draining = self.unresponsive = False
         self.connected = True
         self.starts_without_ready += 1
         self._pinged = self._ponged = 0
@@ -243,6 +245,7 @@ class Slot:
             self._ponged = self._pinged
             return
         if self._pinged - self._ponged >= patience:
+            self.unresponsive = True
             self._owner.slot_unresponsive(self)
             return
         self._pinged += 1
@@ -285,13 +288,21 @@ class Slot:
             if not waiting.done():
                 waiting.set_result(_NO_PIECE)
 
-    def lose(self, run: Run, text: str, clean: bool, folder: Path | None = None) -> None:
+    def lose(
+        self,
+        run: Run,
+        text: str,
+        clean: bool,
+        folder: Path | None = None,
+        *,
+        by_task: bool = False,
+    ) -> None:
         """End a run that nobody can say more about."""
         now = linux.machine_clock()
         self._finish(
             run,
             RunResult(
-                outcome=Lost(text),
+                outcome=Lost(text, by_task),
                 cause="own",
                 started_at=run.started_at or now,
                 ended_at=now,

@@ -78,19 +78,21 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
         row.steps = [step for step in row.steps if step.state in WAITING]
     elif isinstance(event, TaskChanged) and event.steps:
         row.steps = []
-    row.steps.extend(steps_of(event, at))
+    row.steps.extend(_in_order(row.steps, steps_of(event, at)))
     match event:
         case TaskReady():
             row.state, row.reason, row.retry_at = TaskState.READY, "", None
         case TaskAssigned(attempt, worker):
             row.state, row.attempt, row.worker, row.reason = TaskState.RUNNING, attempt, worker, ""
             row.exit, row.started_at = None, None
-        case TaskStarted(_, steps):
-            row.started_at = _spawned_at(steps) or at
+        case TaskStarted():
+            row.started_at = _spawned_at(row.steps) or at
         case TaskProgressed():
             pass
         case TaskExited(_, end):
             row.exit = end
+            # Told in one report, a start and its end have their steps in the event of the end.
+            row.started_at = _spawned_at(row.steps) or row.started_at
         case ArtifactStored():
             _store_artifact(tables, row, event, at)
         case ArtifactDeleted(kind):
@@ -138,7 +140,21 @@ def _waits_for(spec: TaskSpec) -> str:
     return f"waits until task {watch.task} has reached {watch.state}" if watch else ""
 
 
-def _spawned_at(steps: tuple[Step, ...]) -> datetime | None:
+def _in_order(before: list[Step], steps: tuple[Step, ...]) -> list[Step]:
+    """Let no step be before the one in front of it.
+
+    A report has ages, measured when it was sent: one that took long to be taken in makes its steps
+    later by that, and not those of the next report.
+    """
+    ordered: list[Step] = []
+    latest = before[-1].at if before else None
+    for step in steps:
+        latest = step.at if latest is None else max(latest, step.at)
+        ordered.append(step if step.at == latest else Step(step.state, latest))
+    return ordered
+
+
+def _spawned_at(steps: list[Step]) -> datetime | None:
     return next((step.at for step in steps if step.state is ExecutionState.EXEC_SPAWNED), None)
 
 

@@ -197,7 +197,10 @@ def test_a_task_that_kills_what_runs_it_ends_at_the_limit_and_all_others_finish(
     others = admin.submit_many([SubmitTaskArgs(command=("true",))] * 20)
     three, one = admin.wait_for_tasks(poison)
     assert (three.state, three.outcome, three.losses) == (TaskState.CANCELLED, Outcome.LOST, 3)
-    assert three.reason.startswith("worker lost 3 times: ")
+    assert three.reason.startswith(
+        "worker lost 3 times: the runner was killed by signal 9 while it"
+    )
+    assert "ran this task, which is the likely cause" in three.reason, "no worker is blamed"
     assert [former.end.value for former in three.former_attempts] == ["lost"] * 3
     assert (one.outcome, one.losses, one.attempt) == (Outcome.LOST, 1, 1)
     assert {v.outcome for v in admin.wait_for_tasks(others)} == {Outcome.SUCCEEDED}

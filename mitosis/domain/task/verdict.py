@@ -3,6 +3,9 @@
 from mitosis.domain.retry import RetryCause
 from mitosis.domain.task.spec import EndCause, Exit, ExitKind, Outcome
 
+#: Of a signal that ended a program: it came from the program itself, another task or a person.
+FOREIGN_SIGNAL = "not sent by the platform"
+
 
 def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
     """Say how a task ended, from how its program ended.
@@ -19,7 +22,10 @@ def judge(end: Exit, *, cancel_requested: bool) -> tuple[Outcome, str]:
     if end.kind is ExitKind.CODE and end.number == 0:
         return Outcome.SUCCEEDED, ""
     what = f"{'exit code' if end.kind is ExitKind.CODE else 'signal'} {end.number}"
-    return Outcome.FAILED, f"{end.reason} ({what})" if end.reason else what
+    if end.reason:
+        return Outcome.FAILED, f"{end.reason} ({what})"
+    # Signals of a timeout, a cancel or a limit have their own reasons.
+    return Outcome.FAILED, what if end.kind is ExitKind.CODE else f"{what}, {FOREIGN_SIGNAL}"
 
 
 def retry_cause(outcome: Outcome, end: Exit) -> RetryCause | None:

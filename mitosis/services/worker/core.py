@@ -338,6 +338,7 @@ class Core:
             draft.exit = end
         elif isinstance(end, Fault):
             draft.fault, draft.before_start = end.reason, end.before_start
+            draft.by_task = end.by_task
         else:
             draft.handed_back = self.draining or end.reason
         self._finish(attempt, draft)

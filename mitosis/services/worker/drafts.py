@@ -16,8 +16,9 @@ class Draft:
     """
 
     __slots__ = (
-        "alone", "artifacts", "attempt", "before_start", "committed", "cut_short", "exit", "fault",
-        "group", "handed_back", "on_verdict", "started", "steps", "task", "unstored", "warnings",
+        "alone", "artifacts", "attempt", "before_start", "by_task", "committed", "cut_short",
+        "exit", "fault", "group", "handed_back", "on_verdict", "started", "steps", "task",
+        "unstored", "warnings",
     )  # fmt: skip
 
     def __init__(self, task: str, group: str, attempt: int) -> None:
@@ -30,7 +31,7 @@ class Draft:
         self.committed = False
         self.handed_back = ""
         self.fault = ""
-        self.before_start = False
+        self.before_start = self.by_task = False
         self.cut_short = False
         self.unstored = ""
         self.alone = False
@@ -59,7 +60,7 @@ class Draft:
         self.committed = later.committed
         self.handed_back, self.fault = later.handed_back, later.fault
         self.before_start, self.cut_short = later.before_start, later.cut_short
-        self.unstored = later.unstored
+        self.unstored, self.by_task = later.unstored, later.by_task
         return True
 
     def report(self, now: float) -> TaskReport:
@@ -79,4 +80,5 @@ class Draft:
             self.before_start,
             self.cut_short,
             self.unstored,
+            self.by_task,
         )

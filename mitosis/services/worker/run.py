@@ -43,11 +43,12 @@ class Fault(msgspec.Struct, frozen=True):
     """The attempt is over through no doing of the task: it goes elsewhere.
 
     Counted as a loss, for the program may be what brings workers down; unless the worker could not
-    even begin (`before_start`).
+    even begin (`before_start`). `by_task`: the task itself is the likely cause.
     """
 
     reason: str
     before_start: bool = False
+    by_task: bool = False
 
 
 class HandedBack(msgspec.Struct, frozen=True):
@@ -103,6 +104,12 @@ def limits_of(asked: Limits, terms: TaskTerms) -> Limits | None:
 def ending(result: RunResult) -> Ending:
     """What the end of a program means for its attempt."""
     outcome = result.outcome
+    if isinstance(outcome, Lost) and outcome.by_task:
+        return Fault(
+            f"{outcome.text} while it ran this task, which is the likely cause: programs can "
+            "signal the processes of their user",
+            by_task=True,
+        )
     if isinstance(outcome, Lost):
         return Fault(f"the process that watched the program died: {outcome.text}")
     if result.cause == "lease":

@@ -1,6 +1,7 @@
 """Faults of a worker's machine: its tasks run elsewhere, and it says what is wrong with it."""
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,10 +65,14 @@ def test_a_worker_with_a_read_only_folder_swallows_nothing_and_is_paused_with_th
         task = in_shell("echo 1 > $MITO_RESULT_DIR/x")
         # The first ones can only go to the bad worker.
         tasks = [client.submit_task(task) for _ in range(3)]
-        soon(lambda: client.get_worker(pair.bad.uuid).state == "paused")
+        soon(lambda: client.get_worker(pair.bad.uuid).state == "paused", 60)
         tasks += [client.submit_task(task) for _ in range(TASKS - 3)]
         shown = pair.owner.mito("get", "worker", pair.bad.uuid)
-        assert "State: paused (3 tasks in a row: the worker could not set the task up" in shown.text
+        # One slot gets the same task again, at its old place, unless another worker takes it.
+        pattern = (
+            r"State: paused \((3 tasks|10 set-ups) in a row: the worker could not set the task"
+        )
+        assert re.search(pattern, shown.text)
         assert ("read-only" in shown.text) == (disk is not None)
 
         pair.start(pair.good, platform)
@@ -96,7 +101,7 @@ def test_a_worker_is_paused_when_nothing_can_be_set_up_and_its_tasks_wait_withou
     moved = pair.slots_of_bad.rename(pair.slots_of_bad.with_name("moved"))
     client = pair.owner.client
     task = client.submit_task(SubmitTaskArgs(command=("true",)))
-    soon(lambda: client.get_worker(pair.bad.uuid).state == "paused")
+    soon(lambda: client.get_worker(pair.bad.uuid).state == "paused", 60)
     assert "No such file or directory" in client.get_worker(pair.bad.uuid).reason
     waiting = client.get_task(task.task)
     assert waiting.state is TaskState.READY

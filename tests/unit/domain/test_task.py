@@ -44,7 +44,7 @@ ASSIGN = task.AssignTask("w", 600.0)
     [
         (Exit(CODE, 0), False, Outcome.SUCCEEDED, ""),
         (Exit(CODE, 7), False, Outcome.FAILED, "exit code 7"),
-        (Exit(SIGNAL, 11), False, Outcome.FAILED, "signal 11"),
+        (Exit(SIGNAL, 11), False, Outcome.FAILED, "signal 11, not sent by the platform"),
         (Exit(SIGNAL, 9, reason="memory limit"), False, Outcome.FAILED, "memory limit (signal 9)"),
         (Exit(CODE, 0, reason="processes limit"), False, Outcome.SUCCEEDED, ""),
         (

@@ -84,6 +84,33 @@ def test_without_a_step_the_start_has_the_time_of_its_commit() -> None:
     assert one.run().row.started_at == at
 
 
+def test_a_program_that_ended_before_its_start_was_told_started_when_it_was_spawned() -> None:
+    """The one report tells both, and is taken in after the end."""
+    one = OneTask().store(task.TaskAssigned(1, RUNNER, 60.0))
+    began, ended = START + timedelta(hours=1), START + timedelta(hours=1, milliseconds=8)
+    steps = (
+        Step(ExecutionState.EXEC_SPAWNED, began), Step(ExecutionState.EXEC_FINISHED, ended)
+    )  # fmt: skip
+    end = task.Exit(task.ExitKind.CODE, 0)
+    one.store(task.TaskStarted(1), task.TaskExited(1, end, steps))
+    assert one.row.started_at == began
+
+
+def test_the_steps_of_a_task_are_in_the_order_of_their_times() -> None:
+    """A report that took long to be taken in dates its steps later than the next one does."""
+    late, early = START + timedelta(hours=1), START + timedelta(minutes=59)
+    one = OneTask().store(
+        task.TaskAssigned(1, RUNNER, 60.0),
+        task.TaskStarted(1, (Step(ExecutionState.EXEC_SPAWNED, late),)),
+        task.TaskExited(
+            1, task.Exit(task.ExitKind.CODE, 0), (Step(ExecutionState.EXEC_FINISHED, early),)
+        ),
+    )
+    times = [step.at for step in one.row.steps]
+    assert times == sorted(times)
+    assert times[-1] == one.row.started_at == late
+
+
 def test_the_end_keeps_worker_exit_and_outcome() -> None:
     end = task.Exit(task.ExitKind.SIGNAL, 9)
     one = OneTask().run()

@@ -7,7 +7,15 @@ import pytest
 from mitosis.contract.work import Assignment
 from mitosis.domain.resources import Limits
 from mitosis.domain.task import Exit, ExitKind, TaskSpec
-from mitosis.processes.runs import Exited, RunResult, Signaled, SpawnFailed, StreamResult, Survivor
+from mitosis.processes.runs import (
+    Exited,
+    Lost,
+    RunResult,
+    Signaled,
+    SpawnFailed,
+    StreamResult,
+    Survivor,
+)
 from mitosis.services.worker.run import (
     Fault,
     TaskTerms,
@@ -144,6 +152,21 @@ def test_a_worker_that_cannot_start_anything_is_not_the_task_s_fault(
     assert ending(failed) == Fault(
         f"the worker could not set the task up ({stage}): no process left",
         before_start=stage != "limits",
+    )
+
+
+def test_a_task_whose_runner_was_killed_or_stopped_is_named_as_the_likely_cause(
+    tmp_path: Path,
+) -> None:
+    killed = result(tmp_path, outcome=Lost("the runner was killed by signal 9", by_task=True))
+    assert ending(killed) == Fault(
+        "the runner was killed by signal 9 while it ran this task, which is the likely cause: "
+        "programs can signal the processes of their user",
+        by_task=True,
+    )
+    broken = ending(result(tmp_path, outcome=Lost("the runner died (exit code 1)")))
+    assert broken == Fault(
+        "the process that watched the program died: the runner died (exit code 1)"
     )
 
 

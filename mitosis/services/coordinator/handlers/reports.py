@@ -22,7 +22,7 @@ from mitosis.errors import (
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
-from mitosis.services.coordinator.faults import MAX_IN_A_ROW, MAX_UNCOUNTED_ATTEMPTS
+from mitosis.services.coordinator.faults import MAX_UNCOUNTED_ATTEMPTS
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.report_checks import (
     MAX_REPORTS,
@@ -265,12 +265,13 @@ class ReportHandlers:
         core = self._core
         core.dispatcher.paces.was_slow(name)
         before_start = report.before_start and not core.world.tasks[report.task].started
-        if before_start and core.dispatcher.faults.failed(name):
-            why = clip_text(f"{MAX_IN_A_ROW} tasks in a row: {report.fault}", MAX_REASON_BYTES)
+        if before_start and (count := core.dispatcher.faults.failed(name, report.task)):
+            why = clip_text(f"{count}: {report.fault}", MAX_REASON_BYTES)
             log.warning("worker %s is paused: %s", name, why)
             unit.run(subjects.worker_tail(name), PauseWorker(why))
         counted = not before_start or self._is_without_end(report)
-        requeue(core, unit, report.task, f"worker fault: {report.fault}", counted=counted)
+        blamed = report.fault if report.by_task else f"worker fault: {report.fault}"
+        requeue(core, unit, report.task, blamed, counted=counted)
 
     def _is_without_end(self, report: work.TaskReport) -> bool:
         """Whether a task was begun so often that this attempt counts in any case."""
