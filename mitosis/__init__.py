@@ -2,8 +2,8 @@
 
 The SDK: `MitoClient`, its blocking form `SyncMitoClient`, `ClientConfig` and the argument structs
 in `mitosis.config.client`, the names of states, outcomes, roles and kinds of output, what `follow`
-yields, and the error tree in `mitosis.errors`. Names are loaded when they are used, so that
-`import mitosis` costs nothing.
+yields, when a wait is over, and the error tree in `mitosis.errors`. Names are loaded when they are
+used, so that `import mitosis` costs nothing.
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mitosis.client.blocking import SyncMitoClient
     from mitosis.client.client import MitoClient
     from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
+    from mitosis.client.waiting import WaitUntil
     from mitosis.config.client import ClientConfig
     from mitosis.domain.roles import Role
     from mitosis.domain.task import ArtifactKind, Outcome, TaskState
@@ -33,6 +34,7 @@ __all__ = [
     "Role",
     "SyncMitoClient",
     "TaskState",
+    "WaitUntil",
     "__version__",
     "errors",
 ]
@@ -49,6 +51,7 @@ _HOMES = {
     "Role": "mitosis.domain.roles",
     "SyncMitoClient": "mitosis.client.blocking",
     "TaskState": "mitosis.domain.task",
+    "WaitUntil": "mitosis.client.waiting",
 }
 
 

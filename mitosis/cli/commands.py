@@ -85,6 +85,11 @@ PLATFORM = (
         result="bootstrap:Verified",
     ),
     Command(
+        "events schema", "event_schemas:schema", "Print the form of events as JSON Schema",
+        "events schema task.submitted", usage="[NAME]",
+        result="cli.event_schemas:EventSchema",
+    ),
+    Command(
         "backup", "backup:backup", "Back up the whole platform into a folder",
         "backup /var/backups/mitosis-1 --config config.toml", usage="FOLDER [OPTIONS]",
         result="services.backup.taking:Taken",
@@ -209,12 +214,22 @@ CLIENT = (
         "submit", "tasks:submit", "Submit a task",
         "submit -g test_group -t wireless,4g -l mobile,video -e TEST_KEY=1 -- echo hello",
         also=("tasks submit",), usage="[OPTIONS] [-- COMMAND...]",
-        result="contract.commands:Submitted",
+        result="cli.output.waited:SubmittedTask",
     ),
     Command(
         "follow", "follow:follow", "Show what tasks write while they run", f"follow {_TASK}",
         also=("tasks follow",), usage="[OPTIONS] TASK...",
         result="cli.output.following:FollowedLine", stream=True,
+    ),
+    Command(
+        "watch", "watch:watch", "Show the states of tasks as they change", f"watch {_TASK}",
+        also=("tasks watch",), usage="[OPTIONS] [TASK...]",
+        result="client.task_changes:TaskChange", stream=True,
+    ),
+    Command(
+        "wait", "wait:wait", "Wait for the end of tasks", f"wait {_TASK}",
+        also=("tasks wait",), usage="[OPTIONS] [TASK...]",
+        result="cli.output.waited:Waited",
     ),
     Command(
         "manage worker cancel", "workers:cancel_worker", "Stop a worker",
@@ -445,7 +460,7 @@ SEED_GROUPS = {
 }
 GROUPS = {
     **SEED_GROUPS,
-    "events": "Check the history of events",
+    "events": "Check the history of events, and say which forms they have",
     "projections": "Rebuild and verify the read models in Postgres",
     "config": "Show and check the settings",
     "tasks": "Submit, query and manage tasks",

@@ -3,7 +3,10 @@
 import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
 
 from mitosis.cli.invocation import ClientFlags, current
 from mitosis.cli.output.results import UserRights
@@ -20,21 +23,35 @@ if TYPE_CHECKING:
 STDIN = Path("-")
 
 
-def auth(username: str = "", password: str = "", /) -> None:
+def auth(
+    username: str = "",
+    password: str = "",
+    /,
+    *,
+    nats_context: Annotated[Path | None, Parameter(name="--nats-context", metavar="FILE")] = None,
+) -> None:
     """Log in and keep the session; without a name say who is logged in.
 
     Args:
         username: The username of the user.
         password: The password of the user; better given when asked, by MITO_PASSWORD or by
             --password-file.
+        nats_context: Write what another NATS client needs to listen as this user into a file, which
+            only its owner can read: a context of the `nats` tool, and plain JSON.
     """
+    from mitosis.cli.running import client_config, with_client
+
     if username:
         _log_in(username, password)
-        return
-    from mitosis.cli.running import with_client
+    else:
+        me = with_client(lambda client: client.whoami())
+        _say_who(me.username, admin=me.admin)
+    if nats_context is not None:
+        from mitosis.cli.output.nats_context import write_context
 
-    me = with_client(lambda client: client.whoami())
-    _say_who(me.username, admin=me.admin)
+        config = msgspec.structs.replace(client_config(), user=username or client_config().user)
+        access = with_client(lambda client: client.get_nats_access(), config=config)
+        write_context(nats_context, access)
 
 
 def login(username: str = "", password: str = "", /, *, retain: Flag = False) -> None:

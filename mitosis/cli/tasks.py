@@ -127,6 +127,7 @@ def submit(
     max_losses: Number = DEFAULT_MAX_LOSSES,
     key: str = "",
     follow: Flag = False,
+    wait: Flag = False,
 ) -> int:
     r"""Submit a task.
 
@@ -158,9 +159,12 @@ def submit(
         key: Idempotency key: submitting again with the same key is the same task.
         follow: Show what it writes, and end with its exit status; implies --terminal. Its UUID
             goes to standard error.
+        wait: Wait for its end, and end with its exit status.
     """
     if not command:
         raise UsageError("there is no command to run: give it after --, as in submit -- echo hello")
+    if follow and wait:
+        raise UsageError("--follow waits, too: leave --wait out")
     if follow and current.get().json:
         raise UsageError("--follow with --json: use submit --json, and follow --json for the task")
     args = SubmitTaskArgs(
@@ -197,7 +201,13 @@ def submit(
         note(f"Task {submitted.task} is {submitted.group}#{submitted.number}")
         _warn_if_it_cannot_run(submitted, args)
         return follow_to_end((submitted.task,), BOTH, None)
-    show(submitted, lambda: [submitted.task])
+    if wait:
+        from mitosis.cli.wait import wait_for_submitted
+
+        return wait_for_submitted(submitted, lambda: _warn_if_it_cannot_run(submitted, args))
+    from mitosis.cli.output.waited import submitted_task
+
+    show(submitted_task(submitted), lambda: [submitted.task])
     _warn_if_it_cannot_run(submitted, args)
     _say_what_is_next(submitted)
     return DONE
@@ -432,6 +442,7 @@ def _say_what_is_next(submitted: "Submitted") -> None:
     if on_terminal():
         note(f"This is {submitted.group}#{submitted.number}. Next:")
         note(f"  mito client follow {submitted.task}")
+        note(f"  mito client wait {submitted.task}")
         note(f"  mito client get task {submitted.task}")
         note(f"  mito client get artifact {submitted.task} result")
         note(f"  mito client manage task {submitted.task} cancel")

@@ -5,7 +5,7 @@ Meaning, units and errors of a flat method are written once, at the noun's metho
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from mitosis.client.states import ReachedState
 from mitosis.client.tasks import Tasks
 from mitosis.client.threads import Progress
 from mitosis.client.users import Users
+from mitosis.client.waiting import WaitProgress, WaitUntil
 from mitosis.client.workers import Workers
 from mitosis.config.client import (
     ChangeTaskArgs,
@@ -33,6 +34,7 @@ from mitosis.config.client import (
     GetUsersArgs,
     GetWorkersArgs,
     SubmitTaskArgs,
+    WatchTasksArgs,
 )
 from mitosis.contract.commands import (
     Cancelled,
@@ -68,7 +70,9 @@ from mitosis.domain.task import ArtifactKind
 from mitosis.domain.user import UserPhase
 
 if TYPE_CHECKING:
+    from mitosis.client.nats_access import NatsAccess
     from mitosis.client.output_source import FollowEvent
+    from mitosis.client.task_changes import TaskChange
 
 _REFERENCE = re.compile(r"See `(\w+)\.(\w+)`\.")
 
@@ -144,6 +148,18 @@ class MitoClient:
     async def whoami(self) -> WhoAmI:
         """See `Users.whoami`."""
         return await self.users.whoami()
+
+    async def get_nats_access(self) -> "NatsAccess":
+        """Return what another NATS client needs to listen as this user (docs/events.md).
+
+        It is as good as the session: keep the token secret. It ends with the session.
+
+        Raises:
+            AuthenticationFailed: Nobody is logged in. NoCoordinator: Nobody answers.
+        """
+        from mitosis.client.nats_access import nats_access
+
+        return await nats_access(self.session)
 
     async def create_user(self, args: CreateUserArgs) -> Done:
         """See `Users.create`."""
@@ -252,6 +268,12 @@ class MitoClient:
         """See `Tasks.states`."""
         return self.tasks.states(tasks)
 
+    def watch_changes(
+        self, wanted: WatchTasksArgs | None = None
+    ) -> AsyncGenerator["TaskChange", None]:
+        """See `Tasks.changes`."""
+        return self.tasks.changes(wanted)
+
     def follow(
         self,
         tasks: Iterable[str | Submitted],
@@ -267,10 +289,15 @@ class MitoClient:
         return await self.tasks.execution_state(task)
 
     async def wait_for_tasks(
-        self, tasks: Iterable[str | Submitted], timeout: timedelta | None = None
+        self,
+        tasks: Iterable[str | Submitted] | GetTasksArgs,
+        timeout: timedelta | None = None,
+        *,
+        until: WaitUntil = WaitUntil.ALL,
+        progress: Callable[[WaitProgress], None] | None = None,
     ) -> Sequence[TaskView]:
         """See `Tasks.wait`."""
-        return await self.tasks.wait(tasks, timeout)
+        return await self.tasks.wait(tasks, timeout, until=until, progress=progress)
 
     async def get_artifact(
         self,

@@ -6,24 +6,23 @@ that watches.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from msgspec.structs import replace
 
 from mitosis.client.listening import listening
+from mitosis.client.retry import PATIENCE_SECONDS, outlast
 from mitosis.client.session import Session
 from mitosis.config.client import GetEventsArgs
 from mitosis.contract import subjects
 from mitosis.contract.queries import CommitView, EventPage, GetTask, ListEvents, TaskView
-from mitosis.errors import Unavailable
 from mitosis.nats.connection import Msg
 
 PAGE = 1_000
 REFRESH_SECONDS = 2.0  # without news it looks all the same
 FIRST_PAUSE_SECONDS = 0.005  # after a look; doubles while news comes faster than that
 LONGEST_PAUSE_SECONDS = 0.1
-AGAIN_SECONDS = 1.0  # after a look that nobody answered
-PATIENCE_SECONDS = 600.0
 
 
 class Events:
@@ -59,12 +58,25 @@ class Events:
         Each commit once, in order, also over restarts of services and lost connections.
 
         Args:
-            wanted: What to watch; `after` 0: from now on. `until`, `newest` and `limit` are not
-                looked at.
+            wanted: What to watch; `after` 0 and no `since`: from now on. `until`, `newest` and
+                `limit` are not looked at.
             patience_seconds: How long to go on without an answer.
 
         Raises:
             Unavailable: Nobody has answered for so long. And what `list` raises.
+        """
+        pages = self.watch_pages(wanted, patience_seconds)
+        async with aclosing(pages):
+            async for page in pages:
+                for commit in page.commits:
+                    yield commit
+
+    async def watch_pages(
+        self, wanted: GetEventsArgs | None = None, patience_seconds: float = PATIENCE_SECONDS
+    ) -> AsyncGenerator[EventPage, None]:
+        """Yield the same as `watch`, as it is read: also pages on which nothing matches.
+
+        Of each `position` says up to where everything has been seen.
         """
         body = replace(_body(wanted), newest=False, until=0, limit=PAGE)
         news = asyncio.Event()
@@ -73,17 +85,13 @@ class Events:
             news.set()
 
         async with listening(self._session, await _heard(self._session, body), hint, hint):
-            if not body.after:
-                now = await self._session.query(
-                    "event", "list", replace(body, newest=True, limit=1), EventPage
-                )
-                body = replace(body, after=now.position)
+            if not body.after and body.since is None:
+                body = replace(body, after=await self.position(wanted, patience_seconds))
             pause = FIRST_PAUSE_SECONDS
             while True:
                 news.clear()
                 page = await self._patiently(body, patience_seconds)
-                for commit in page.commits:
-                    yield commit
+                yield page
                 body = replace(body, after=page.position)
                 if page.more:
                     continue
@@ -93,16 +101,18 @@ class Events:
                 )
                 await _wait(news)
 
+    async def position(
+        self, wanted: GetEventsArgs | None = None, patience_seconds: float = PATIENCE_SECONDS
+    ) -> int:
+        """Return the position up to which everything is seen by whoever reads now."""
+        newest = replace(_body(wanted), after=0, newest=True, limit=1)
+        return (await self._patiently(newest, patience_seconds)).position
+
     async def _patiently(self, body: ListEvents, patience_seconds: float) -> EventPage:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience_seconds
-        while True:
-            try:
-                return await self._session.query("event", "list", body, EventPage)
-            except Unavailable:
-                if loop.time() + AGAIN_SECONDS > deadline:
-                    raise
-            await asyncio.sleep(AGAIN_SECONDS)
+        async def ask() -> EventPage:
+            return await self._session.query("event", "list", body, EventPage)
+
+        return await outlast(ask, self._session.timeout_seconds, patience_seconds)
 
 
 async def _wait(news: asyncio.Event) -> None:

@@ -13,6 +13,8 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
 LONGEST_WANTED_SECONDS = 60.0
 TRY_SECONDS = 4.0
+PATIENCE_SECONDS = 600.0  # of those who watch and wait: longer than any restart takes
+AGAIN_SECONDS = 1.0  # after a question of theirs that nobody answered
 
 
 async def persist(
@@ -55,6 +57,34 @@ def _pause_seconds(error: Unavailable, delay: float) -> float:
         if isinstance(wanted, int | float) and 0 < wanted <= LONGEST_WANTED_SECONDS:
             return float(wanted) * random.uniform(1.0, 2.0)  # noqa: S311  no secret
     return delay * random.uniform(0.5, 1.0)  # noqa: S311  no secret
+
+
+async def outlast(
+    ask: Callable[[], Awaitable[T]], longest_seconds: float, patience_seconds: float
+) -> T:
+    """Repeat a question of somebody who has time, while a service is unavailable.
+
+    Args:
+        ask: Asks once, with its own repetitions (see `persist`).
+        longest_seconds: What one such question may take. What is above it was no waiting for an
+            answer: this machine slept, or this process was stopped.
+        patience_seconds: For all of them together.
+
+    Raises:
+        Unavailable: The last error, once the time is over.
+        MitosisError: Any other answer, at once.
+    """
+    loop = asyncio.get_running_loop()
+    left = patience_seconds
+    while True:
+        begun = loop.time()
+        try:
+            return await ask()
+        except Unavailable:
+            left -= min(loop.time() - begun, longest_seconds) + AGAIN_SECONDS
+            if left < 0:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def _final(error: Unavailable, command: str, seconds: float, perhaps_done: bool) -> Unavailable:

@@ -74,6 +74,10 @@ class Session:
         """Whom to believe at the S3 store."""
         return store_trust(self._config)
 
+    def nats_trust(self, servers: list[str]) -> Trust:
+        """Whom to believe at NATS servers."""
+        return nats_trust(self._config, servers)
+
     @property
     def session_id(self) -> str:
         """Id of the present session; empty when there is none."""

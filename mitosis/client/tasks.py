@@ -1,8 +1,7 @@
 """Tasks: submit, look, cancel, watch and wait."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,8 +10,15 @@ from msgspec.structs import replace
 from mitosis.client.session import Session
 from mitosis.client.states import ReachedState, follow_states
 from mitosis.client.submits import batches, to_cancel, to_change, to_request
+from mitosis.client.waiting import OPEN, WaitProgress, WaitUntil, wait_for
 from mitosis.client.watching import follow, resolve
-from mitosis.config.client import NO_WATCH, ChangeTaskArgs, GetTasksArgs, SubmitTaskArgs
+from mitosis.config.client import (
+    NO_WATCH,
+    ChangeTaskArgs,
+    GetTasksArgs,
+    SubmitTaskArgs,
+    WatchTasksArgs,
+)
 from mitosis.contract.commands import (
     Cancelled,
     Changed,
@@ -25,12 +31,13 @@ from mitosis.contract.commands import (
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
 from mitosis.contract.wire import error_body, raise_error
 from mitosis.domain.execution import ExecutionState, parse_execution_state
-from mitosis.domain.limits import check_several, check_tags
+from mitosis.domain.limits import MAX_PAGE, check_several, check_tags
 from mitosis.domain.names import is_uuid
-from mitosis.errors import InvalidInput, Unavailable
+from mitosis.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from mitosis.client.output_source import FollowEvent
+    from mitosis.client.task_changes import TaskChange
 
 Submittable = TypeVar("Submittable", SubmitTaskArgs, ChangeTaskArgs)
 
@@ -273,6 +280,33 @@ class Tasks:
         async for reached in follow_states(self._session, await resolve(self._session, tasks)):
             yield reached
 
+    async def changes(
+        self, wanted: WatchTasksArgs | None = None
+    ) -> AsyncGenerator["TaskChange", None]:
+        """Yield every change of the state of tasks, and every execution state that they reach.
+
+        Each once, in the order of each group, also over restarts of services, lost connections and
+        the sleep of this machine. Named tasks come first as they are, unless the past is wanted
+        (`after`, `since`), and the end of the last of them is the end; else it goes on for ever.
+
+        Raises:
+            NotFound, NotAllowed: As for reading the tasks, or the group.
+            InvalidInput: A filter that cannot be. Unavailable: Nobody has answered for ten minutes.
+
+        Example:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("true",)))
+            async for change in client.watch_changes(WatchTasksArgs(tasks=(submitted.task,))):
+                print(change.time, change.state, change.execution_state, change.outcome)
+        """
+        from mitosis.client.events import Events
+        from mitosis.client.task_changes import watch_changes
+
+        events = Events(self._session)
+        changes = watch_changes(self._session, events, wanted or WatchTasksArgs())
+        async with contextlib.aclosing(changes):
+            async for change in changes:
+                yield change
+
     async def execution_state(self, task: str) -> ExecutionState | None:
         """Return the execution state that a task has reached last; None before the first.
 
@@ -283,34 +317,50 @@ class Tasks:
         return steps[-1].state if steps else None
 
     async def wait(
-        self, tasks: Iterable[str | Submitted], timeout: timedelta | None = None
+        self,
+        tasks: Iterable[str | Submitted] | GetTasksArgs,
+        timeout: timedelta | None = None,
+        *,
+        until: WaitUntil = WaitUntil.ALL,
+        progress: Callable[[WaitProgress], None] | None = None,
     ) -> Sequence[TaskView]:
         """Wait until all tasks have ended; return them in their order.
 
+        It goes on through restarts of the services and through the sleep of this machine. Whatever
+        becomes of the wait, the tasks go on.
+
         Args:
-            tasks: In any of the short forms, or what `submit` has returned.
+            tasks: In any of the short forms, or what `submit` has returned; or filters: those that
+                match now, at most 10,000. Filters on states before the end may match none.
             timeout: For all of them together; None: no bound.
+            until: `ANY`: until one has ended, which alone is returned. `FAILURE`: until one has
+                ended without success, or all with it; all are returned, some perhaps running.
+            progress: Gets how far they are, at every change, in the loop of this client.
 
         Raises:
-            Unavailable: The time is over, or the platform was away for longer than a request
-                may take. The tasks go on.
+            Unavailable: The time is over, or nobody has answered for ten minutes.
+            NotFound: No such task, or none that matches.
 
         Example:
             submitted = await client.submit_task(SubmitTaskArgs(command=("sh", "-c", "exit 3")))
             (task,) = await client.wait_for_tasks([submitted], timeout=timedelta(minutes=5))
             assert (task.outcome, task.exit.number) == (Outcome.FAILED, 3)
         """
-        wanted = await resolve(self._session, tasks)
-        ended: dict[str, TaskView] = {}
-        try:
-            async with asyncio.timeout(timeout.total_seconds() if timeout else None):
-                async for view in follow(self._session, wanted):
-                    if view.state.terminal:
-                        ended[view.uuid] = view
-        except TimeoutError:
-            raise Unavailable(
-                f"{len(ended)} of {len(wanted)} tasks have ended in the time of this wait; "
-                "the others go on",
-                ended=len(ended),
-            ) from None
-        return [ended[uuid] for uuid in wanted]
+        wanted = await self._chosen(tasks)
+        return await wait_for(self._session, wanted, until, timeout, progress)
+
+    async def _chosen(self, tasks: Iterable[str | Submitted] | GetTasksArgs) -> dict[str, str]:
+        """Return UUID -> group of tasks that are named, or that match now."""
+        if not isinstance(tasks, GetTasksArgs):
+            return await resolve(self._session, tasks)
+        total = (await self.list(replace(tasks, count_only=True))).total
+        if total > MAX_PAGE:
+            raise TooLarge(
+                f"{total} tasks match, at most {MAX_PAGE} can be waited for: narrow the filter",
+                size=total, limit=MAX_PAGE,
+            )  # fmt: skip
+        everything = replace(tasks, limit=MAX_PAGE, offset=0, before=0, count_only=False)
+        found = {view.uuid: view.group for view in (await self.list(everything)).tasks}
+        if not found and not (tasks.states and OPEN.issuperset(tasks.states)):
+            raise NotFound("no task matches: look with `mito client get tasks`")
+        return found

@@ -2,13 +2,15 @@
 
 Order matters: subscribe, then look, so that nothing happens unseen between the two. After a lost
 connection, and every `REFRESH_SECONDS` without news, everything that has not ended is looked at
-again, so a lost message delays an end and never hides it.
+again, so a lost message delays an end and never hides it. A look that nobody answers is repeated
+for `PATIENCE_SECONDS`: services restart, and machines sleep.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from mitosis.client.listening import listening
+from mitosis.client.retry import PATIENCE_SECONDS, outlast
 from mitosis.client.session import Session
 from mitosis.contract import subjects
 from mitosis.contract.commands import Submitted
@@ -46,7 +48,7 @@ async def resolve(session: Session, tasks: Iterable[str | Submitted]) -> dict[st
     return dict(task.result() for task in found)
 
 
-async def follow(session: Session, tasks: dict[str, str]) -> AsyncIterator[TaskView]:
+async def follow(session: Session, tasks: dict[str, str]) -> AsyncGenerator[TaskView, None]:
     """Yield every task as it is now, then at each change, until all have ended.
 
     Args:
@@ -136,10 +138,15 @@ async def views_of(session: Session, group: str, uuids: list[str]) -> list[TaskV
 
     Raises:
         NotFound: One that is not there, or that the asker may not see.
+        Unavailable: Nobody has answered for `PATIENCE_SECONDS`.
     """
-    body = ListTasks(group=group, uuids=tuple(uuids), limit=len(uuids))
-    page = await session.query("task", "list", body, TaskPage)
-    missing = set(uuids) - {view.uuid for view in page.tasks}
-    # One that is not in the list: ask for it alone, which says why.
-    alone = [await session.query("task", "get", GetTask(uuid), TaskView) for uuid in missing]
-    return page.tasks + alone
+
+    async def ask() -> list[TaskView]:
+        body = ListTasks(group=group, uuids=tuple(uuids), limit=len(uuids))
+        page = await session.query("task", "list", body, TaskPage)
+        missing = set(uuids) - {view.uuid for view in page.tasks}
+        # One that is not in the list: ask for it alone, which says why.
+        alone = [await session.query("task", "get", GetTask(uuid), TaskView) for uuid in missing]
+        return page.tasks + alone
+
+    return await outlast(ask, session.timeout_seconds, PATIENCE_SECONDS)

@@ -299,6 +299,35 @@ class GetEventsArgs(msgspec.Struct, kw_only=True):
     limit: int = DEFAULT_PAGE
 
 
+class WatchTasksArgs(msgspec.Struct, kw_only=True):
+    """Which tasks to watch, and from when on: named ones, or all of a group that match.
+
+    Tags and labels are those that a task has at the moment, as far as the watch knows: as they are
+    when it meets the task first, then as they are changed.
+
+    Attributes:
+        tasks: In any of the short forms; the watch ends when all of them have ended. With these
+            no other filter but `states` and `outcomes`.
+        group: Of the tasks; empty: the user's own.
+        creators: Any of them.
+        tags, labels: All of them.
+        states, outcomes: Only changes to any of these, and no execution states.
+        after: Only what is behind this position; 0: from the beginning; None: from now on, unless
+            `since` is given.
+        since: Only what was decided at this time or later.
+    """
+
+    tasks: tuple[str, ...] = ()
+    group: str = ""
+    creators: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    states: tuple[TaskState | str, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    after: int | None = None
+    since: datetime | None = None
+
+
 class GetAttachmentsArgs(msgspec.Struct, kw_only=True):
     """Filters, taken literally; each given one must hold. `group` empty: the user's own.
 

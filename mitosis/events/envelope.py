@@ -68,7 +68,9 @@ class _WireEvent(msgspec.Struct, array_like=True, frozen=True):
     encoding: str = ""
 
 
-class _Wire(msgspec.Struct, omit_defaults=True):
+class Wire(msgspec.Struct, omit_defaults=True):
+    """A commit with its keys in their order; `events`: pairs of stored name and body."""
+
     schema: int
     commit: str
     command: str
@@ -117,7 +119,7 @@ def encode_commit(commit: Commit) -> bytes:
         msg = f"commit {commit.commit}: the time {commit.time} has no zone; give it in UTC"
         raise ValueError(msg)
     return _encode(
-        _Wire(
+        Wire(
             SCHEMA,
             commit.commit,
             commit.command,

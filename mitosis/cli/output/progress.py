@@ -1,6 +1,7 @@
-"""How far an upload or a download is: a line on standard error, only when that is a terminal."""
+"""How far an upload, a download or a wait is: a line on standard error, if that is a terminal."""
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -9,9 +10,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mitosis.cli.output.screen import printable
+from mitosis.domain.durations import format_duration
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
+
+    from mitosis.client.waiting import WaitProgress
 
 QUIET_SECONDS = 0.3  # what takes less needs no line
 
@@ -23,7 +28,7 @@ def moving(what: str) -> Iterator[Callable[[int, int], None] | None]:
     Yields:
         To be told bytes so far and bytes of all, from any thread; None: nobody would see it.
     """
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+    if not _can_move():
         yield None
         return
     line = _Line(printable(what))
@@ -31,6 +36,77 @@ def moving(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield line.move
     finally:
         line.close()
+
+
+@contextlib.contextmanager
+def counting(what: str) -> Iterator[Callable[["WaitProgress"], None]]:
+    """Show how many tasks have ended, failed, run and wait, the rate, and the time left.
+
+    Yields:
+        To be told how far it is, from the thread that is inside.
+    """
+    if not _can_move():
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}", markup=False),
+        console=_console(),
+        transient=True,
+        refresh_per_second=5,
+    )
+    begun, at_first, shown = time.monotonic(), 0, bar.add_task(what, total=None, counts="")
+
+    def move(progress: "WaitProgress") -> None:
+        nonlocal at_first
+        looking = progress.ended + progress.running + progress.queued < progress.total
+        if looking:
+            at_first = progress.ended  # these had ended before anybody waited
+        seconds = time.monotonic() - begun
+        bar.update(
+            shown, completed=progress.ended, total=progress.total,
+            counts="" if looking else counts_text(progress, progress.ended - at_first, seconds),
+        )  # fmt: skip
+        if not looking and progress.ended < progress.total:
+            bar.start()
+
+    try:
+        yield move
+    finally:
+        bar.stop()
+
+
+def counts_text(progress: "WaitProgress", ended: int, seconds: float) -> str:
+    """Return what stands behind the bar.
+
+    Args:
+        progress: How far it is.
+        ended: How many have ended since the wait began.
+        seconds: Since then.
+    """
+    rate = ended / max(seconds, 0.001)
+    left = progress.total - progress.ended
+    counts = (
+        (progress.failed, "failed"), (progress.running, "running"), (progress.queued, "queued"),
+    )  # fmt: skip
+    parts = [f"{count} {name}" for count, name in counts if count]
+    if ended and left:
+        parts += [f"{rate:.3g}/s", f"{format_duration(float(math.ceil(left / rate)))} left"]
+    return ", ".join(parts)
+
+
+def _can_move() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(file=sys.stderr)
 
 
 class _Line:
@@ -61,7 +137,6 @@ class _Line:
 
 
 def _progress() -> "Progress":
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -77,7 +152,7 @@ def _progress() -> "Progress":
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
-        console=Console(file=sys.stderr),
+        console=_console(),
         transient=True,
         refresh_per_second=5,
     )
