@@ -227,6 +227,10 @@ CLIENT = (
         result="client.task_changes:TaskChange", stream=True,
     ),
     Command(
+        "top", "top:top", "Show what the platform does just now", "top -g test_group",
+        result="client.overview:Overview",
+    ),
+    Command(
         "wait", "wait:wait", "Wait for the end of tasks", f"wait {_TASK}",
         also=("tasks wait",), usage="[OPTIONS] [TASK...]",
         result="cli.output.waited:Waited",

@@ -39,6 +39,7 @@ STATUS: dict[type[errors.MitosisError], int] = {
     errors.AuthenticationFailed: NOT_PERMITTED,
     errors.Unavailable: UNAVAILABLE,
     errors.StoreUnavailable: UNAVAILABLE,
+    errors.Overloaded: UNAVAILABLE,
     errors.ViewUnavailable: UNAVAILABLE,
     errors.ObjectsUnavailable: UNAVAILABLE,
     errors.NoCoordinator: UNAVAILABLE,

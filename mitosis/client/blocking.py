@@ -99,6 +99,8 @@ class SyncMitoClient:
     logout = _blocking(MitoClient.logout)
     whoami = _blocking(MitoClient.whoami)
     get_nats_access = _blocking(MitoClient.get_nats_access)
+    watch_overview = _iterating(MitoClient.watch_overview)
+    get_overview = _blocking(MitoClient.get_overview)
     create_user = _blocking(MitoClient.create_user)
     change_password = _blocking(MitoClient.change_password)
     reset_password = _blocking(MitoClient.reset_password)

@@ -4,6 +4,7 @@ Meaning, units and errors of a flat method are written once, at the noun's metho
 `help()`, editors at run time and the API pages show them at both.
 """
 
+import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
@@ -72,6 +73,7 @@ from mitosis.domain.user import UserPhase
 if TYPE_CHECKING:
     from mitosis.client.nats_access import NatsAccess
     from mitosis.client.output_source import FollowEvent
+    from mitosis.client.overview import Overview
     from mitosis.client.task_changes import TaskChange
 
 _REFERENCE = re.compile(r"See `(\w+)\.(\w+)`\.")
@@ -160,6 +162,27 @@ class MitoClient:
         from mitosis.client.nats_access import nats_access
 
         return await nats_access(self.session)
+
+    def watch_overview(self, groups: Iterable[str] = ()) -> AsyncGenerator["Overview", None]:
+        """Yield what happens just now in groups, at first and whenever something has happened.
+
+        At most once a second, and after five seconds without news all the same.
+
+        Args:
+            groups: At most 32; none: all in which the user has a role.
+
+        Raises:
+            NotFound, NotAllowed: No such group, or no role in it. TooLarge: Too many groups.
+            Unavailable: Nobody has answered for ten minutes.
+        """
+        from mitosis.client.overview import watch_overview
+
+        return watch_overview(self.session, groups)
+
+    async def get_overview(self, groups: Iterable[str] = ()) -> "Overview":
+        """Return what happens just now; see `watch_overview`."""
+        async with contextlib.aclosing(self.watch_overview(groups)) as overviews:
+            return await anext(overviews)
 
     async def create_user(self, args: CreateUserArgs) -> Done:
         """See `Users.create`."""

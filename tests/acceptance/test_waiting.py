@@ -40,6 +40,11 @@ async def is_connected(pid: int, platform: Platform) -> None:
     await eventually(connected)
 
 
+def a_second() -> float:
+    """A second; longer where more wants to run than there are cores for."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 WAIT = next(one for one in CLIENT if one.path == "wait")
 
 
@@ -183,7 +188,7 @@ async def test_an_interruption_ends_a_wait_within_a_second_and_no_task(
                 f"The task goes on; to end it: mito client manage task {task} cancel",
                 "mito: interrupted",
             ]
-        assert min(took) < 1.0  # of a busy machine the other one may be late
+        assert min(took) < a_second()
         both[2].stop(signal.SIGKILL)
     finally:
         for one in both:
@@ -262,7 +267,7 @@ async def test_an_interruption_ends_a_loop_of_submits(
         stored = count(label)
         assert 5 < stored < 1_000
         assert count(label) == stored
-    assert min(took) < 1.0  # of a busy machine the other one may be late
+    assert min(took) < a_second()
 
 
 async def test_a_wait_goes_on_through_restarts_and_through_the_sleep_of_the_machine(
