@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -20,6 +20,7 @@ from mitosis.contract.queries import CommitView, TaskView, WorkerView
 from mitosis.domain.limits import check_several
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import TooLarge
+from mitosis.runtime import SystemClock
 
 MAX_GROUPS = 32
 MAX_WORKERS = 200  # of a group
@@ -95,7 +96,7 @@ class Rates(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """What happens at `time` in the groups that were asked for."""
+    """What happens at `time` (of this machine's clock) in the groups that were asked for."""
 
     time: datetime
     user: str
@@ -138,7 +139,7 @@ class _View:
         self._windows = {group: _Window(Events(session), group) for group in groups}
 
     async def look(self) -> Overview:
-        now = datetime.now(UTC)
+        now = SystemClock().now()
         queues: list[GroupQueue] = []
         workers: dict[str, WorkerView] = {}
         running: dict[str, TaskView] = {}

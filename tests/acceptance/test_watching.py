@@ -8,8 +8,8 @@ import signal
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -151,61 +151,101 @@ def test_a_group_is_watched_by_those_who_may_read_it(person: Person, admin: Sync
     assert person.shell("watch", "-g", name).status in {3, 4}
 
 
+class Watcher:
+    """A `mito client watch --json` of its own process, and what it has shown."""
+
+    def __init__(self, process: asyncio.subprocess.Process, path: Path) -> None:
+        self._process, self._path = process, path
+
+    @property
+    def lines(self) -> list[bytes]:
+        """All changes so far, each as it was printed."""
+        text = self._path.read_bytes()
+        assert self._process.returncode in {None, 130}, text[-1_000:]
+        whole = text[: text.rfind(b"\n") + 1].splitlines()
+        return [line for line in whole if not line.startswith(b'{"error"')]
+
+    @property
+    def ends(self) -> int:
+        """How many tasks it has seen end."""
+        return sum(b'"state":"finished","execution_state":null' in line for line in self.lines)
+
+    @property
+    def used(self) -> str:
+        """What it cost until now."""
+        process = Path(f"/proc/{self._process.pid}")
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        peak = (process / "status").read_text().partition("VmHWM:")[2].split()[0]
+        return f"{seconds:.1f} s of CPU, {int(peak) // 1024} MiB at most"
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+
+@asynccontextmanager
+async def watcher(
+    platform: Platform, command: Sequence[str], path: Path
+) -> AsyncGenerator[Watcher, None]:
+    """Start one, and interrupt it in the end."""
+    with path.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            *MITO, *command, stdout=out, env=platform.home.environment
+        )
+    try:
+        yield Watcher(process, path)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+
+
+async def have_ended(client: MitoClient, after: int, count: int) -> None:
+    """Wait until so many tasks have ended."""
+    wanted = GetEventsArgs(group=client.session.user, events=("task.committed",), after=after)
+    async with aclosing(client.watch_events(wanted)) as events:
+        number = 0
+        async for _ in events:
+            number += 1
+            if number == count:
+                return
+
+
 @pytest.mark.timeout(900)  # at full size
 async def test_each_change_of_many_tasks_is_seen_once_although_services_restart(
     make_platform: Callable[..., Platform], scaled: Callable[[int, int], int], tmp_path: Path
 ) -> None:
-    """The watcher is a process of its own; meanwhile the coordinator is killed, and then NATS."""
+    """The coordinator is killed, and then NATS; one watcher sees it, and one sleeps meanwhile."""
     many = scaled(400, 10_000)
     platform = await make_platform(workers=2, slots=8).start()
     async with MitoClient(platform.config()) as client:
         group = client.session.user
         assert platform.client("auth", group, platform.admin_password).status == 0
         start = (await client.get_events(GetEventsArgs(newest=True, limit=1))).position
-        path = tmp_path / "changes"
-        complaints = tmp_path / "complaints"
-        with path.open("wb") as out, complaints.open("wb") as err:
-            watcher = await asyncio.create_subprocess_exec(
-                *MITO, "client", "-c", platform.notice["http"], "watch", "--json",
-                "-l", "many", "--since", str(start), stdout=out, stderr=err,
-                env=platform.home.environment,
-            )  # fmt: skip
+        command = ("client", "-c", platform.notice["http"], "watch", "--json", "-l", "many",
+                   "--since", str(start))  # fmt: skip
+        async with (
+            watcher(platform, command, tmp_path / "awake") as awake,
+            watcher(platform, command, tmp_path / "asleep") as asleep,
+        ):
             tasks = [SubmitTaskArgs(command=("true",), labels=("many",)) for _ in range(many)]
             begun = asyncio.get_running_loop().time()
             submitted = await client.submit_many(tasks)
-            all_ends = GetEventsArgs(group=group, events=("task.committed",), after=start)
-
-            async def have_ended(count: int) -> None:
-                async with aclosing(client.watch_events(all_ends)) as events:
-                    number = 0
-                    async for _ in events:
-                        number += 1
-                        if number == count:
-                            return
-
-            await eventually(lambda: path.stat().st_size > 0, seconds=60)  # it is connected
-            await have_ended(many // 4)
+            await eventually(lambda: awake.lines and asleep.lines, seconds=60)
+            await have_ended(client, start, many // 4)
             os.kill(platform.child("mitosis coordinator"), signal.SIGKILL)
-            await have_ended(many // 2)
+            asleep.send(signal.SIGSTOP)
+            await have_ended(client, start, many // 2)
             os.kill(platform.child("nats.conf"), signal.SIGKILL)
             views = await client.wait_for_tasks(submitted)
             took = asyncio.get_running_loop().time() - begun
-            last = f'"{submitted[-1].task}"'.encode()
-            end = b'"state":"finished","execution_state":null'
-
-            def has_seen_all() -> bool:
-                assert watcher.returncode is None, complaints.read_text()
-                return path.read_bytes().count(end) == many
-
-            await eventually(has_seen_all, seconds=60)
-            used = _used(watcher.pid)
-            watcher.send_signal(signal.SIGINT)
-            await watcher.wait()
-        log.warning("%s tasks in %.1f s; the watcher: %s", many, took, used)
-        assert watcher.returncode == 130
-        lines = path.read_bytes().splitlines()[:-1]  # the last one: interrupted
-        assert any(last in line for line in lines)
-        seen = [json.loads(line) for line in lines]
+            asleep.send(signal.SIGCONT)
+            await eventually(lambda: awake.ends == asleep.ends == many, seconds=60)
+            log.warning("%s tasks in %.1f s; the watcher: %s", many, took, awake.used)
+        assert asleep.lines == awake.lines
+        seen = [json.loads(line) for line in awake.lines]
         assert {view.state for view in views} == {TaskState.FINISHED}
         keys = [
             (c["position"], c["task"], c["state"], c["execution_state"], c["attempt"]) for c in seen
@@ -222,13 +262,6 @@ async def test_each_change_of_many_tasks_is_seen_once_although_services_restart(
         assert shown["finished"] == stored["task.committed"] == many
         assert shown["running"] == stored["task.assigned"]
         assert shown["ready"] == stored["task.ready"] + stored["task.requeued"]
-
-
-def _used(pid: int) -> str:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    peak = Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]
-    return f"{seconds:.1f} s of CPU, {int(peak) // 1024} MiB at most"
 
 
 def _time(text: str) -> str:
