@@ -4,6 +4,7 @@ Written here and not left to `tarfile`'s filter: Python 3.11 before 3.11.4 has n
 bound on size or number.
 """
 
+import contextlib
 import gzip
 import io
 import os
@@ -16,6 +17,7 @@ from typing import IO, BinaryIO, cast
 import msgspec
 
 from mitosis.artifacts.content import Piece
+from mitosis.artifacts.target import Parts, Target
 from mitosis.errors import CorruptData, TooLarge
 
 MAX_BYTES = 1 << 40
@@ -67,7 +69,7 @@ def unpack(
 
     Raises:
         CorruptData: No such archive, damaged, or with a name that leads out of the target.
-        TooLarge: More bytes or members than allowed.
+        TooLarge: More bytes, members or folders in each other than allowed.
         FileExistsError: A member exists in the target already.
         OSError: The target cannot be written.
         UnpackingStopped: `stop` returned True.
@@ -77,7 +79,8 @@ def unpack(
         with gzip.open(archive, "rb") as stream:
             reader = _HeaderBound(stream)
             with tarfile.open(fileobj=reader, mode="r:", errors="surrogateescape") as tar:
-                unpacked = _Unpacking(target, max_bytes, max_members, stop).run(tar)
+                with contextlib.closing(Target(target)) as inside:
+                    unpacked = _Unpacking(inside, max_bytes, max_members, stop).run(tar)
                 _check_end(tar, reader)
                 return unpacked
     # A chain of extended headers is read by recursion, and numbers in them are not checked.
@@ -133,26 +136,26 @@ def pieces_of(member: tarfile.TarInfo) -> list[Piece]:
 
 class _Unpacking:
     def __init__(
-        self, target: Path, max_bytes: int, max_members: int, stop: Callable[[], bool]
+        self, target: Target, max_bytes: int, max_members: int, stop: Callable[[], bool]
     ) -> None:
         self._stop = stop
         self._left_out = 0
         self._target = target
         self._bytes_left, self._members_left = max_bytes, max_members
         self._size, self._members = 0, 0
-        self._links: list[tuple[Path, str]] = []
-        self._modes: list[tuple[Path, int]] = []
+        self._links: list[tuple[Parts, str]] = []
+        self._modes: list[tuple[Parts, int]] = []
         self._skipped: list[str] = []
 
     def run(self, tar: tarfile.TarFile) -> Unpacked:
         while (member := tar.next()) is not None:
             tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
             self._one(tar, member)
-        for path, link in self._links:
-            path.symlink_to(link)
-        # Folders get their modes last and deepest first: one without write would refuse its files.
-        for path, mode in reversed(self._modes):
-            path.chmod(mode)
+        # Folders get their modes when nothing is written to them any more, but for links.
+        for parts, mode in reversed(self._modes):
+            os.fchmod(self._target.make_folder(parts), mode)
+        for parts, link in self._links:
+            self._target.new_link(parts, link)
         return Unpacked(self._members, self._size, tuple(self._skipped), self._left_out)
 
     def _one(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -168,29 +171,22 @@ class _Unpacking:
             raise TooLarge(f"the archive has more bytes than allowed, at {member.name!r}")
         if member.isdir() and not PurePosixPath(member.name).parts:
             return  # the target itself, in archives made by `tar -c .`
-        path = self._inside(member.name)
+        parts = _inside(member.name)
         mode = (member.mode & 0o755) | 0o600
         if member.isdir():
-            self._make_folder(path)
-            self._modes.append((path, mode | 0o700))
+            self._target.make_folder(parts)
+            self._modes.append((parts, mode | 0o700))
         elif member.isreg():
-            self._make_folder(path.parent)
-            self._write(tar, member, path, mode)
+            self._write(tar, member, parts, mode)
         elif member.issym() and self._leads_inside(member):
-            self._make_folder(path.parent)
-            self._links.append((path, member.linkname))
+            self._target.make_folder(parts[:-1])
+            self._links.append((parts, member.linkname))
         else:
             self._left_out += 1
             if len(self._skipped) < MAX_SKIPPED:
                 self._skipped.append(_readable(member.name))
             return
         self._members += 1
-
-    def _inside(self, name: str) -> Path:
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-            raise CorruptData(f"the archive has a member named {name!r}, which leads out of it")
-        return self._target.joinpath(*parts)
 
     @staticmethod
     def _leads_inside(member: tarfile.TarInfo) -> bool:
@@ -209,15 +205,13 @@ class _Unpacking:
                 seen_name = True
         return True
 
-    def _make_folder(self, path: Path) -> None:
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
-
-    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, mode: int) -> None:
+    def _write(
+        self, tar: tarfile.TarFile, member: tarfile.TarInfo, parts: Parts, mode: int
+    ) -> None:
         content = tar.extractfile(member)
         if content is None:
             raise CorruptData(f"the archive has no content for {member.name!r}")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with content, os.fdopen(os.open(path, flags, mode), "wb") as target:
+        with content, os.fdopen(self._target.new_file(parts, mode), "wb") as target:
             end = 0
             for offset, length in pieces_of(member):
                 if offset < end or length < 0:
@@ -242,3 +236,10 @@ class _Unpacking:
 
 def _readable(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
+
+
+def _inside(name: str) -> Parts:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\0" in name:
+        raise CorruptData(f"the archive has a member named {name!r}, which leads out of it")
+    return parts

@@ -235,6 +235,8 @@ class Abilities(Struct, frozen=True):
         isolated: all runs in a PID namespace: it dies as a whole, whatever is killed.
         no_namespace: why there can be no PID namespace; empty when there can.
         first_pid: of the namespace, as seen from outside; 0 without one.
+        kernel_timer: where all is isolated, the kernel ends it at the end of the lease, even when
+            everybody who could is frozen.
         cgroup_kill: a tree is killed as a group: no fork and no other user escapes. What a worker
             and helpers that were killed at once leave is killed when a worker starts again with
             the same folder.
@@ -250,6 +252,7 @@ class Abilities(Struct, frozen=True):
     isolated: bool = False
     no_namespace: str = ""
     first_pid: int = 0
+    kernel_timer: bool = False
     cgroup_kill: bool = False
     memory_group: bool = False
     processes_group: bool = False
@@ -262,11 +265,17 @@ class Abilities(Struct, frozen=True):
             death = "before a worker starts again in its folder (control group)"
         else:
             death = "before a worker starts again in its folder, unless it hides"
+        frozen = "goes on until one of them does (--isolate pid ends it with the lease)"
+        if self.isolated:
+            frozen = "goes on until one of them does (no timer of the kernel here)"
+        if self.kernel_timer:
+            frozen = "is killed at the end of the lease, by the kernel (timer)"
         if self.no_namespace:
             death += f"; no PID namespace here: {self.no_namespace}"
         return [
             "worker, guardian or runners killed: what they ran dies with them",
             f"all of them killed in one moment: what they ran dies {death}",
+            f"all of them frozen in one moment: what they run {frozen}",
             f"limit of memory: {_kept(self.memory_group)}",
             f"limit of processes: {_kept(self.processes_group)}",
             "limit of CPU time: of the tree, counted by the runner",

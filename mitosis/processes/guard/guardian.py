@@ -14,11 +14,12 @@ import time
 import traceback
 from collections.abc import Iterable
 
-from . import cgroups, frames, isolation, linux, tree
+from . import cgroups, frames, isolation, kernel_timer, linux, tree
 from .cgroups import Groups
 from .confinement import User
 from .frames import Channel, Closed, Message
 from .job import GROUP_FROM_ROUND, Place, round_pause_seconds
+from .kernel_timer import DeadMansSwitch, KernelTimer
 from .runner import Wakeups, serve
 from .trash import Remover
 
@@ -31,6 +32,11 @@ _EPITAPH_SECONDS = 30.0
 #: After the end of the lease, at which runners kill by themselves. One that is stopped cannot.
 _LATE_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
+#: After the end of the lease, at which the kernel ends all where it can. More than the one above,
+#: and less than the coordinator waits.
+_FROZEN_SECONDS = 1.5
+#: The same afterwards, when nothing runs that could go on.
+_SILENT_SECONDS = 10.0
 #: Between two looks for the orphans of a runner that was killed and whose end is not told.
 _CONDEMNED_SECONDS = 0.1
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -40,9 +46,18 @@ class Guardian:
     """Loop of the guardian process."""
 
     def __init__(
-        self, control: socket.socket, worker: int, groups: Groups, abilities: dict[str, object]
+        self,
+        control: socket.socket,
+        worker: int,
+        groups: Groups,
+        abilities: dict[str, object],
+        switch: DeadMansSwitch | None = None,
     ) -> None:
-        """Take the channel to the worker, and a descriptor that tells its death (or -1)."""
+        """Take the channel to the worker, a descriptor that tells its death (or -1), and more.
+
+        `switch`: of the timer that ends all of this when nobody moves it any more.
+        """
+        self._switch = switch
         self._channel = Channel(control)
         self._groups = groups
         self._abilities = abilities
@@ -73,6 +88,8 @@ class Guardian:
         except Closed:
             self._remover.abandon()  # the worker died: what it ran must die too
         self._end_everything()
+        if self._switch is not None:
+            self._switch.keep(None)  # nothing is alive
         if not self._quitting and self._epitaph is not None:
             self._speak(*self._epitaph)
 
@@ -88,6 +105,7 @@ class Guardian:
                 for message in self._channel.receive_with_descriptors():
                     self._obey(message)
         self._end_stopped_runners()
+        self._prove_life()
         self._sweep()
         writing = not self._channel.flush()
         mask = select.POLLIN | select.POLLOUT if writing else select.POLLIN
@@ -98,8 +116,19 @@ class Guardian:
             return round_pause_seconds(self._round) * 1000 + 1
         if self._condemned:
             return _CONDEMNED_SECONDS * 1000
+        if self._lease is None:
+            return None
         # Waiting does not count suspension, the lease does.
-        return None if self._lease is None else _LOOK_SECONDS * 1000
+        late = self._lease + _LATE_SECONDS - linux.machine_clock()
+        return (min(late, _LOOK_SECONDS) if late > 0 else _LOOK_SECONDS) * 1000 + 1
+
+    def _prove_life(self) -> None:
+        """Have the kernel's timer moved: before the end of the lease that is not needed."""
+        if self._switch is None or self._lease is None:
+            return
+        now = linux.machine_clock()
+        if now >= self._lease + _LATE_SECONDS:
+            self._switch.keep(now + _SILENT_SECONDS)
 
     def _obey(self, message: Message) -> None:
         kind = message[0]
@@ -111,7 +140,9 @@ class Guardian:
                     linux.kill_process(pid, signal.SIGKILL)
                     self._condemned.add(pid)
         elif kind == frames.LEASE:
-            self._lease = message[1]
+            self._lease = lease = message[1]
+            if self._switch is not None:
+                self._switch.keep(max(lease, linux.machine_clock()) + _FROZEN_SECONDS)
         elif kind == frames.EPITAPH:
             self._epitaph = (message[1], message[2])
         elif kind == frames.QUIT:
@@ -141,6 +172,8 @@ class Guardian:
             if self._worker >= 0:
                 os.close(self._worker)
             self._wakeups.close()
+            if self._switch is not None:
+                self._switch.close()
             os.close(self._remover.wake_read_fd)
             place = Place(User(*user) if user is not None else None, self._groups.of_slot(slot))
             serve(sock, root, slot, sweep_slots, place, self._remover.trash(root))
@@ -226,7 +259,9 @@ class Guardian:
                     self._kill_groups(set(self._runners.values()))
                 tree.kill_round(number, keep)
                 number += 1
-            self._wait(round_pause_seconds(number) if orphans else limit - time.monotonic())
+            self._prove_life()
+            wait = limit - time.monotonic()
+            self._wait(round_pause_seconds(number) if orphans else min(_LOOK_SECONDS / 2, wait))
 
     def _wait(self, seconds: float) -> None:
         select.select([self._wakeups.read_fd], [], [], max(0.0, seconds))
@@ -272,6 +307,7 @@ def main(control_fd: int, worker_pid: int, token: str, *, first: bool, isolate: 
             "isolated": False,
             "no_namespace": "",
             "first_pid": 0,
+            "kernel_timer": False,
             **groups.abilities(),
         }
         if isolate:
@@ -290,13 +326,21 @@ def main(control_fd: int, worker_pid: int, token: str, *, first: bool, isolate: 
 def _live_isolated(
     control: socket.socket, worker: int, groups: Groups, abilities: dict[str, object]
 ) -> int:
-    """Wait for a guardian that is the first process of a namespace."""
+    """Wait for a guardian that is the first process of a namespace, and hold its timer.
+
+    The timer is out here, as the kernel does not let the first process be killed from inside.
+    """
+    # Two of the C library's calls that a probe has tried: what fails later ends the guardian.
+    timer = KernelTimer() if kernel_timer.probe() else None
+    switch = DeadMansSwitch()
 
     def live() -> None:
         linux.become_subreaper()
         told = {**abilities, "isolated": True, "first_pid": isolation.outer_pid()}
+        told["kernel_timer"] = timer is not None
         isolation.mount_proc()
-        Guardian(control, worker, groups, told).run()
+        switch.take_telling_end()
+        Guardian(control, worker, groups, told, switch if timer is not None else None).run()
 
     try:
         pid = isolation.fork_isolated(live)
@@ -308,6 +352,8 @@ def _live_isolated(
     control.close()
     if worker >= 0:
         os.close(worker)
+    if timer is not None:
+        switch.obey(timer)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mitosis.domain.resources import Limits
 from mitosis.processes.engine import Engine
-from mitosis.processes.guard.linux import is_alive
+from mitosis.processes.guard.linux import is_alive, machine_clock
 from mitosis.processes.runs import Exited, Lost, Signaled
 
 from .conftest import Bench, marked, names, until
@@ -82,6 +82,25 @@ async def test_a_guardian_that_dies_takes_its_tasks_with_it_and_is_replaced(
     assert "namespace" in result.outcome.text
     await until(lambda: isolated.engine.guardian_pid not in {0, old})
     assert (await isolated.finish(isolated.start("true"))).outcome == Exited(0)
+
+
+async def test_a_guardian_that_lives_outlasts_the_lease_with_its_namespace(
+    isolated: Bench,
+) -> None:
+    """The kernel ends what is frozen, not a worker that was cut off for a while."""
+    engine = isolated.engine
+    assert engine.abilities.kernel_timer
+    told = " ".join(engine.abilities.guarantees())
+    assert "frozen in one moment: what they run is killed at the end of the lease" in told
+    guardian, end = engine.guardian_pid, machine_clock() + 0.3
+    engine.renew(0.3)
+    run = isolated.shell("sleep 20")
+    assert (await isolated.finish(run)).cause == "lease"
+    await until(lambda: machine_clock() > end + 4.0)
+    assert engine.guardian_pid == guardian
+    engine.renew(60.0)
+    assert (await isolated.finish(isolated.start("true"))).outcome == Exited(0)
+    assert engine.guardian_pid == guardian
 
 
 def test_where_no_namespace_can_be_made_the_start_says_why(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from mitosis.processes.engine import Engine
+from mitosis.processes.guard.linux import is_stopped
 from mitosis.processes.runs import Abilities
 
 from .conftest import marked, wait_until
@@ -205,10 +206,10 @@ ISOLATED: dict[str, Callable[[Worker], list[int]]] = {
 def start_isolated(ground: Path) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
-    def begin(user: int | None) -> Worker:
+    def begin(user: int | None, **wanted: Any) -> Worker:
         if user is not None and os.geteuid() != 0:
             pytest.skip("only root can start a worker as somebody else")
-        workers.append(Worker(ground, user=user, isolate=True))
+        workers.append(Worker(ground, user=user, isolate=True, **wanted))
         assert len(marked(workers[-1].mark)) == 10
         return workers[-1]
 
@@ -228,6 +229,22 @@ def test_in_a_namespace_nothing_survives_whoever_is_killed_in_one_moment(
     wait_until(worker.all_dead, 5)
     if who != "guardian and runners":
         wait_until(worker.helpers_dead, 5)
+
+
+@pytest.mark.parametrize("user", [None, 65534], ids=["own user", "nobody"])
+def test_in_a_namespace_nothing_outlives_its_lease_when_everybody_is_frozen_in_one_moment(
+    start_isolated: Callable[..., Worker], user: int | None
+) -> None:
+    """SIGKILL of a timer reaches a process that is stopped, and nobody is left to send another."""
+    worker = start_isolated(user, lease=3.0)
+    frozen = (worker.process.pid, worker.guardian, worker.first, *worker.runners)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
+    assert not worker.all_dead()
+    wait_until(worker.all_dead, 10)
+    assert is_stopped(worker.process.pid), "nobody has gone on"
+    worker.process.kill()
+    wait_until(worker.helpers_dead, 5)
 
 
 @pytest.mark.parametrize("control_groups", [True, False])

@@ -3,8 +3,10 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 import socket
 import subprocess
+import sys
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -19,6 +21,7 @@ from mitosis.artifacts.pack import (
     pack_directory,
     pack_std_log,
 )
+from mitosis.artifacts.target import MAX_DEPTH as DEPTH
 from mitosis.artifacts.unpack import MAX_SKIPPED, UnpackingStopped, unpack
 from mitosis.errors import CorruptData, TooLarge
 
@@ -185,6 +188,44 @@ def test_a_tree_deeper_than_the_bound_is_cut_with_a_warning(folder: Path, tmp_pa
     assert packed.members == MAX_DEPTH - 1
     assert packed.warnings[0].endswith(f"left out (deeper than {MAX_DEPTH} folders)")
     assert len(entries(Path("/proc/self/fd"))) == open_before
+
+
+def test_what_was_packed_from_a_path_that_no_kernel_takes_is_unpacked(
+    folder: Path, tmp_path: Path
+) -> None:
+    """60 folders with names of 100 characters: each is short, all together are over 4096 bytes."""
+    depth, name = 60, "n" * 100
+    script = (
+        "import os, sys\nos.chdir(sys.argv[1])\n"
+        f"for _ in range({depth}):\n os.mkdir('{name}'); os.chdir('{name}')\n"
+        "open('f', 'w').write('deep')\nos.symlink('f', 'l')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert (packed.members, packed.warnings) == (depth + 2, ())
+    open_before = len(entries(Path("/proc/self/fd")))
+    out = unpack(packed.path, tmp_path / "out")
+    assert (out.members, out.skipped_count) == (depth + 3, 0)
+    assert len(entries(Path("/proc/self/fd"))) == open_before
+    back = (
+        "import os, sys\nos.chdir(sys.argv[1])\n"
+        f"for _ in range({depth}): os.chdir('{name}')\nprint(open('l').read())\n"
+    )
+    argv = [sys.executable, "-c", back, str(tmp_path / "out" / "result")]
+    assert subprocess.run(argv, check=True, capture_output=True).stdout == b"deep\n"
+    for made in (folder, tmp_path / "out"):
+        shutil.rmtree(made)
+
+
+def test_folders_in_each_other_without_end_are_refused(tmp_path: Path) -> None:
+    """Whoever removes them again needs a descriptor for each."""
+    deep = make_archive(tmp_path / "a", (tarfile.TarInfo("d/" * (DEPTH + 1) + "f"), b""))
+    with pytest.raises(TooLarge, match=f"more than {DEPTH} folders in each other"):
+        unpack(deep, tmp_path / "out")
+    assert entries(tmp_path / "out") == []
+    made = make_archive(tmp_path / "b", (tarfile.TarInfo("d/" * DEPTH + "f"), b""))
+    assert unpack(made, tmp_path / "out").members == 1
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_filled_with_zeros(
