@@ -208,4 +208,8 @@ class Resize(msgspec.Struct, tag="resize"):
     slots: int
 
 
-Control = CancelAttempt | Drain | Resync | Resize | FollowOutput
+class Resumed(msgspec.Struct, tag="resumed"):
+    """It was resumed: make a work folder that is gone anew, before tasks come."""
+
+
+Control = CancelAttempt | Drain | Resync | Resize | Resumed | FollowOutput

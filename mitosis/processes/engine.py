@@ -105,10 +105,8 @@ class Engine:
             OSError: the root folder cannot be made, or no process can be had.
         """
         self._loop = asyncio.get_running_loop()
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_root()
         self._root = self._root.resolve()
-        if self._user is not None:
-            self._root.chmod(0o711)
         self._guardians = guardians = Guardians(
             self,
             self._root,
@@ -133,6 +131,11 @@ class Engine:
             await self.close(0.0)
             raise
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
+
+    def _make_root(self) -> None:
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._user is not None:
+            self._root.chmod(0o711)
 
     def _make_slots(self) -> None:
         for number in range(self._count):
@@ -266,6 +269,25 @@ class Engine:
         for slot in self._slots:
             slot.renew(self._lease)
         self._tell_guardian((frames.LEASE, self._lease))
+
+    @property
+    def misses_folders(self) -> bool:
+        """Whether somebody has removed folders of slots."""
+        return any(slot.runner_pid and not slot.folder.is_dir() for slot in self._slots)
+
+    def begin_anew(self) -> None:
+        """Make the root and the folders of slots anew, by new helpers, which hold the locks anew.
+
+        Runs go on to their ends; in a namespace they are lost with it.
+
+        Raises:
+            OSError: the root cannot be made.
+        """
+        self._make_root()
+        # No slot takes a task before it has its new runner.
+        self._free.clear()
+        if self._guardians is not None:
+            self._guardians.kill()
 
     async def close(self, grace_seconds: float) -> None:
         """Stop all runs (cause `shutdown`), deliver their results, end the helpers.

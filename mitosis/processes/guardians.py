@@ -107,6 +107,11 @@ class Guardians:
         if self._epitaph:
             self.tell((frames.EPITAPH, self._epitaph, self._epitaph_env))
 
+    def kill(self) -> None:
+        """End the present one: another one follows."""
+        if self._guard is not None:
+            self._guard.process.kill()
+
     def tell(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send, or queue, a message; a dead guardian is noticed when reading."""
         guard = self._guard

@@ -159,7 +159,9 @@ class Runner:
         elif kind == frames.CLEAN:
             self._clean_asked = True
         elif kind == frames.DISCARD:
-            self._discard(message[1], self._trash.removed_at_once())
+            # One that somebody had removed is not there: the name may be that of the present one.
+            if message[1] != self._folder.path:
+                self._discard(message[1], self._trash.removed_at_once())
             self._post((frames.CLEANED, self._folder.path, self._told_aside()))
         elif kind == frames.QUIT:
             self._leaving = True

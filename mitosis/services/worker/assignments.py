@@ -7,7 +7,15 @@ import msgspec
 
 from mitosis.contract import subjects
 from mitosis.contract.output import FollowOutput
-from mitosis.contract.work import Assignment, CancelAttempt, Control, Drain, Resize, Resync
+from mitosis.contract.work import (
+    Assignment,
+    CancelAttempt,
+    Control,
+    Drain,
+    Resize,
+    Resumed,
+    Resync,
+)
 from mitosis.nats.connection import Connection, Msg
 from mitosis.services.worker.core import Core
 
@@ -26,6 +34,7 @@ class Inbox:
         on_resync: Asked to renew at once.
         on_slots: Told how many tasks may run at once.
         on_follow: Told who wants to see the output of an attempt.
+        on_resumed: Told that it was resumed, before tasks come.
     """
 
     def __init__(
@@ -35,12 +44,14 @@ class Inbox:
         on_resync: Callable[[], None],
         on_slots: Callable[[int], None],
         on_follow: Callable[[FollowOutput], None],
+        on_resumed: Callable[[], None],
     ) -> None:
         self._core = core
         self._on_drain = on_drain
         self._on_resync = on_resync
         self._on_slots = on_slots
         self._on_follow = on_follow
+        self._on_resumed = on_resumed
 
     async def subscribe(self, connection: Connection, worker: str) -> None:
         """Listen, through all reconnects."""
@@ -74,5 +85,7 @@ class Inbox:
                 self._on_resync()
             case Resize(slots):
                 self._on_slots(slots)
+            case Resumed():
+                self._on_resumed()
             case FollowOutput():
                 self._on_follow(order)

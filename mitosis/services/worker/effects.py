@@ -51,6 +51,8 @@ class Parts:
         self._file_system = file_system_of(folder.slots)
         self._terms = terms
         self._nothing_held = asyncio.Event()
+        #: Why a work folder that is gone cannot be made anew; empty when nobody has tried.
+        self.not_restored = ""
         self.core = Core(self, slots)
         self.reporter = Reporter(link, self.core.verdict, machine_clock, self._leaving)
         self.deliveries = Deliveries(
@@ -167,7 +169,8 @@ class Parts:
         """Look at the file system and at the engine."""
         if self._engine.is_broken:
             return "no runner can be started any more: start the worker anew"
-        return complaint(self._slots_folder, self._file_system)
+        found = complaint(self._slots_folder, self._file_system)
+        return f"{found}; {self.not_restored}" if found and self.not_restored else found
 
     def idle(self) -> None:
         """Nothing is held."""

@@ -86,6 +86,28 @@ class WorkFolder:
             setting="work_dir",
         )
 
+    def restore(self) -> bool:
+        """Make the folder anew when it is gone, locked as at the start; whether it was gone.
+
+        Helpers that live on hold the lock of the old one: start them anew.
+
+        Raises:
+            Misconfigured: It cannot be made, or another worker has taken its place.
+        """
+        fd = _open_lock(self.path)
+        try:
+            if os.path.sameopenfile(fd, self.lock_fd):
+                return False
+            if not _lock(fd):
+                raise Misconfigured(
+                    f"the work folder {self.path} is in use{_user_of(self.path)}",
+                    setting="work_dir",
+                )
+            os.dup2(fd, self.lock_fd, inheritable=False)
+        finally:
+            os.close(fd)
+        return True
+
     @property
     def slots(self) -> Path:
         """Where the engine makes the folders of its slots."""

@@ -238,8 +238,9 @@ class _Worker:
         connection.add_listener(on_reconnect=parts.lease.ask_now)
         followers = Followers(connection, registered.worker, parts.find_run)
         inbox = Inbox(
-            parts.core, self._on_drain, parts.lease.ask_now, parts.resize, followers.order
-        )
+            parts.core, self._on_drain, parts.lease.ask_now, parts.resize, followers.order,
+            lambda: self._restore(parts, membership),
+        )  # fmt: skip
         try:
             await inbox.subscribe(connection, registered.worker)
             self._departure.listen(lambda reason, force: parts.drain(reason, force=force))
@@ -259,6 +260,21 @@ class _Worker:
             await followers.close()
             await parts.deliveries.close()
             await connection.close()
+
+    def _restore(self, parts: Parts, membership: Membership) -> None:
+        """Make what is gone of the work folder anew; what cannot be is said with the next task."""
+        parts.not_restored = ""
+        try:
+            if not self._folder.restore() and not self._engine.misses_folders:
+                return
+            log.warning("the work folder %s was gone, and is made anew", self._folder.path)
+            if self._config.run_as:
+                self._folder.let_others_pass()
+            self._engine.begin_anew()
+            self._write_files(membership)
+        except (Misconfigured, OSError) as error:
+            parts.not_restored = f"it could not be made anew: {error}"
+            log.error("%s", parts.not_restored)
 
     def _write_files(self, membership: Membership) -> None:
         registered = membership.registered

@@ -1,16 +1,20 @@
 """A worker whose disk lets it down: its tasks are not to blame, and it says what is wrong."""
 
+import fcntl
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mitosis.contract.work import Resumed
 from mitosis.services.worker.faults import complaint
 from mitosis.testing.descriptors import without_descriptors
 from mitosis.testing.disks import ScratchDisk, can_mount, scratch_disk
+from mitosis.testing.waiting import eventually
 
-from .conftest import Working
+from .conftest import Working, _children
 
 Work = Callable[..., Working]
 
@@ -122,6 +126,94 @@ async def test_a_folder_of_a_slot_that_has_vanished_is_made_anew(
     assert told.before_start
     assert "(folder)" in told.fault
     assert (await coordinator.over(coordinator.assign("true"))).committed
+
+
+@pytest.mark.parametrize("isolate", ["none", "pid"])
+async def test_a_work_folder_that_was_removed_by_hand_is_made_anew_when_the_worker_is_resumed(
+    storing_coordinator: Any, storing_work: Work, tmp_path: Path, isolate: str
+) -> None:
+    coordinator, folder = storing_coordinator, tmp_path / "work"
+    working = storing_work(isolate=isolate)
+    await working.ready()
+    record = (folder / "worker.json").read_bytes()
+    shutil.rmtree(folder)
+    told = await coordinator.over(coordinator.assign("true"))
+    assert told.before_start
+    assert "No such file or directory" in told.fault
+    coordinator.order(Resumed())
+    script = "echo 1 > $MITO_RESULT_DIR/x; pwd"
+    both = [coordinator.assign("sh", "-c", script, terminal=True) for _ in range(2)]
+    for task in both:
+        told = await coordinator.over(task)
+        assert told.committed, told
+        assert len(told.artifacts) == 2
+        assert told.exit.stdout_tail.startswith(f"{folder}/slots/slot-")
+    for path in (folder, folder / "slots", folder / "outbox"):
+        assert path.stat().st_mode & 0o777 == 0o700
+    assert (folder / "worker.json").read_bytes() == record
+    assert (folder / "epitaph.json").stat().st_mode & 0o777 == 0o600
+    assert not _lock_is_free(folder)
+    assert await working.leave() == 0
+    assert _lock_is_free(folder)
+
+
+async def test_helpers_hold_the_lock_of_a_work_folder_that_was_made_anew(
+    coordinator: Any, work: Work, tmp_path: Path
+) -> None:
+    """Who gets it must know that all of them are dead."""
+    folder = tmp_path / "work"
+    await work(slots=1).ready()
+    shutil.rmtree(folder)
+    coordinator.order(Resumed())
+    await eventually(lambda: (folder / "slots").exists() and list((folder / "slots").iterdir()))
+    lock = (folder / "lock").stat().st_ino
+    (guardian,) = [int(pid) for pid in _children() if _holds(int(pid), lock)]
+    (runner,) = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
+    assert _holds(int(runner), lock)
+
+
+async def test_a_work_folder_that_cannot_be_made_anew_is_named_with_the_reason(
+    coordinator: Any, work: Work, tmp_path: Path
+) -> None:
+    folder = tmp_path / "work"
+    await work(slots=1).ready()
+    shutil.rmtree(folder)
+    folder.write_text("somebody else's")
+    coordinator.order(Resumed())
+    told = await coordinator.over(coordinator.assign("true"))
+    assert told.before_start
+    assert "it could not be made anew: the work folder" in told.fault
+    assert "cannot be used: File exists" in told.fault or "Not a directory" in told.fault
+    folder.unlink()
+    coordinator.order(Resumed())
+    assert (await coordinator.over(coordinator.assign("true"))).committed
+
+
+async def test_folders_of_slots_that_were_removed_are_made_anew_when_the_worker_is_resumed(
+    coordinator: Any, work: Work, tmp_path: Path
+) -> None:
+    """`slots` alone, put back by hand, has none of them."""
+    slots = tmp_path / "work" / "slots"
+    await work(slots=2).ready()
+    shutil.rmtree(slots)
+    slots.mkdir()
+    coordinator.order(Resumed())
+    for task in [coordinator.assign("true") for _ in range(2)]:
+        assert (await coordinator.over(task)).committed
+
+
+def _lock_is_free(folder: Path) -> bool:
+    with (folder / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _holds(pid: int, inode: int) -> bool:
+    return any(entry.stat().st_ino == inode for entry in Path(f"/proc/{pid}/fd").iterdir()
+               if entry.exists())  # fmt: skip
 
 
 def test_a_file_system_without_room_for_more_files_is_full(tmp_path: Path) -> None:

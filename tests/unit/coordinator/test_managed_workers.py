@@ -164,6 +164,18 @@ async def test_more_slots_are_told_to_the_worker_before_the_tasks_for_them(coord
     assert coordinator.answer(reply, work.Renewed).result.slots == 3
 
 
+async def test_a_resumed_worker_is_told_before_its_tasks_come(coordinator):
+    worker = await coordinator.register()
+    await change(coordinator, "alice", "pause", commands.PauseWorker(worker))
+    await coordinator.submit()
+    before = len(coordinator.sent)
+    await change(coordinator, "alice", "resume", commands.ResumeWorker(worker))
+    subjects = [subject for subject, _ in coordinator.sent[before:]]
+    assert subjects[:2] == [f"mito.control.{worker}", f"mito.work.alice.{worker}"]
+    order = msgspec.json.decode(coordinator.sent[before][1], type=work.Control)
+    assert order == work.Resumed()
+
+
 async def test_a_drain_that_the_worker_missed_is_told_again_with_its_renewal(coordinator):
     worker = await coordinator.register()
     await change(coordinator, "alice", "drain", commands.DrainWorker(worker, force=True))

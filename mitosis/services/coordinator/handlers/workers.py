@@ -143,7 +143,7 @@ class WorkerHandlers:
 
     def resume(self, caller: Caller, body: commands.ResumeWorker) -> None:
         """`worker.resume`."""
-        self._change(caller, body.worker, worker.ResumeWorker())
+        self._change(caller, body.worker, worker.ResumeWorker(), work.Resumed())
 
     def _managed(self, caller: Caller, given: str) -> tuple[User, worker.Worker]:
         core = self._core
