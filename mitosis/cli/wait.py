@@ -45,7 +45,8 @@ def wait(
     waits for all tasks of the group that have not ended.
 
     Args:
-        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, or GROUP#NUMBER.
+        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, GROUP#NUMBER, or
+            GROUP#FIRST-LAST.
         any_: Wait for the first one that ends, and end with its exit status.
         fail_fast: End as soon as one has not succeeded; the others go on.
         timeout: How long to wait for all of them; over it the exit status is 6.

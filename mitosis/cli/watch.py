@@ -46,7 +46,8 @@ def watch(
     shown once, also over restarts of the platform and the sleep of this machine.
 
     Args:
-        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, or GROUP#NUMBER.
+        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, GROUP#NUMBER, or
+            GROUP#FIRST-LAST.
         since: Begin at this time or behind this position; default: now. Such as 4711, '2h ago',
             yesterday, '2026-11-20 14:05' or 2026-11-20T14:05:00Z.
         creators: The username of the creator, or several.

@@ -16,6 +16,8 @@ from mitosis.contract import subjects
 from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
 from mitosis.domain.limits import check_several
+from mitosis.domain.names import parse_task_range
+from mitosis.errors import NotFound
 from mitosis.nats.connection import Msg
 
 REFRESH_SECONDS = 10.0
@@ -26,26 +28,46 @@ FIRST_LOOKS = 16  # at once, for tasks of which the group is not known
 
 
 async def resolve(session: Session, tasks: Iterable[str | Submitted]) -> dict[str, str]:
-    """Return UUID -> group of tasks, in their order.
+    """Return UUID -> group of tasks, in their order; `GROUP#FIRST-LAST` names several.
 
     Raises:
+        InvalidInput: A range that cannot be.
         NotFound: No such task, or none that the asker may see.
     """
     limit = asyncio.Semaphore(FIRST_LOOKS)
 
-    async def find(task: str | Submitted) -> tuple[str, str]:
+    async def find(task: str | Submitted) -> dict[str, str]:
         if isinstance(task, Submitted):
-            return task.task, task.group
+            return {task.task: task.group}
+        several = parse_task_range(task)
         async with limit:
+            if several is not None:
+                return await _of_range(session, *several)
             view = await session.query("task", "get", GetTask(task), TaskView)
-        return view.uuid, view.group
+        return {view.uuid: view.group}
 
     try:
         async with asyncio.TaskGroup() as finders:
             found = [finders.create_task(find(task)) for task in check_several(tasks, "tasks")]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
-    return dict(task.result() for task in found)
+    return {uuid: group for task in found for uuid, group in task.result().items()}
+
+
+async def _of_range(session: Session, group: str, first: int, last: int) -> dict[str, str]:
+    """Return UUID -> group of the tasks with these numbers, in their order."""
+    found: dict[int, str] = {}
+    before = last + 1
+    while before > first:
+        body = ListTasks(group=group, before=before, limit=before - first)
+        page = await session.query("task", "list", body, TaskPage)
+        found |= {view.number: view.uuid for view in page.tasks if view.number >= first}
+        if not page.tasks:
+            break
+        before = page.tasks[0].number
+    if last not in found:
+        raise NotFound(f"there is no task {group}#{last}", task=f"{group}#{last}")
+    return {found[number]: group for number in sorted(found)}
 
 
 async def follow(session: Session, tasks: dict[str, str]) -> AsyncGenerator[TaskView, None]:

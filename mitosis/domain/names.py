@@ -4,10 +4,12 @@ import hashlib
 import re
 import uuid
 
-from mitosis.errors import InvalidInput
+from mitosis.domain.limits import MAX_PAGE
+from mitosis.errors import InvalidInput, TooLarge
 
 # The rule of the original; it also makes every name one safe subject token.
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}", re.ASCII)
+_RANGE = re.compile(r"([A-Za-z0-9_-]{1,255})#([0-9]{1,15})-([0-9]{1,15})", re.ASCII)
 _BEGINNING = re.compile(r"[0-9a-f]{6}[0-9a-f-]{0,30}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
@@ -63,6 +65,26 @@ def task_uuid(group: str, user: str, key: str) -> str:
 def is_uuid(text: str) -> bool:
     """Whether the text is a UUID in its usual form of 36 characters."""
     return _UUID.fullmatch(text.lower()) is not None
+
+
+def parse_task_range(text: str) -> tuple[str, int, int] | None:
+    """Read `GROUP#FIRST-LAST`; None for every other name of a task.
+
+    Raises:
+        InvalidInput: The first number comes after the last one, or there are more than `MAX_PAGE`.
+    """
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        return None
+    group, first, last = found[1], int(found[2]), int(found[3])
+    if not 1 <= first <= last:
+        raise InvalidInput(f"{text[:80]!r} names no tasks: write the smaller number first, from 1")
+    if last - first >= MAX_PAGE:
+        raise TooLarge(
+            f"{text[:80]!r} names {last - first + 1} tasks, at most {MAX_PAGE} are possible",
+            size=last - first + 1, limit=MAX_PAGE,
+        )  # fmt: skip
+    return group, first, last
 
 
 def task_may_be_named(text: str) -> bool:

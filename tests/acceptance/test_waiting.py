@@ -142,6 +142,19 @@ async def test_a_wait_ends_at_the_first_failure_if_that_is_wanted(
             await client.wait_for_tasks(GetTasksArgs(labels=("nothing-has-this",)))
 
 
+def test_a_range_of_numbers_names_several_tasks(person: Person) -> None:
+    client = person.client
+    tasks = client.submit_many([SubmitTaskArgs(command=("true",)) for _ in range(5)])
+    for one in tasks:
+        client.cancel_task(one.task)
+    ended = client.wait_for_tasks([f"{person.name}#2-4"])
+    assert [view.uuid for view in ended] == [one.task for one in tasks[1:4]]
+    both = person.shell("wait", f"{person.name}#4-5", tasks[0].task, "--json")
+    assert [one["number"] for one in both.json["tasks"]] == [4, 5, 1]
+    assert person.shell("wait", f"{person.name}#4-6").status == 3
+    assert person.shell("wait", f"{person.name}#4-3").status == 1
+
+
 def test_a_task_is_submitted_and_waited_for_in_one(
     admin: SyncMitoClient, shell: Callable[..., Done]
 ) -> None:
