@@ -95,6 +95,7 @@ class _Screen:
         from rich.live import Live
 
         from mitosis.cli.output.overview import Frame
+        from mitosis.cli.output.progress import MIXED
 
         self.overview: Overview | None = None
         self._live = Live(
@@ -102,6 +103,8 @@ class _Screen:
             console=Console(file=sys.stdout, highlight=False),
             screen=True,
             refresh_per_second=4,
+            redirect_stdout=MIXED,
+            redirect_stderr=MIXED,
         )
         self._modes = termios.tcgetattr(sys.stdin.fileno())
 

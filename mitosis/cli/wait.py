@@ -96,24 +96,23 @@ def wait_for(
     going_on = {} if isinstance(tasks, GetTasksArgs) else dict.fromkeys(tasks)
     looked = False
 
+    def told(progress: "WaitProgress") -> None:
+        nonlocal looked
+        if not looked:
+            going_on.clear()  # from here on by their UUIDs
+            looked = True
+        if progress.task.state.terminal:
+            going_on.pop(progress.task.uuid, None)
+        else:
+            going_on[progress.task.uuid] = None
+        show_progress(progress)
+
     async def run(client: "MitoClient") -> "Sequence[TaskView]":
-        with counting("Waiting") as show_progress:
-
-            def told(progress: "WaitProgress") -> None:
-                nonlocal looked
-                if not looked:
-                    going_on.clear()  # from here on by their UUIDs
-                    looked = True
-                if progress.task.state.terminal:
-                    going_on.pop(progress.task.uuid, None)
-                else:
-                    going_on[progress.task.uuid] = None
-                show_progress(progress)
-
-            return await client.wait_for_tasks(tasks, timeout, until=until, progress=told)
+        return await client.wait_for_tasks(tasks, timeout, until=until, progress=told)
 
     try:
-        return with_client(run)
+        with counting("Waiting") as show_progress:
+            return with_client(run)
     except KeyboardInterrupt:
         say_going_on(list(going_on))
         raise

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mitosis.client.waiting import WaitProgress
 
 QUIET_SECONDS = 0.3  # what takes less needs no line
+# A thread that says something through rich, while another one takes the bar away, waits for ever.
+MIXED = False
 
 
 @contextlib.contextmanager
@@ -43,41 +45,60 @@ def counting(what: str) -> Iterator[Callable[["WaitProgress"], None]]:
     """Show how many tasks have ended, failed, run and wait, the rate, and the time left.
 
     Yields:
-        To be told how far it is, from the thread that is inside.
+        To be told how far it is, from any thread.
     """
     if not _can_move():
         yield lambda _: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    bar = _Bar(what)
+    try:
+        yield bar.move
+    finally:
+        bar.close()
 
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[counts]}", markup=False),
-        console=_console(),
-        transient=True,
-        refresh_per_second=5,
-    )
-    begun, at_first, shown = time.monotonic(), 0, bar.add_task(what, total=None, counts="")
 
-    def move(progress: "WaitProgress") -> None:
-        nonlocal at_first
+class _Bar:
+    """How far tasks are; moved by the thread of the client, closed by that of the command."""
+
+    def __init__(self, what: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._shown = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[counts]}", markup=False),
+            console=_console(),
+            transient=True,
+            refresh_per_second=5,
+            redirect_stdout=MIXED,
+            redirect_stderr=MIXED,
+        )
+        self._row = self._shown.add_task(what, total=None, counts="")
+        self._begun, self._ended_at_first = time.monotonic(), 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def move(self, progress: "WaitProgress") -> None:
         looking = progress.ended + progress.running + progress.queued < progress.total
         if looking:
-            at_first = progress.ended  # these had ended before anybody waited
-        seconds = time.monotonic() - begun
-        bar.update(
-            shown, completed=progress.ended, total=progress.total,
-            counts="" if looking else counts_text(progress, progress.ended - at_first, seconds),
-        )  # fmt: skip
-        if not looking and progress.ended < progress.total:
-            bar.start()
+            self._ended_at_first = progress.ended  # these had ended before anybody waited
+        ended = progress.ended - self._ended_at_first
+        counts = counts_text(progress, ended, time.monotonic() - self._begun)
+        with self._lock:
+            if self._closed:
+                return
+            self._shown.update(
+                self._row, completed=progress.ended, total=progress.total,
+                counts="" if looking else counts,
+            )  # fmt: skip
+            if not looking and progress.ended < progress.total:
+                self._shown.start()
 
-    try:
-        yield move
-    finally:
-        bar.stop()
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._shown.stop()
 
 
 def counts_text(progress: "WaitProgress", ended: int, seconds: float) -> str:
@@ -155,4 +176,6 @@ def _progress() -> "Progress":
         console=_console(),
         transient=True,
         refresh_per_second=5,
+        redirect_stdout=MIXED,
+        redirect_stderr=MIXED,
     )
