@@ -49,7 +49,12 @@ def start(ground: Path) -> Iterator[Callable[..., Worker]]:
 def test_a_child_that_may_not_be_killed_is_named_and_keeps_its_slot_until_it_ends(
     helper: Path, start: Callable[..., Worker], ground: Path
 ) -> None:
-    """A timeout that left something running is never reported as clean."""
+    """A timeout that left something running is never reported as clean.
+
+    Here and not on a platform, where no worker of a normal user has a program that becomes root:
+    these sentences are the task's warnings as they are (tests/unit/worker/test_run.py), and a slot
+    that is not free is not given a task.
+    """
     script = '$< = $>; $| = 1; $SIG{TERM} = "IGNORE"; print "ready\\n"; sleep 1 until -e $ARGV[0]'
     worker = start(
         slots=1, argv=[str(helper), "-e", script, str(ground / "end")], timeout=0.5, report=True
