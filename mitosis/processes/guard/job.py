@@ -338,6 +338,7 @@ class Job:
 
     def _report(self, untouched: bool) -> Message:
         usage = self._tree
+        by_group = (0.0, 0.0) if self._watch is None else self._watch.group_cpu_seconds()
         outcome = self._outcome or ("lost", "the main process could not be killed")
         return (
             ENDED,
@@ -347,8 +348,8 @@ class Job:
             self.started_at,
             self._ended_at or linux.machine_clock(),
             self._wall or time.monotonic() - self._started,
-            usage.user_seconds,
-            usage.system_seconds,
+            max(usage.user_seconds, by_group[0]),
+            max(usage.system_seconds, by_group[1]),
             usage.max_rss_kib * 1024,
             tuple(stream.finish() for stream in self.streams),
             self._leftovers,

@@ -73,6 +73,8 @@ class Watch:
         self._memory = limits[MEMORY] if memory else None
         self._processes = limits[PROCESSES] if processes else None
         self._cpu = limits[CPU]
+        self._cpu_group = groups if self._cpu is not None else None
+        self._cpu_before = self._cpu_group.cpu_seconds() if self._cpu_group else (0.0, 0.0)
         self._groups = groups if groups is not None and groups.kills_one_for_memory() else None
         watched = (self._memory, self._processes, self._groups)
         self._sampling = any(one is not None for one in watched)
@@ -86,6 +88,7 @@ class Watch:
             cpu += ticks * _TICK_SECONDS
             processes += threads
             memory += pages * _PAGE_BYTES
+        cpu = max(cpu, sum(self.group_cpu_seconds()))
         self.look_at = time.monotonic() + self._wait(cpu)
         if self._memory is not None and memory > self._memory:
             return MEMORY
@@ -96,6 +99,13 @@ class Watch:
         if self._cpu is not None and cpu >= self._cpu:
             return CPU
         return None
+
+    def group_cpu_seconds(self) -> tuple[float, float]:
+        """User and system time by the group, for a task with a limit of it; 0 without a group."""
+        if self._cpu_group is None:
+            return 0.0, 0.0
+        user, system = self._cpu_group.cpu_seconds()
+        return user - self._cpu_before[0], system - self._cpu_before[1]
 
     def _wait(self, cpu: float) -> float:
         wait = _SAMPLE_SECONDS if self._sampling else math.inf

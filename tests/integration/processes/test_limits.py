@@ -310,3 +310,35 @@ def small_memory() -> Iterator[Path]:
     (group / "memory.limit_in_bytes").write_text(str(60 * MIB))
     yield group
     group.rmdir()
+
+
+IGNORES_ITS_CHILDREN = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    if os.fork() == 0:
+        while time.process_time() < 0.05:
+            pass
+        os._exit(0)
+    try:
+        os.wait()
+    except ChildProcessError:
+        pass
+"""
+
+
+async def test_the_cpu_time_of_children_that_are_never_waited_for_is_counted_by_a_group(
+    bench: Bench,
+) -> None:
+    """Their parent ignores SIGCHLD, so the kernel drops the time of each one that ends."""
+    if not bench.engine.abilities.cgroup_kill:
+        pytest.skip("no control group of version 2 here that can be used")
+    run = bench.python(IGNORES_ITS_CHILDREN, limits=Limits(cpu_seconds=1.0))
+    result = await bench.finish(run)
+    assert result.limits_hit == ("cpu",)
+    assert result.user_cpu_seconds + result.system_cpu_seconds > 0.9
+    after = await bench.finish(bench.start("true", limits=Limits(cpu_seconds=1.0)))
+    assert after.outcome == Exited(0)
+    assert after.limits_hit == ()
+    assert after.user_cpu_seconds + after.system_cpu_seconds < 0.5, "of this task alone"
