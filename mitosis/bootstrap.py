@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import msgspec
-
 from mitosis._version import __version__
 from mitosis.config.checks import split_bind
 from mitosis.config.coordinator import CoordinatorConfig
@@ -296,40 +294,6 @@ def run_demo(options: DemoOptions, view: "View") -> "Report":
         return asyncio.run(demonstrate(options, checks, view))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """A history whose chains are whole."""
-
-    position: int
-    commits: int
-    aggregates: int
-
-
-def verify_events(config: CoordinatorConfig) -> Verified:
-    """Check the chains of the whole stream.
-
-    Raises:
-        CorruptData: The first commit that does not continue its aggregate.
-        StoreUnavailable: NATS does not answer.
-    """
-    from mitosis.contract.subjects import EVENTS
-    from mitosis.events.reader import EventReader
-    from mitosis.events.verify import ChainVerifier
-    from mitosis.nats.connection import Connection
-    from mitosis.nats.credentials import ServiceLogin
-
-    async def main() -> Verified:
-        login = ServiceLogin(config.nats_user, config.nats_password)
-        async with await Connection.open(
-            config.nats_servers, login, name="mito-events", trust=nats_trust(config)
-        ) as connection:
-            verifier = ChainVerifier(EVENTS)
-            async for batch in EventReader(connection.raw).batches(follow=False):
-                verifier.check(batch)
-            return Verified(verifier.position, verifier.commits, len(verifier.chains))
-
-    return run(main())
 
 
 async def _is_active(running: "RunningPlatform") -> bool:

@@ -5,7 +5,7 @@ what it needs when it is called.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from mitosis.bootstrap import nats_trust, objects_of, run
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import load
 from mitosis.config.section import without_password
-from mitosis.errors import Misconfigured, WrongState
+from mitosis.errors import InvalidInput, Misconfigured, WrongState
 
 if TYPE_CHECKING:
     from mitosis.nats.connection import Connection
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mitosis.services.backup.folder import Backup
     from mitosis.services.backup.restoring import BroughtBack
     from mitosis.services.backup.taking import Platform, Taken
+    from mitosis.services.proof.findings import Verified
+    from mitosis.services.proof.online import Exported, KeyList
 
 T = TypeVar("T")
 
@@ -60,6 +62,104 @@ async def _with_history(config: CoordinatorConfig, work: "Callable[[History], Aw
     async with connected(config, "mito-projections") as connection:
         source = StreamSource(connection, budget_seconds=30.0)
         return await work(History(source, decode, EVENTS_STREAM))
+
+
+def verify_stream(
+    config: CoordinatorConfig,
+    keys: Sequence[Path],
+    kept: Mapping[int, str],
+    progress: "Progress",
+    *,
+    archive: bool = True,
+) -> "Verified":
+    """Check the whole stream, and that it is what the archive has.
+
+    Args:
+        config: Settings of the services.
+        keys: Files with public keys; none: that of the settings, if it is there.
+        kept: Running digests by position, as somebody kept them.
+        progress: Told positions reached and wanted.
+        archive: Whether to compare with the archive.
+
+    Raises:
+        Unavailable: NATS or Postgres does not answer.
+        Misconfigured: A key that is none.
+    """
+    from mitosis.events.reader import EventReader
+    from mitosis.projections.archive import Archive
+    from mitosis.services.auth.public_keys import read
+    from mitosis.services.proof.online import verify_stream
+    from mitosis.services.proof.walk import Walk
+
+    own = config.access_token_public_path
+    given = [key for path in keys or ([own] if own.exists() else []) for key in read(path)]
+
+    async def main() -> "Verified":
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(connected(config, "mito-events"))
+            second = await Archive.look_at(config.database) if archive else None
+            if second is not None:
+                stack.push_async_callback(second.close)
+            walk = Walk(given, kept)
+            return await verify_stream(EventReader(connection.raw), second, walk, progress)
+
+    return run(main())
+
+
+def verify_export(
+    path: Path, keys: Sequence[Path], kept: Mapping[int, str], *, first: int = 1
+) -> "Verified":
+    """Check an export, with nothing else; `first`: the position with which it must begin.
+
+    Raises:
+        CorruptData: It is no export.
+        InvalidInput: It cannot be read.
+        Misconfigured: A key that is none.
+    """
+    from mitosis.services.auth.public_keys import read
+    from mitosis.services.proof.online import verify_export
+    from mitosis.services.proof.walk import Walk
+
+    walk = Walk([key for each in keys for key in read(each)], kept, start=first)
+    try:
+        with path.open("rb") as file:
+            return verify_export(file, walk)
+    except OSError as error:
+        raise InvalidInput(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
+
+
+def export_events(
+    config: CoordinatorConfig, first: int, last: int, write: "Callable[[bytes], object]"
+) -> "Exported":
+    """Write commits of the stream as lines; `last` 0: to the end.
+
+    Raises:
+        CorruptData: One is missing. NotFound: There is none. Unavailable: NATS does not answer.
+    """
+    from mitosis.events.reader import EventReader
+    from mitosis.services.proof.online import export_stream
+
+    async def main() -> "Exported":
+        async with connected(config, "mito-events") as connection:
+            return await export_stream(EventReader(connection.raw), first, last, write)
+
+    return run(main())
+
+
+def public_keys(config: CoordinatorConfig) -> "KeyList":
+    """Return the keys that history tells, oldest first.
+
+    Raises:
+        Unavailable: NATS does not answer.
+    """
+    from mitosis.events.reader import EventReader
+    from mitosis.services.proof.online import told_keys
+
+    async def main() -> "KeyList":
+        async with connected(config, "mito-events") as connection:
+            return await told_keys(EventReader(connection.raw))
+
+    return run(main())
 
 
 @asynccontextmanager

@@ -80,9 +80,20 @@ PLATFORM = (
         result="demo.sweep:Report",
     ),
     Command(
-        "events verify", "events:verify", "Check that every commit continues its aggregate",
+        "events verify", "events:verify", "Check that history is what was stored",
         "events verify --config config.toml",
-        result="bootstrap:Verified",
+        result="services.proof.findings:Verified",
+    ),
+    Command(
+        "events export", "events:export", "Write history as JSON lines",
+        "events export --config config.toml --output history.jsonl",
+        result="services.proof.export:ExportedCommit", stream=True,
+    ),
+    Command(
+        "events public-keys", "events:public_keys",
+        "Print the public keys that sign history",
+        "events public-keys --config config.toml",
+        result="services.proof.online:KeyList",
     ),
     Command(
         "events schema", "event_schemas:schema", "Print the form of events as JSON Schema",

@@ -65,7 +65,7 @@ def decode_event(topic: str, body: bytes | msgspec.Raw) -> Event:
         if topic in UPCASTERS:
             newer, fields = UPCASTERS[topic](msgspec.json.decode(body))
             return decode_event(newer, msgspec.json.encode(fields))
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptData(f"stored event {topic} cannot be read: {error}", topic=topic) from error
     raise CorruptData(
         f"stored event {topic!r} is unknown to this version: use the version that wrote it or a "

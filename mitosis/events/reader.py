@@ -66,13 +66,17 @@ class EventReader:
 
     async def head(self) -> tuple[int, str]:
         """Return the last sequence and the digest of its message; `(0, "")` if there is none."""
-        last = (await stream_state(self._nc, self._stream)).last_seq
+        last = await self.last_position()
         if last == 0:
             return 0, ""
         found = await get_message(self._nc, self._stream, last)
         if found is None:
             raise _lost(self._stream, last)
         return last, digest(found.subject, found.payload)
+
+    async def last_position(self) -> int:
+        """Return the last sequence; 0 if there is none."""
+        return (await stream_state(self._nc, self._stream)).last_seq
 
     async def message(self, position: int) -> StoredMessage | None:
         """Return the message at a position, or None.
@@ -106,6 +110,7 @@ class EventReader:
         filters: Sequence[str] = (),
         limit: int = BATCH,
         follow: bool = True,
+        gaps: bool = False,
     ) -> AsyncIterator[list[StoredMessage]]:
         """Yield lists of messages, oldest first, each list with 1 to `limit` of them.
 
@@ -114,6 +119,7 @@ class EventReader:
             filters: Subjects to read, wildcards allowed; the whole stream if empty.
             limit: The longest list.
             follow: Go on with what is stored later; else end when caught up.
+            gaps: Pass over positions that the stream does not have, instead of raising.
 
         Raises:
             CorruptData: The stream has lost messages, or ends before `start - 1`.
@@ -122,7 +128,7 @@ class EventReader:
         self.caught_up.clear()
         start = max(start, 1)
         target = await self._end(start - 1)
-        pull = _Pull(self._nc, self._stream, start, filters, self._budget)
+        pull = _Pull(self._nc, self._stream, start, filters, self._budget, gaps=gaps)
         try:
             if pull.last >= target:
                 self.caught_up.set()
@@ -136,7 +142,7 @@ class EventReader:
             await pull.close()
 
     async def _end(self, known: int) -> int:
-        last = (await stream_state(self._nc, self._stream)).last_seq
+        last = await self.last_position()
         if last < known:
             raise _shorter(self._stream, last, known)
         return last
@@ -146,11 +152,19 @@ class _Pull:
     """One consumer after another over the same stream, without gap or repetition."""
 
     def __init__(
-        self, nc: Client, stream: str, start: int, filters: Sequence[str], budget: float
+        self,
+        nc: Client,
+        stream: str,
+        start: int,
+        filters: Sequence[str],
+        budget: float,
+        *,
+        gaps: bool = False,
     ) -> None:
         self._nc = nc
         self._stream = stream
         self._filters = list(filters)
+        self._gaps = gaps
         self._budget = budget
         self._arrived: deque[Msg] = deque()
         self._wake = asyncio.Event()
@@ -303,7 +317,7 @@ class _Pull:
             if delivered != self._delivered + 1:
                 await self._abandon()
                 break
-            if not self._filters and position != self.last + 1:
+            if not (self._filters or self._gaps) and position != self.last + 1:
                 raise _lost(self._stream, self.last + 1)
             self._delivered = delivered
             self.last = position

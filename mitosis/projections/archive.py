@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from mitosis.errors import WrongState
+from mitosis.errors import Misconfigured, WrongState
 from mitosis.projections.commit import RawCommit
 from mitosis.projections.migrations import forget_views, migrate, try_projection_lock
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
@@ -22,6 +22,24 @@ class Archive:
     def __init__(self, connection: Connection, url: str) -> None:
         """Use `open` instead."""
         self._connection, self._url = connection, url
+
+    @classmethod
+    async def look_at(cls, url: str) -> "Archive":
+        """Connect to one that is there, to read; nothing is made or changed.
+
+        Raises:
+            ViewUnavailable: Postgres does not answer.
+            Misconfigured: No access, or nothing of Mitosis is there.
+        """
+        connection = await connect(
+            url, "mito-archive", settings={"default_transaction_read_only": "on"}
+        )
+        archive = cls(connection, url)
+        with explained(url):
+            if await fetch_value(connection, "SELECT to_regclass('archive.commits')") is None:
+                await archive.close()
+                raise Misconfigured(f"{shown(url)} has no archive of Mitosis")
+        return archive
 
     @classmethod
     async def open(cls, url: str) -> "Archive":
@@ -65,6 +83,17 @@ class Archive:
         with explained(self._url):
             found = await self._connection.execute(
                 "SELECT position, digest FROM archive.commits WHERE position BETWEEN %s AND %s",
+                (first, last),
+            )
+            return dict(await found.fetchall())
+
+    async def actual_digests(self, first: int, last: int) -> dict[int, str]:
+        """Return the same, but made now from what stands there: the column may tell another."""
+        with explained(self._url):
+            found = await self._connection.execute(
+                "SELECT position,"
+                " encode(sha256(convert_to(subject || E'\\n', 'UTF8') || payload), 'hex')"
+                " FROM archive.commits WHERE position BETWEEN %s AND %s",
                 (first, last),
             )
             return dict(await found.fetchall())

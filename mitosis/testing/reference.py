@@ -269,7 +269,7 @@ def _type(kind: inspect.Type) -> str:
             return "time (RFC 3339, UTC)"
         case inspect.NoneType():
             return "nothing"
-        case inspect.AnyType():
+        case inspect.AnyType() | inspect.RawType():
             return "any value"
         case inspect.LiteralType(values):
             return " or ".join(f"`{value}`" for value in values)

@@ -71,7 +71,7 @@ def _define(kind: inspect.Type, found: dict[str, dict[str, Any]]) -> dict[str, A
             return {"type": "string", "format": "date-time"}
         case inspect.NoneType():
             return {"type": "null"}
-        case inspect.AnyType():
+        case inspect.AnyType() | inspect.RawType():
             return {}
         case inspect.LiteralType(values):
             return {"enum": list(values)}
@@ -88,6 +88,11 @@ def _define(kind: inspect.Type, found: dict[str, dict[str, Any]]) -> dict[str, A
     raise TypeError(f"{kind} has no form in JSON results: add one")
 
 
+def _optional(cls: type[msgspec.Struct]) -> frozenset[str]:
+    """Fields that may be absent: of forms that are written as they are stored."""
+    return getattr(cls, "OPTIONAL", frozenset())
+
+
 def _define_struct(
     cls: type[msgspec.Struct], fields: Iterable[inspect.Field], found: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _define_struct(
         found[cls.__name__] = {
             "type": "object",
             "properties": properties,
-            "required": list(properties),
+            "required": [name for name in properties if name not in _optional(cls)],
             "additionalProperties": False,
         }
     return {"$ref": f"#/$defs/{cls.__name__}"}

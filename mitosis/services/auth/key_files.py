@@ -62,19 +62,36 @@ def load_keys(private_path: Path, public_path: Path) -> TokenKeys:
     """
     private = load_private_key(private_path)
     how = MAKE_PUBLIC.format(private=private_path, public=public_path)
-    der = _body(PUBLIC_SETTING, public_path, "PUBLIC KEY", how)
-    try:
-        public = load_der_public_key(der)
-    except (ValueError, UnsupportedAlgorithm):
-        raise _unusable(PUBLIC_SETTING, public_path, "damaged", how) from None
-    if not isinstance(public, Ed25519PublicKey):
-        raise _unusable(PUBLIC_SETTING, public_path, _kind(public), how)
+    der = _bodies(PUBLIC_SETTING, public_path, "PUBLIC KEY", how)[0]
+    public = _public_key(PUBLIC_SETTING, public_path, der, how)
     if private.public_key().public_bytes_raw() != public.public_bytes_raw():
         raise Misconfigured(
             f"{PUBLIC_SETTING}: {str(public_path)!r} is the public key of another pair than "
             f"{str(private_path)!r}; make the right one: {how}"
         )
     return TokenKeys(private, pem_of(private))
+
+
+def load_public_keys(setting: str, path: Path) -> list[Ed25519PublicKey]:
+    """Read all public keys of a file; `setting` names it in messages.
+
+    Raises:
+        Misconfigured: As of `load_keys`.
+    """
+    how = MAKE_PUBLIC.format(private="PRIVATE.pem", public=path)
+    return [
+        _public_key(setting, path, der, how) for der in _bodies(setting, path, "PUBLIC KEY", how)
+    ]
+
+
+def _public_key(setting: str, path: Path, der: bytes, how: str) -> Ed25519PublicKey:
+    try:
+        public = load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm):
+        raise _unusable(setting, path, "damaged", how) from None
+    if not isinstance(public, Ed25519PublicKey):
+        raise _unusable(setting, path, _kind(public), how)
+    return public
 
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:
@@ -84,7 +101,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
         Misconfigured: As of `load_keys`.
     """
     how = MAKE_PRIVATE.format(private=_free_path(path))
-    der = _body(PRIVATE_SETTING, path, "PRIVATE KEY", how)
+    der = _bodies(PRIVATE_SETTING, path, "PRIVATE KEY", how)[0]
     try:
         private = load_der_private_key(der, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -99,8 +116,8 @@ def pem_of(private: Ed25519PrivateKey) -> bytes:
     return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _body(setting: str, path: Path, wanted: str, how: str) -> bytes:
-    """Return the bytes inside of the PEM block.
+def _bodies(setting: str, path: Path, wanted: str, how: str) -> list[bytes]:
+    """Return the bytes inside of the PEM blocks of the wanted kind: one or more.
 
     A byte order mark, other line ends, comments around it, or all on one line do no harm.
     """
@@ -114,13 +131,17 @@ def _body(setting: str, path: Path, wanted: str, how: str) -> bytes:
     blocks = _PEM.findall(text)
     if not blocks:
         raise _unusable(setting, path, "no key in PEM form (BEGIN and END lines are missing)", how)
-    for label, body in blocks:
-        if label == wanted:
-            try:
-                return base64.b64decode("".join(body.split()), validate=True)
-            except binascii.Error:
-                raise _unusable(setting, path, "damaged", how) from None
-    raise _unusable(setting, path, _labelled(blocks[0][0]), how)
+    try:
+        found = [
+            base64.b64decode("".join(body.split()), validate=True)
+            for label, body in blocks
+            if label == wanted
+        ]
+    except binascii.Error:
+        raise _unusable(setting, path, "damaged", how) from None
+    if not found:
+        raise _unusable(setting, path, _labelled(blocks[0][0]), how)
+    return found
 
 
 def _labelled(label: str) -> str:
