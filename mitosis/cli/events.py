@@ -205,7 +205,8 @@ def _lines(found: "Verified") -> Iterable[str]:
             f"Not checked: what {found.withheld} commits say of which parts were left out "
             "(hashes of passwords); their places are"
         )
-    yield f"To be kept, and compared later: --checkpoint {found.end}"
+    if found.end and not found.found:
+        yield f"To be kept, and compared later: --checkpoint {found.end}"
 
 
 def _place(finding: "Finding") -> str:

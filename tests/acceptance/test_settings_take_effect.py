@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from mitosis import SyncMitoClient
-from mitosis.config.client import SubmitTaskArgs
+from mitosis.config.client import GetEventsArgs, SubmitTaskArgs
 from mitosis.testing.servers import PostgresServer, S3Server
 from mitosis.testing.waiting import eventually
 
@@ -49,12 +49,12 @@ async def test_every_setting_of_the_coordinator_has_the_effect_that_it_promises(
     site: Site, tmp_path: Path
 ) -> None:
     """`--nats-public-url`, `--s3-public-url`, `--shutdown-secret-path`, `--max-projection-lag`,
-    `--log-path`, `--log-level`, `--file-log-level` and `snapshot_every`."""
+    `--log-path`, `--log-level`, `--file-log-level`, `snapshot_every` and `checkpoint_every`."""
     public_nats = site.nats.replace("127.0.0.1", "localhost")
     public_s3 = site.values["s3_url"].replace("127.0.0.1", "localhost")
     secret_file, log_file = tmp_path / "secret", tmp_path / "log"
     with site.config.open("a") as config:
-        config.write("snapshot_every = 4\n")
+        config.write('snapshot_every = 4\ncheckpoint_every = 4\ncheckpoint_interval = "1d"\n')
     options = (
         "coordinator", "--config", site.config,
         "--nats-public-url", public_nats, "--s3-public-url", public_s3,
@@ -83,6 +83,8 @@ async def test_every_setting_of_the_coordinator_has_the_effect_that_it_promises(
         finally:
             for projector in projectors:
                 os.kill(projector, signal.SIGCONT)
+        signed = GetEventsArgs(kind="platform", events=("platform.checkpoint_signed",))
+        await eventually(lambda: client.get_events(signed).commits, seconds=30)
     await eventually(lambda: "snapshot at position" in log_file.read_text(), seconds=30)
     log = log_file.read_text()
     assert re.search(r" DEBUG .*: task\.submit by root: ok after 0\.\d+ s", log)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
+from mitosis.domain.platform import CheckpointSigned
 from mitosis.errors import CorruptData, MitosisError
 from mitosis.events.catalogue import decode_event
 from mitosis.events.envelope import Commit, decode_commit, digest
@@ -137,12 +138,24 @@ def take_in(world: World, position: int, subject: str, payload: bytes) -> None:
         )
     try:
         for event in events_of(commit):
+            if isinstance(event, CheckpointSigned):
+                _check_signed(world, event, position)
             world.apply(tail, event, position)
     except MitosisError as error:
         error.details.setdefault("position", position)
         raise
     world.link(tail, Head(commit.last_version, position, digest(subject, payload)))
     world.forget(tail)
+
+
+def _check_signed(world: World, event: CheckpointSigned, position: int) -> None:
+    """Refuse a history that is another one than was signed: it must not be signed again."""
+    if (event.position, event.count, event.digest) != (position - 1, world.chained, world.chain):
+        raise CorruptData(
+            f"history up to position {position - 1} is not what the checkpoint at position "
+            f"{position} was signed over: it was changed; run `mito events verify`",
+            position=position,
+        )
 
 
 def events_of(commit: Commit) -> list[Event]:

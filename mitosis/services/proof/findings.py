@@ -49,7 +49,7 @@ class Verified(msgspec.Struct):
         withheld: Of how many commits parts were left out, whose digests cannot be checked.
         keys: The keys of the checkpoints.
         end: The running digest at the end as `POSITION:DIGEST`, to be kept and given as
-            `--checkpoint`.
+            `--checkpoint`; empty when it is not that of all history.
         found: How many findings there are.
         findings: The first of them.
     """

@@ -15,6 +15,7 @@ class Signatures:
         proved: The last position up to which checkpoints of given keys vouch for everything.
         proved_from: The first position that they vouch for.
         valid: How many checkpoints hold, of whatever key.
+        anchored: Whether the running digest is that of all that was read, from the first commit.
     """
 
     def __init__(self, findings: Findings, given: Iterable[PublicKey], start: int) -> None:
@@ -27,6 +28,7 @@ class Signatures:
         self._shift = 0  # between where checkpoints stand and where they say to stand
         self._start, self._partial = start, start > 1
         self._whole = True  # nothing was found yet that was not what a checkpoint signed
+        self.anchored = start == 1
         self._anchor = start - 1  # the last checkpoint: what is before it is what was signed
         self._foreign = (0, 0, "")  # first and last that only a key vouches for that was not given
         self.proved = self.proved_from = self.valid = 0
@@ -74,7 +76,9 @@ class Signatures:
             return chain
         self._check_place(position, event)
         unknown = self._partial and not self.valid  # what stands before the first one read
-        if event.digest != chain and not unknown:
+        if unknown:
+            self.anchored = True
+        elif event.digest != chain:
             self._differs(position)
         if event.key not in self._given:
             self._note_foreign(event)
@@ -129,7 +133,7 @@ class Signatures:
         self._shift = shift
 
     def _differs(self, position: int) -> None:
-        self._whole = False
+        self._whole = self.anchored = False
         first = max(self._anchor, self._start)
         self._findings.add(
             "checkpoint",

@@ -72,7 +72,8 @@ class Walk:
         self._commits += 1
         self._withheld += message.withheld
         self._check_content(message, before)
-        if (kept := self._kept.pop(position, None)) is not None and kept != self._chain:
+        kept = self._kept.pop(position, None)
+        if kept is not None and not (self._signatures.anchored and kept == self._chain):
             self.findings.add(
                 "kept",
                 f"up to position {position} history is not what it was when the checkpoint "
@@ -103,7 +104,8 @@ class Walk:
             source, self._first, self.position, self._commits, self._events,
             self._chains.aggregates, signatures.valid, proved and signatures.proved_from, proved,
             signatures.unproved(self.position), archived, self._withheld, signatures.keys(),
-            f"{self.position}:{self._chain}", self.findings.count, self.findings.kept,
+            f"{self.position}:{self._chain}" if signatures.anchored else "",
+            self.findings.count, self.findings.kept,
         )  # fmt: skip
 
     def _check_number(self, position: int) -> None:

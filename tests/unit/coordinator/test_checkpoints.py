@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from mitosis.contract import subjects
 from mitosis.domain.platform import CheckpointSigned, KeyRotated
+from mitosis.errors import CorruptData
 from mitosis.events.catalogue import decode_event
 from mitosis.events.chain import START, checkpoint_text, extend, key_id
 from mitosis.events.envelope import digest
@@ -137,6 +138,23 @@ async def test_a_new_coordinator_goes_on_with_the_same_running_digest(
     assert world.chained == len(coordinator.store.stored)
     assert world.chain == coordinator.world.chain
     assert world.chain == running_digest(coordinator.store.stored, world.chained)
+
+
+async def test_a_coordinator_does_not_take_over_a_history_that_is_not_what_was_signed(
+    coordinator, checkpoints
+) -> None:
+    await coordinator.submit()
+    checkpoints.sign()
+    coordinator.store.let_through()
+    coordinator.replayed()
+    at = max(i for i, (_, s, _) in enumerate(coordinator.store.stored) if ".task." in s)
+    position, subject, payload = coordinator.store.stored[at]
+    changed = payload.replace(b'"time":"2026', b'"time":"2025', 1)
+    assert changed != payload
+    coordinator.store.stored[at] = (position, subject, changed)
+    with pytest.raises(CorruptData, match="is not what the checkpoint at position") as refused:
+        coordinator.replayed()
+    assert refused.value.details["position"] == len(coordinator.store.stored)
 
 
 async def test_the_fence_of_a_new_term_is_covered_too(coordinator) -> None:
