@@ -54,6 +54,10 @@ bench *args:
 bench-history *args:
     {{ bin }}/python -m bench.history {{ args }}
 
+# Measure how long the verification of a history takes (--events N, 1,000,000)
+bench-proof *args:
+    {{ bin }}/python -m bench.proof {{ args }}
+
 # Run many mixed tasks (--tasks N, 20,000): the worker stays as fit, the ledger is exact
 soak *args:
     {{ bin }}/python -m bench.soak {{ args }}

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from mitosis.cli.exit_codes import DONE, FAILED
 from mitosis.cli.output.progress import moving
 from mitosis.cli.output.screen import note, printable, show
-from mitosis.cli.parameters import ConfigPath, Output
+from mitosis.cli.parameters import NUMBER, ConfigPath, Output
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import load
 from mitosis.errors import AlreadyExists, InvalidInput
@@ -27,8 +27,8 @@ Export = Annotated[Path | None, Parameter(name="--export")]
 Keys = Annotated[list[Path] | None, Parameter(name="--key", negative=())]
 Kept = Annotated[list[str] | None, Parameter(name="--checkpoint", negative=())]
 Archived = Annotated[bool, Parameter(name="--archive", negative="--no-archive")]
-From = Annotated[int | None, Parameter(name="--from")]
-To = Annotated[int | None, Parameter(name="--to")]
+From = Annotated[int | None, NUMBER, Parameter(name="--from")]
+To = Annotated[int | None, NUMBER, Parameter(name="--to")]
 
 _CHECKPOINT = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 _MOST = 2**62

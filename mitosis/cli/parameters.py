@@ -286,9 +286,9 @@ SlotCount = Annotated[int, Parameter(converter=converter(read_slots), n_tokens=1
 OptionalSlotCount = Annotated[
     int | None, Parameter(converter=converter(read_slots), n_tokens=1, metavar="NUMBER")
 ]
-_NUMBER = Parameter(converter=converter(read_number), n_tokens=1, metavar="NUMBER")
-Number = Annotated[int, _NUMBER]
-OptionalNumber = Annotated[int | None, _NUMBER]
+NUMBER = Parameter(converter=converter(read_number), n_tokens=1, metavar="NUMBER")
+Number = Annotated[int, NUMBER]
+OptionalNumber = Annotated[int | None, NUMBER]
 Kind = Annotated[ArtifactKind, Parameter(converter=converter(read_outputs), n_tokens=1)]
 Flag = Annotated[bool, Parameter(negative=())]
 VerboseFlag = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())]
