@@ -23,7 +23,7 @@ from mitosis.nats.store_client import open_store_client
 from mitosis.services.proof.online import verify_stream
 from mitosis.services.proof.walk import Walk
 from mitosis.testing.past import store_past
-from mitosis.testing.servers import NatsServer, open_nats
+from mitosis.testing.servers import open_nats
 
 EVENTS_OF_A_TASK = 6
 
