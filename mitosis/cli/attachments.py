@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from mitosis.cli.output.progress import moving
 from mitosis.cli.output.screen import note, on_terminal, printable, show
-from mitosis.cli.parameters import Flag, Group, Number, Output, VerboseFlag
+from mitosis.cli.parameters import AsOf, Flag, Group, Number, Output, VerboseFlag
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetAttachmentsArgs
 
@@ -98,6 +98,7 @@ def get_attachments(
     after: str = "",
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
+    as_of: AsOf = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
@@ -109,11 +110,14 @@ def get_attachments(
         after: Only keys behind this one: the last one that was listed before.
         limit: How many at most.
         offset: How many to leave out.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
         verbose: On a terminal too with exact sizes and times, a line each.
     """
     args = GetAttachmentsArgs(
-        group=group, prefix=key, contains=contains, after=after, limit=limit, offset=offset
-    )
+        group=group, prefix=key, contains=contains, after=after, limit=limit, offset=offset,
+        as_of=as_of,
+    )  # fmt: skip
     page = with_client(lambda client: client.get_attachments(args))
     if on_terminal() and not verbose:
         _print_table(page)
@@ -130,6 +134,7 @@ def query_attachments(
     after: str = "",
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
+    as_of: AsOf = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
@@ -140,11 +145,14 @@ def query_attachments(
         after: Only keys behind this one: the last one that was listed before.
         limit: How many at most.
         offset: How many to leave out.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
         verbose: On a terminal too with exact sizes and times, a line each.
     """
     get_attachments(
-        group=group, contains=key, after=after, limit=limit, offset=offset, verbose=verbose
-    )
+        group=group, contains=key, after=after, limit=limit, offset=offset, as_of=as_of,
+        verbose=verbose,
+    )  # fmt: skip
 
 
 def delete_attachment(key: str, /, *, group: Group = "") -> None:

@@ -14,7 +14,7 @@ from mitosis.cli.output.results import (
     StorageQuota,
 )
 from mitosis.cli.output.screen import show
-from mitosis.cli.parameters import read_list
+from mitosis.cli.parameters import AsOf, read_list
 from mitosis.cli.running import with_client
 from mitosis.contract.queries import GroupList
 from mitosis.domain.durations import format_size
@@ -33,21 +33,28 @@ def create_group(name: str, /) -> None:
     show(NamedGroup(name), lambda: [f"Created group {name}"])
 
 
-def get_group(name: str, /) -> None:
+def get_group(name: str, /, *, as_of: AsOf = None) -> None:
     """Get the information of a group.
 
     Args:
         name: The name of the group.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
     """
     from mitosis.cli.output.texts import group_lines
 
-    group = with_client(lambda client: client.get_group(name))
+    group = with_client(lambda client: client.get_group(name, as_of))
     show(group, lambda: group_lines(group))
 
 
-def get_groups() -> None:
-    """Get all groups the user has access to."""
-    groups = with_client(lambda client: client.get_groups())
+def get_groups(*, as_of: AsOf = None) -> None:
+    """Get all groups the user has access to.
+
+    Args:
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
+    """
+    groups = with_client(lambda client: client.get_groups(as_of))
     show(
         GroupList(groups),
         lambda: [f"{name} = {role.label}" for name, role in sorted(groups.items())],

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,6 +14,7 @@ from mitosis.config.client import NO_LIMIT, NO_WATCH, WatchArgs
 from mitosis.config.values import Slots, from_text, split_list
 from mitosis.domain.durations import format_duration, format_size, parse_duration, parse_size
 from mitosis.domain.execution import parse_execution_state
+from mitosis.domain.moments import parse_moment
 from mitosis.domain.names import task_may_be_named
 from mitosis.domain.nearest import one_of
 from mitosis.domain.resources import check_stop_signal
@@ -118,6 +119,15 @@ def read_duration(texts: list[str]) -> timedelta:
         InvalidInput: Not a duration.
     """
     return timedelta(seconds=parse_duration(texts[-1]))
+
+
+def read_moment(texts: list[str]) -> datetime | int:
+    """Read a point of the past: a time or a position; one without a zone is meant here.
+
+    Raises:
+        InvalidInput: Neither, or still to come.
+    """
+    return parse_moment(texts[-1], datetime.now().astimezone())
 
 
 def read_size(texts: list[str]) -> int:
@@ -258,6 +268,12 @@ Duration = Annotated[
 OptionalDuration = Annotated[
     timedelta | None,
     Parameter(converter=converter(read_duration), n_tokens=1, metavar="DURATION"),
+]
+AsOf = Annotated[
+    datetime | int | None,
+    Parameter(
+        name="--as-of", converter=converter(read_moment), n_tokens=1, metavar="TIME|POSITION"
+    ),
 ]
 Size = Annotated[
     int,

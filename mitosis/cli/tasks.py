@@ -11,6 +11,7 @@ from mitosis.cli.exit_codes import DONE
 from mitosis.cli.invocation import UsageError, current
 from mitosis.cli.output.screen import complain, note, on_terminal, show
 from mitosis.cli.parameters import (
+    AsOf,
     CountLimit,
     Duration,
     Envs,
@@ -213,15 +214,17 @@ def submit(
     return DONE
 
 
-def get_task(task: str, /) -> None:
+def get_task(task: str, /, *, as_of: AsOf = None) -> None:
     """Get the info of a task.
 
     Args:
         task: The UUID of the task, a unique prefix of it, `last`, or GROUP#NUMBER.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
     """
     from mitosis.cli.output.texts import task_lines
 
-    view = with_client(lambda client: client.get_task(task))
+    view = with_client(lambda client: client.get_task(task, as_of))
     show(view, lambda: task_lines(view))
 
 
@@ -239,6 +242,7 @@ def get_tasks(
     offset: Number = 0,
     before: Number = 0,
     count: Flag = False,
+    as_of: AsOf = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of tasks subject to the filter, newest last.
@@ -256,6 +260,8 @@ def get_tasks(
         offset: How many of the newest to leave out.
         before: Only tasks with a smaller number, to go on before the first one of a list.
         count: Only say how many there are.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
         verbose: Everything about each of them.
     """
     from mitosis.cli.output.texts import counts_text, task_lines
@@ -273,6 +279,7 @@ def get_tasks(
         limit=limit,
         offset=offset,
         count_only=count,
+        as_of=as_of,
     )
     page = with_client(lambda client: client.get_tasks(args))
     if count:

@@ -10,11 +10,10 @@ from cyclopts import Parameter
 
 from mitosis.cli.exit_codes import DONE
 from mitosis.cli.output.screen import printable, show
-from mitosis.cli.parameters import Group, Labels, Tags, converter
+from mitosis.cli.parameters import Group, Labels, Tags, converter, read_moment
 from mitosis.cli.running import with_client
 from mitosis.cli.tasks import Creators, Outcomes, States
 from mitosis.config.client import WatchTasksArgs
-from mitosis.domain.moments import parse_moment
 
 if TYPE_CHECKING:
     from mitosis.client.client import MitoClient
@@ -22,11 +21,7 @@ if TYPE_CHECKING:
 
 Since = Annotated[
     datetime | int | None,
-    Parameter(
-        converter=converter(lambda texts: parse_moment(texts[-1], datetime.now().astimezone())),
-        n_tokens=1,
-        metavar="TIME|POSITION",
-    ),
+    Parameter(converter=converter(read_moment), n_tokens=1, metavar="TIME|POSITION"),
 ]
 
 

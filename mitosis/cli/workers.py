@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, on_terminal, show
 from mitosis.cli.parameters import (
+    AsOf,
     Flag,
     Group,
     Labels,
@@ -33,16 +34,19 @@ ForceFlag = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
 Roles = Annotated[tuple[Role, ...], several("--role", "-r", read=read_roles)]
 
 
-def get_worker(worker: str, /) -> None:
+def get_worker(worker: str, /, *, as_of: AsOf = None) -> None:
     """Get the info of a worker.
 
     Args:
         worker: The UUID of the worker, or a unique prefix.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
     """
     from mitosis.cli.output.texts import worker_lines
 
-    view = with_client(lambda client: client.get_worker(worker))
+    view = with_client(lambda client: client.get_worker(worker, as_of))
     show(view, lambda: worker_lines(view))
+    _say_what_no_past_has(as_of)
 
 
 def get_workers(
@@ -55,6 +59,7 @@ def get_workers(
     all: Flag = False,  # noqa: A002  the name of the option
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
+    as_of: AsOf = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of workers subject to the filter.
@@ -68,15 +73,18 @@ def get_workers(
         all: Also workers that are gone.
         limit: How many at most.
         offset: How many to leave out first.
+        as_of: Show what it was at a time or a position, such as '2h ago', yesterday, '2026-11-20
+            14:05', 2026-11-20T14:05:00Z or 4711; default: now.
         verbose: Everything about each of them.
     """
     from mitosis.cli.output.texts import worker_lines
 
     args = GetWorkersArgs(
         group=group, roles=role, tags=tags, labels=labels, creator=creator, all=all, limit=limit,
-        offset=offset,
+        offset=offset, as_of=as_of,
     )  # fmt: skip
     page = with_client(lambda client: client.get_workers(args))
+    _say_what_no_past_has(as_of)
     if on_terminal() and not verbose:
         _print_workers(page)
         return
@@ -91,6 +99,11 @@ def get_workers(
         ],
     )
     note(f"{page.total} worker{'' if page.total == 1 else 's'}")
+
+
+def _say_what_no_past_has(as_of: AsOf) -> None:
+    if as_of is not None:
+        note("When a worker was heard, and whether it was connected, is no event: no past has it")
 
 
 def _queried(group: str, worker: WorkerView) -> str:

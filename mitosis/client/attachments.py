@@ -25,6 +25,7 @@ from mitosis.contract.queries import (
 )
 from mitosis.domain.attachment import check_key
 from mitosis.domain.limits import MAX_PAGE
+from mitosis.domain.moments import checked_moment
 from mitosis.domain.names import check_name
 
 
@@ -130,7 +131,7 @@ class Attachments:
 
         Raises:
             NotFound: No such group. NotAllowed: No role in it.
-            InvalidInput: A filter that cannot be.
+            InvalidInput: A filter that cannot be. LimitReached: Too much has changed since `as_of`.
         """
         wanted = args or GetAttachmentsArgs()
         page = await self._page(wanted, wanted.after, wanted.limit, wanted.offset)
@@ -171,7 +172,7 @@ class Attachments:
     ) -> AttachmentPage:
         body = ListAttachments(
             group=wanted.group, prefix=wanted.prefix, contains=wanted.contains, after=after,
-            limit=limit, offset=offset,
+            limit=limit, offset=offset, as_of=checked_moment(wanted.as_of),
         )  # fmt: skip
         return await self._session.query("attachment", "list", body, AttachmentPage)
 

@@ -7,7 +7,7 @@ Meaning, units and errors of a flat method are written once, at the noun's metho
 import contextlib
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -226,13 +226,13 @@ class MitoClient:
         """See `Groups.create`."""
         return await self.groups.create(name)
 
-    async def get_group(self, name: str) -> GroupView:
+    async def get_group(self, name: str, as_of: datetime | int | None = None) -> GroupView:
         """See `Groups.get`."""
-        return await self.groups.get(name)
+        return await self.groups.get(name, as_of)
 
-    async def get_groups(self) -> dict[str, Role]:
+    async def get_groups(self, as_of: datetime | int | None = None) -> dict[str, Role]:
         """See `Groups.list`."""
-        return await self.groups.list()
+        return await self.groups.list(as_of)
 
     async def change_members(
         self, group: str, roles: Mapping[str, Role] | None = None, removed: Iterable[str] = ()
@@ -256,9 +256,9 @@ class MitoClient:
         """See `Tasks.submit_many`."""
         return await self.tasks.submit_many(tasks)
 
-    async def get_task(self, task: str) -> TaskView:
+    async def get_task(self, task: str, as_of: datetime | int | None = None) -> TaskView:
         """See `Tasks.get`."""
-        return await self.tasks.get(task)
+        return await self.tasks.get(task, as_of)
 
     async def get_tasks(self, args: GetTasksArgs | None = None) -> TaskPage:
         """See `Tasks.list`."""
@@ -405,9 +405,9 @@ class MitoClient:
         """See `Events.watch`."""
         return self.events.watch(wanted)
 
-    async def get_worker(self, worker: str) -> WorkerView:
+    async def get_worker(self, worker: str, as_of: datetime | int | None = None) -> WorkerView:
         """See `Workers.get`."""
-        return await self.workers.get(worker)
+        return await self.workers.get(worker, as_of)
 
     async def get_workers(self, args: GetWorkersArgs | None = None) -> WorkerPage:
         """See `Workers.list`."""

@@ -1,6 +1,7 @@
 """Groups: new ones, those that one may see, and who is in them."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from mitosis.client.session import Session
 from mitosis.contract.commands import (
@@ -11,11 +12,11 @@ from mitosis.contract.commands import (
     Done,
     NewQuota,
 )
-from mitosis.contract.queries import GetGroup, GroupList, GroupView
-from mitosis.contract.wire import Nothing
+from mitosis.contract.queries import GetGroup, GroupList, GroupView, ListGroups
 from mitosis.domain.durations import parse_size
 from mitosis.domain.group import GroupPhase
 from mitosis.domain.limits import check_several
+from mitosis.domain.moments import checked_moment
 from mitosis.domain.names import check_name
 from mitosis.domain.quotas import parse_quota
 from mitosis.domain.roles import Role
@@ -38,18 +39,25 @@ class Groups:
         check_name(name, "group")
         return await self._session.command("group", "create", CreateGroup(name), Done)
 
-    async def get(self, name: str) -> GroupView:
+    async def get(self, name: str, as_of: datetime | int | None = None) -> GroupView:
         """Return one group; members only for its Admins.
+
+        Args:
+            name: Which.
+            as_of: What it was at this time or position of the stream; None: what it is now.
 
         Raises:
             NotFound: No such group. NotAllowed: The asker has no role in it.
+            LimitReached: Too much has changed since `as_of`.
         """
         check_name(name, "group")
-        return await self._session.query("group", "get", GetGroup(name), GroupView)
+        body = GetGroup(name, checked_moment(as_of))
+        return await self._session.query("group", "get", body, GroupView)
 
-    async def list(self) -> dict[str, Role]:
-        """Return the groups in which the asker has a role."""
-        return (await self._session.query("group", "list", Nothing(), GroupList)).groups
+    async def list(self, as_of: datetime | int | None = None) -> dict[str, Role]:
+        """Return the groups in which the asker has a role, or had at a time or a position."""
+        body = ListGroups(checked_moment(as_of))
+        return (await self._session.query("group", "list", body, GroupList)).groups
 
     async def change_members(
         self, group: str, roles: Mapping[str, Role] | None = None, removed: Iterable[str] = ()

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -32,6 +32,7 @@ from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
 from mitosis.contract.wire import error_body, raise_error
 from mitosis.domain.execution import ExecutionState, parse_execution_state
 from mitosis.domain.limits import MAX_PAGE, check_several, check_tags
+from mitosis.domain.moments import checked_moment
 from mitosis.domain.names import is_uuid
 from mitosis.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
@@ -101,20 +102,31 @@ class Tasks:
                 return results + [SubmitResult(error=error_body(error))] * rest
         return results
 
-    async def get(self, task: str) -> TaskView:
-        """Return one task as it is now.
+    async def get(self, task: str, as_of: datetime | int | None = None) -> TaskView:
+        """Return one task as it is now, or as it was at a time or a position of the stream.
+
+        Who may ask for the past is decided by the roles of now.
 
         Raises:
-            NotFound: No such task, or none that the asker may see. InvalidInput: Ambiguous.
+            NotFound: No such task, or none that the asker may see. InvalidInput: Ambiguous, or a
+                moment that is still to come.
+
+        Example:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("true",)))
+            await client.wait_for_tasks([submitted])
+            history = await client.get_events(GetEventsArgs(kind="task", name=submitted.task))
+            then = await client.get_task(submitted.task, as_of=history.commits[0].position)
+            assert not then.state.terminal
         """
-        return await self._session.query("task", "get", GetTask(task), TaskView)
+        body = GetTask(task, checked_moment(as_of))
+        return await self._session.query("task", "get", body, TaskView)
 
     async def list(self, args: GetTasksArgs | None = None) -> TaskPage:
         """Return the tasks that match, newest last, in as many requests as that takes.
 
         Raises:
             InvalidInput: A filter that cannot be. NotFound: No such group.
-            NotAllowed: No role in it.
+            NotAllowed: No role in it. LimitReached: Too much has changed since `as_of`.
 
         Example:
             page = await client.get_tasks(GetTasksArgs(states=(TaskState.RUNNING,), limit=10))
@@ -135,6 +147,7 @@ class Tasks:
             limit=wanted.limit,
             offset=wanted.offset,
             count_only=wanted.count_only,
+            as_of=checked_moment(wanted.as_of),
         )
         page = part = await self._session.query("task", "list", body, TaskPage)
         wanted_in_all = min(wanted.limit, page.total - wanted.offset)

@@ -1,6 +1,7 @@
 """Workers: which there are, what each may do, and stopping one."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 import msgspec
 
@@ -19,6 +20,7 @@ from mitosis.contract.commands import (
 )
 from mitosis.contract.queries import GetWorker, ListWorkers, WorkerPage, WorkerView
 from mitosis.domain.limits import check_several
+from mitosis.domain.moments import checked_moment
 from mitosis.domain.names import is_uuid
 from mitosis.domain.roles import Role
 
@@ -29,19 +31,27 @@ class Workers:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def get(self, worker: str) -> WorkerView:
+    async def get(self, worker: str, as_of: datetime | int | None = None) -> WorkerView:
         """Return one worker, named by its UUID or a unique prefix.
+
+        Args:
+            worker: Which.
+            as_of: What it was at this time or position of the stream; then it is not known when
+                it was heard, and whether it was connected. None: what it is now.
 
         Raises:
             NotFound: No such worker, or none that the asker may see.
+            LimitReached: Too much has changed since `as_of`.
         """
-        return await self._session.query("worker", "get", GetWorker(worker), WorkerView)
+        body = GetWorker(worker, checked_moment(as_of))
+        return await self._session.query("worker", "get", body, WorkerView)
 
     async def list(self, args: GetWorkersArgs | None = None) -> WorkerPage:
         """Return the workers that match, the oldest first.
 
         Raises:
             NotFound, NotAllowed: The group. InvalidInput, TooLarge: A filter that cannot be.
+            LimitReached: Too much has changed since `as_of`.
         """
         wanted = args or GetWorkersArgs()
         body = ListWorkers(
@@ -53,6 +63,7 @@ class Workers:
             all=wanted.all,
             limit=wanted.limit,
             offset=wanted.offset,
+            as_of=checked_moment(wanted.as_of),
         )
         return await self._session.query("worker", "list", body, WorkerPage)
 

@@ -252,6 +252,7 @@ class GetTasksArgs(msgspec.Struct, kw_only=True):
         before: Only tasks with a smaller number, to go on where a list ended; 0: all.
         limit, offset: How many of the newest, and how many newer ones to leave out first.
         count_only: No tasks, only how many there are.
+        as_of: What the answer was at this time or position of the stream; None: what it is now.
     """
 
     group: str = ""
@@ -266,6 +267,7 @@ class GetTasksArgs(msgspec.Struct, kw_only=True):
     limit: int = DEFAULT_PAGE
     offset: int = 0
     count_only: bool = False
+    as_of: datetime | int | None = None
 
 
 class GetEventsArgs(msgspec.Struct, kw_only=True):
@@ -331,7 +333,8 @@ class WatchTasksArgs(msgspec.Struct, kw_only=True):
 class GetAttachmentsArgs(msgspec.Struct, kw_only=True):
     """Filters, taken literally; each given one must hold. `group` empty: the user's own.
 
-    In the order of the bytes of the keys; `after`: only keys behind this one.
+    In the order of the bytes of the keys; `after`: only keys behind this one; `as_of`: what the
+    answer was at this time or position of the stream.
     """
 
     group: str = ""
@@ -340,6 +343,7 @@ class GetAttachmentsArgs(msgspec.Struct, kw_only=True):
     after: str = ""
     limit: int = DEFAULT_PAGE
     offset: int = 0
+    as_of: datetime | int | None = None
 
 
 class GetWorkersArgs(msgspec.Struct, kw_only=True):
@@ -350,6 +354,7 @@ class GetWorkersArgs(msgspec.Struct, kw_only=True):
         tags, labels: The worker has them all.
         creator: Who registered it.
         all: Also workers that are gone.
+        as_of: What the answer was at this time or position of the stream; None: what it is now.
     """
 
     group: str = ""
@@ -360,3 +365,4 @@ class GetWorkersArgs(msgspec.Struct, kw_only=True):
     all: bool = False
     limit: int = DEFAULT_PAGE
     offset: int = 0
+    as_of: datetime | int | None = None

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from mitosis.domain.durations import parse_duration
+from mitosis.domain.limits import check_number
 from mitosis.errors import InvalidInput
 
 LAST_POSITION = 2**53 - 1  # what every reader of JSON keeps exact
@@ -37,6 +38,27 @@ def parse_moment(text: str, now: datetime) -> datetime | int:
     if moment > now:
         raise InvalidInput(f"{text[:60]!r} is still to come", field="time")
     return moment.astimezone(UTC)
+
+
+def checked_moment(as_of: datetime | int | None) -> datetime | int | None:
+    """Return a moment that can be meant: a time with its zone, or a position; None: now.
+
+    Raises:
+        InvalidInput: Another kind of value, or no zone.
+    """
+    if as_of is None:
+        return None
+    if isinstance(as_of, datetime):
+        if as_of.tzinfo is None:
+            raise InvalidInput(
+                f"the time {as_of.isoformat()} has no zone: give one, such as {as_of.isoformat()}Z",
+                field="as_of",
+            )
+        return as_of
+    if not isinstance(as_of, int) or isinstance(as_of, bool):
+        raise InvalidInput(f"{as_of!r} is no moment: give a datetime or a position", field="as_of")
+    check_number(as_of, "as_of", 0, LAST_POSITION)
+    return as_of
 
 
 def _moment(text: str, now: datetime) -> datetime:

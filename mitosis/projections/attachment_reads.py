@@ -14,21 +14,21 @@ from mitosis.domain.attachment import MAX_KEY_BYTES, check_key
 from mitosis.domain.limits import check_text
 from mitosis.domain.names import check_name
 from mitosis.errors import NotFound
-from mitosis.projections.postgres import Connection, fetch_value
+from mitosis.projections.postgres import Reader, fetch_value
 from mitosis.projections.rows import AttachmentRow
 from mitosis.projections.task_reads import MAX_PAGE_BYTES, check_page
 from mitosis.projections.viewer import Viewer, check_group
 
 _VIEW: LiteralString = """
     SELECT group_name AS "group", key, size_bytes, sha256, created_at, updated_at
-    FROM views.attachments
+    FROM attachments
 """
 _decode_row = msgspec.json.Decoder(AttachmentRow).decode
 _decode_view = msgspec.json.Decoder(AttachmentView).decode
 
 
 async def get_attachment(
-    connection: Connection, viewer: Viewer, wanted: GetAttachment
+    connection: Reader, viewer: Viewer, wanted: GetAttachment
 ) -> AttachmentRow:
     """Return what is known of an attachment, with the name of its object.
 
@@ -41,7 +41,7 @@ async def get_attachment(
     await check_group(connection, viewer, group)
     text = await fetch_value(
         connection,
-        "SELECT row_to_json(a)::text FROM views.attachments a"
+        "SELECT row_to_json(a)::text FROM attachments a"
         ' WHERE group_name = %s AND key COLLATE "C" = %s',
         group,
         wanted.key,
@@ -61,7 +61,7 @@ def view_of(row: AttachmentRow) -> AttachmentView:
 
 
 async def list_attachments(
-    connection: Connection, viewer: Viewer, wanted: ListAttachments
+    connection: Reader, viewer: Viewer, wanted: ListAttachments
 ) -> AttachmentPage:
     """Return a page of the files of a group, in the order of their keys.
 
@@ -77,7 +77,7 @@ async def list_attachments(
         check_text(getattr(wanted, field), field, MAX_KEY_BYTES)
     await check_group(connection, viewer, group)
     where, args = _conditions(wanted, group)
-    total = await connection.execute(f"SELECT count(*) FROM views.attachments WHERE {where}", args)
+    total = await connection.execute(f"SELECT count(*) FROM attachments WHERE {where}", args)
     counted = await total.fetchone()
     if wanted.after:
         where += ' AND key COLLATE "C" > %(after)s'

@@ -5,18 +5,23 @@ import msgspec
 from mitosis.contract.queries import GroupList, GroupView
 from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
-from mitosis.projections.postgres import Connection, fetch_value
-from mitosis.projections.viewer import Viewer, check_group
+from mitosis.projections.postgres import Reader, fetch_value
+from mitosis.projections.viewer import ROLES, Viewer, check_group
 
+_decode_list = msgspec.json.Decoder(GroupList).decode
 _decode_group = msgspec.json.Decoder(GroupView).decode
 
 
-def list_groups(viewer: Viewer) -> GroupList:
+async def list_groups(connection: Reader, viewer: Viewer) -> GroupList:
     """Return the groups in which the viewer has a role."""
-    return GroupList(viewer.roles)
+    return _decode_list(
+        await fetch_value(
+            connection, f"SELECT json_build_object('groups', {ROLES})::text", viewer.name
+        )
+    )
 
 
-async def get_group(connection: Connection, viewer: Viewer, name: str) -> GroupView:
+async def get_group(connection: Reader, viewer: Viewer, name: str) -> GroupView:
     """Return one group; its members only for its Admins and for platform admins.
 
     A platform admin without a role in it is shown with Read, which is what they have.
@@ -30,17 +35,20 @@ async def get_group(connection: Connection, viewer: Viewer, name: str) -> GroupV
         connection,
         "SELECT json_build_object('name', g.name, 'creator', g.creator, 'state', g.state,"
         " 'reason', g.reason,"
-        " 'role', %s::int, 'members', CASE WHEN %s THEN (SELECT json_object_agg(user_name, role)"
-        "   FROM views.members WHERE group_name = g.name) END,"
+        " 'role', coalesce((SELECT role FROM members WHERE group_name = g.name AND user_name = %s"
+        "   AND g.state <> 'deleted'), %s::int),"
+        " 'members', CASE WHEN %s THEN (SELECT json_object_agg(user_name, role)"
+        "   FROM members WHERE group_name = g.name) END,"
         " 'task_count', u.pending + u.ready + u.running + u.finished + u.cancelled,"
-        " 'worker_count', (SELECT count(*) FROM views.worker_roles r"
-        "   JOIN views.workers w ON w.uuid = r.worker"
+        " 'worker_count', (SELECT count(*) FROM worker_roles r"
+        "   JOIN workers w ON w.uuid = r.worker"
         "   WHERE r.group_name = g.name AND w.state <> 'gone'),"
         " 'storage_used_bytes', u.storage_used_bytes,"
         " 'storage_quota_bytes', g.storage_quota_bytes,"
         " 'created_at', g.created_at, 'updated_at', g.updated_at)::text"
-        " FROM views.groups g JOIN views.group_usage u ON u.group_name = g.name"
+        " FROM groups g JOIN group_usage u ON u.group_name = g.name"
         " WHERE g.name = %s",
+        viewer.name,
         int(role),
         viewer.admin or role is Role.ADMIN,
         name,

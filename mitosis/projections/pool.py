@@ -21,6 +21,7 @@ READ_SETTINGS = {
     "default_transaction_read_only": "on",
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
+    "search_path": "views",  # reads name tables without it: past.py gives them other rows
 }
 
 

@@ -1,10 +1,10 @@
 """Connections to Postgres, and what its errors mean. psycopg is imported only in this package."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Protocol
 from urllib.parse import urlsplit
 
 import psycopg
@@ -14,6 +14,7 @@ from mitosis.errors import CorruptData, Misconfigured, ViewUnavailable
 from mitosis.tls import Place, Trust, why_refused
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
 DEFAULT_PORT = 5432
@@ -34,6 +35,16 @@ _TABLES_MISSING = (
     psycopg.errors.UndefinedFunction,
 )
 _REFUSED_AT_LOGIN = ("password authentication failed", "does not exist", "no pg_hba.conf entry")
+
+
+class Reader(Protocol):
+    """What reads are made with: a connection, or the past as one (past.py)."""
+
+    async def execute(
+        self, query: LiteralString, params: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> Cursor:
+        """Run a SELECT."""
+        ...
 
 
 class OutOfStep(ViewUnavailable):
@@ -176,7 +187,7 @@ def conninfo(url: str, name: str, settings: dict[str, str] | None = None) -> str
         ) from None
 
 
-async def fetch_value(connection: Connection, query: LiteralString, *args: Any) -> Any:
+async def fetch_value(connection: Reader, query: LiteralString, *args: Any) -> Any:
     """Return the first column of the first row, None if there is no row."""
     row = await (await connection.execute(query, args)).fetchone()
     return row[0] if row else None

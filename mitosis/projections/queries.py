@@ -1,4 +1,7 @@
-"""What users may ask of the read models, each answer from one consistent state of them."""
+"""What users may ask of the read models, each answer from one consistent state of them.
+
+Most can also be asked of a moment of the past (`as_of`).
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -7,6 +10,7 @@ import psycopg
 
 from mitosis.contract.output import TaskRunner
 from mitosis.contract.queries import (
+    AsOf,
     AttachmentPage,
     EventPage,
     GetArtifact,
@@ -18,6 +22,7 @@ from mitosis.contract.queries import (
     GroupView,
     ListAttachments,
     ListEvents,
+    ListGroups,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -34,12 +39,15 @@ from mitosis.projections import (
     attachment_reads,
     event_reads,
     group_reads,
+    past_reads,
     task_reads,
     user_reads,
     worker_reads,
 )
+from mitosis.projections.commit import Decode
+from mitosis.projections.past import Past
 from mitosis.projections.pool import ReadPool
-from mitosis.projections.postgres import Connection
+from mitosis.projections.postgres import Connection, Reader
 from mitosis.projections.rows import ArtifactRow, AttachmentRow
 from mitosis.projections.viewer import Viewer, find_viewer, need_role
 
@@ -53,8 +61,9 @@ class Queries:
     user is unknown, locked or deleted; further errors stand with the functions that are called.
     """
 
-    def __init__(self, pool: ReadPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: ReadPool, decode: Decode) -> None:
+        """`decode` reads commits of the archive, for answers of the past."""
+        self._pool, self._decode = pool, decode
 
     async def _as(self, user: str, read: Callable[[Connection, Viewer], Awaitable[T]]) -> T:
         async def run(connection: Connection) -> T:
@@ -63,6 +72,24 @@ class Queries:
                 return await read(connection, await find_viewer(connection, user))
 
         return await self._pool.read(run)
+
+    async def _at(
+        self,
+        user: str,
+        as_of: AsOf,
+        recall: Callable[[Past, Viewer], Awaitable[None]],
+        read: Callable[[Reader, Viewer], Awaitable[T]],
+    ) -> T:
+        """Read what is, or what was: then `recall` says what has to be known for that."""
+
+        async def run(connection: Connection, viewer: Viewer) -> T:
+            if as_of is None:
+                return await read(connection, viewer)
+            past = await Past.begin(connection, self._decode, as_of)
+            await recall(past, viewer)
+            return await read(past, viewer)
+
+        return await self._as(user, run)
 
     async def whoami(self, user: str) -> WhoAmI:
         """Return the account that asks."""
@@ -82,11 +109,19 @@ class Queries:
 
     async def get_task(self, user: str, wanted: GetTask) -> TaskView:
         """Return a task by any of its names."""
-        return await self._as(user, lambda c, viewer: task_reads.get_task(c, viewer, wanted.task))
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, viewer: past_reads.recall_task(past, viewer, wanted.task),
+            lambda c, viewer: task_reads.get_task(c, viewer, wanted.task),
+        )  # fmt: skip
 
     async def list_tasks(self, user: str, wanted: ListTasks) -> TaskPage:
         """Return a page of tasks of a group."""
-        return await self._as(user, lambda c, viewer: task_reads.list_tasks(c, viewer, wanted))
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, viewer: past_reads.recall_tasks(past, wanted.group or viewer.name),
+            lambda c, viewer: task_reads.list_tasks(c, viewer, wanted),
+        )  # fmt: skip
 
     async def get_runner(self, user: str, task: str) -> TaskRunner:
         """Return who runs a task, for one who may see its live output.
@@ -114,19 +149,27 @@ class Queries:
 
     async def list_attachments(self, user: str, wanted: ListAttachments) -> AttachmentPage:
         """Return a page of attachments of a group."""
-        return await self._as(
-            user, lambda c, viewer: attachment_reads.list_attachments(c, viewer, wanted)
-        )
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, viewer: past_reads.recall_attachments(past, wanted.group or viewer.name),
+            lambda c, viewer: attachment_reads.list_attachments(c, viewer, wanted),
+        )  # fmt: skip
 
     async def get_worker(self, user: str, wanted: GetWorker) -> WorkerView:
         """Return a worker by its UUID or the beginning of it."""
-        return await self._as(
-            user, lambda c, viewer: worker_reads.get_worker(c, viewer, wanted.worker)
-        )
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, _: past_reads.recall_workers(past),
+            lambda c, viewer: worker_reads.get_worker(c, viewer, wanted.worker),
+        )  # fmt: skip
 
     async def list_workers(self, user: str, wanted: ListWorkers) -> WorkerPage:
         """Return a page of workers of a group."""
-        return await self._as(user, lambda c, viewer: worker_reads.list_workers(c, viewer, wanted))
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, viewer: past_reads.recall_workers_of(past, wanted.group or viewer.name),
+            lambda c, viewer: worker_reads.list_workers(c, viewer, wanted),
+        )  # fmt: skip
 
     async def list_events(self, user: str, wanted: ListEvents) -> EventPage:
         """Return a part of the history."""
@@ -134,12 +177,16 @@ class Queries:
 
     async def get_group(self, user: str, wanted: GetGroup) -> GroupView:
         """Return a group."""
-        return await self._as(user, lambda c, viewer: group_reads.get_group(c, viewer, wanted.name))
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, _: past_reads.recall_group(past, wanted.name),
+            lambda c, viewer: group_reads.get_group(c, viewer, wanted.name),
+        )  # fmt: skip
 
-    async def list_groups(self, user: str) -> GroupList:
+    async def list_groups(self, user: str, wanted: ListGroups) -> GroupList:
         """Return the groups in which the user has a role."""
-
-        async def read(_: Connection, viewer: Viewer) -> GroupList:
-            return group_reads.list_groups(viewer)
-
-        return await self._as(user, read)
+        return await self._at(
+            user, wanted.as_of,
+            lambda past, _: past_reads.recall_groups(past),
+            group_reads.list_groups,
+        )  # fmt: skip

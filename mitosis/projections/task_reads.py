@@ -12,7 +12,7 @@ from mitosis.domain.names import check_name, check_uuid
 from mitosis.domain.task import TaskState, check_state
 from mitosis.errors import InvalidInput, NotFound, TooLarge
 from mitosis.projections.naming import MAX_CANDIDATES, task_number, uuid_range
-from mitosis.projections.postgres import Connection, fetch_value
+from mitosis.projections.postgres import Reader, fetch_value
 from mitosis.projections.rows import ArtifactRow
 from mitosis.projections.viewer import VISIBLE, Viewer, check_group
 
@@ -27,8 +27,8 @@ _VIEW: LiteralString = """
         (SELECT coalesce(json_agg(json_build_object('kind', a.kind, 'size_bytes', a.size_bytes,
             'sha256', a.sha256, 'created_at', a.created_at, 'updated_at', a.updated_at)
             ORDER BY a.created_at, a.kind), '[]')
-         FROM views.artifacts a WHERE a.task = t.uuid) AS artifacts
-    FROM views.tasks t JOIN views.task_specs s ON s.task = t.uuid
+         FROM artifacts a WHERE a.task = t.uuid) AS artifacts
+    FROM tasks t JOIN task_specs s ON s.task = t.uuid
 """
 # What can stand in SQL for an operator of a filter.
 _OPERATORS: dict[Operator, LiteralString] = {
@@ -47,7 +47,7 @@ _decode_runner = msgspec.json.Decoder(TaskRunner).decode
 _decode_artifact = msgspec.json.Decoder(ArtifactRow).decode
 
 
-async def find_task(connection: Connection, viewer: Viewer, name: str) -> str:
+async def find_task(connection: Reader, viewer: Viewer, name: str) -> str:
     """Return the UUID of the task that a full or short name means for the viewer.
 
     Raises:
@@ -61,7 +61,7 @@ async def find_task(connection: Connection, viewer: Viewer, name: str) -> str:
         return await _find_last(connection, viewer)
     low, high = uuid_range(name, "task")
     found = await connection.execute(
-        "SELECT uuid::text FROM views.tasks WHERE uuid BETWEEN %(low)s AND %(high)s AND "
+        "SELECT uuid::text FROM tasks WHERE uuid BETWEEN %(low)s AND %(high)s AND "
         + VISIBLE
         + " ORDER BY uuid LIMIT %(limit)s",
         {"low": low, "high": high, "limit": MAX_CANDIDATES + 1, **viewer.scope},
@@ -88,11 +88,11 @@ def only_one(uuids: list[str], name: str, what: str) -> str:
     return uuids[0]
 
 
-async def _find_numbered(connection: Connection, viewer: Viewer, group: str, number: int) -> str:
+async def _find_numbered(connection: Reader, viewer: Viewer, group: str, number: int) -> str:
     await check_group(connection, viewer, group)
     task: str | None = await fetch_value(
         connection,
-        "SELECT uuid::text FROM views.tasks WHERE group_name = %s AND number = %s",
+        "SELECT uuid::text FROM tasks WHERE group_name = %s AND number = %s",
         group,
         number,
     )
@@ -101,11 +101,10 @@ async def _find_numbered(connection: Connection, viewer: Viewer, group: str, num
     return task
 
 
-async def _find_last(connection: Connection, viewer: Viewer) -> str:
+async def _find_last(connection: Reader, viewer: Viewer) -> str:
     task: str | None = await fetch_value(
         connection,
-        "SELECT uuid::text FROM views.tasks WHERE creator = %s"
-        " ORDER BY created_position DESC LIMIT 1",
+        "SELECT uuid::text FROM tasks WHERE creator = %s ORDER BY created_position DESC LIMIT 1",
         viewer.name,
     )
     if task is None:
@@ -113,7 +112,7 @@ async def _find_last(connection: Connection, viewer: Viewer) -> str:
     return task
 
 
-async def get_task(connection: Connection, viewer: Viewer, name: str) -> TaskView:
+async def get_task(connection: Reader, viewer: Viewer, name: str) -> TaskView:
     """Return one task. Raises what `find_task` raises."""
     uuid = await find_task(connection, viewer, name)
     text = await fetch_value(
@@ -122,19 +121,19 @@ async def get_task(connection: Connection, viewer: Viewer, name: str) -> TaskVie
     return _decode_view(text)
 
 
-async def get_runner(connection: Connection, viewer: Viewer, task: str) -> TaskRunner:
+async def get_runner(connection: Reader, viewer: Viewer, task: str) -> TaskRunner:
     """Return who runs a task. Raises what `find_task` raises."""
     uuid = await find_task(connection, viewer, task)
     text = await fetch_value(
         connection,
         "SELECT json_build_object('task', uuid, 'group', group_name, 'state', state,"
-        " 'attempt', attempt, 'worker', worker)::text FROM views.tasks WHERE uuid = %s",
+        " 'attempt', attempt, 'worker', worker)::text FROM tasks WHERE uuid = %s",
         uuid,
     )
     return _decode_runner(text)
 
 
-async def get_artifact(connection: Connection, viewer: Viewer, wanted: GetArtifact) -> ArtifactRow:
+async def get_artifact(connection: Reader, viewer: Viewer, wanted: GetArtifact) -> ArtifactRow:
     """Return what is known of an artifact, with the name of its object.
 
     Raises:
@@ -143,7 +142,7 @@ async def get_artifact(connection: Connection, viewer: Viewer, wanted: GetArtifa
     uuid = await find_task(connection, viewer, wanted.task)
     text = await fetch_value(
         connection,
-        "SELECT row_to_json(a)::text FROM views.artifacts a WHERE task = %s AND kind = %s",
+        "SELECT row_to_json(a)::text FROM artifacts a WHERE task = %s AND kind = %s",
         uuid,
         wanted.kind.value,
     )
@@ -152,7 +151,7 @@ async def get_artifact(connection: Connection, viewer: Viewer, wanted: GetArtifa
     return _decode_artifact(text)
 
 
-async def list_tasks(connection: Connection, viewer: Viewer, wanted: ListTasks) -> TaskPage:
+async def list_tasks(connection: Reader, viewer: Viewer, wanted: ListTasks) -> TaskPage:
     """Return the newest tasks that match, oldest of them first, with counts of all that match.
 
     A page may be shorter than `limit` since it has to fit into one message; go on with `before`
@@ -250,7 +249,7 @@ def _conditions(wanted: ListTasks, group: str) -> tuple[LiteralString, dict[str,
     if wanted.priority:
         priority = parse_comparison(wanted.priority, "the priority")
         parts.append(
-            "EXISTS (SELECT FROM views.task_specs p WHERE p.task = t.uuid"
+            "EXISTS (SELECT FROM task_specs p WHERE p.task = t.uuid"
             " AND coalesce((p.spec->>'priority')::bigint, 0) "
             + _OPERATORS[priority.operator]
             + " %(priority)s)"
@@ -268,7 +267,7 @@ def _conditions(wanted: ListTasks, group: str) -> tuple[LiteralString, dict[str,
 
 
 async def _count(
-    connection: Connection,
+    connection: Reader,
     wanted: ListTasks,
     group: str,
     where: LiteralString,
@@ -278,11 +277,11 @@ async def _count(
     counts = {state.value: 0 for state in TaskState}
     if any(getattr(wanted, field) for field in _UNCOUNTED):
         found = await connection.execute(
-            f"SELECT t.state, count(*) FROM views.tasks t WHERE {where} GROUP BY t.state", args
+            f"SELECT t.state, count(*) FROM tasks t WHERE {where} GROUP BY t.state", args
         )
         return counts | dict(await found.fetchall())
     found = await connection.execute(
-        "SELECT pending, ready, running, finished, cancelled FROM views.group_usage"
+        "SELECT pending, ready, running, finished, cancelled FROM group_usage"
         " WHERE group_name = %s",
         (group,),
     )

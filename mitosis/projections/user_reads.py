@@ -15,7 +15,7 @@ from mitosis.contract.queries import (
 )
 from mitosis.domain.names import check_name
 from mitosis.errors import NotAllowed, NotFound
-from mitosis.projections.postgres import Connection, fetch_value
+from mitosis.projections.postgres import Reader, fetch_value
 from mitosis.projections.task_reads import check_page, sized_page
 from mitosis.projections.viewer import Viewer
 
@@ -23,11 +23,11 @@ _OPEN: LiteralString = "(one->>'expires_at')::timestamptz > now()"
 _VIEW: LiteralString = f"""
     SELECT u.name AS username, u.admin, u.state, u.reason, u.group_quota, u.created_at,
         u.updated_at, u.name COLLATE "C" AS place,
-        (SELECT count(*) FROM views.groups g
+        (SELECT count(*) FROM groups g
          WHERE g.creator = u.name AND g.state <> 'deleted') AS groups,
-        (SELECT count(*) FROM views.user_sessions s, jsonb_array_elements(s.sessions) one
+        (SELECT count(*) FROM user_sessions s, jsonb_array_elements(s.sessions) one
          WHERE s.user_name = u.name AND {_OPEN}) AS sessions
-    FROM views.users u
+    FROM users u
 """
 _MATCH: LiteralString = (
     "starts_with(u.name, %(prefix)s) AND (NOT %(admins)s OR u.admin)"
@@ -42,7 +42,7 @@ def whoami(viewer: Viewer) -> WhoAmI:
     return WhoAmI(viewer.name, viewer.admin, viewer.roles)
 
 
-async def list_users(connection: Connection, viewer: Viewer, wanted: ListUsers) -> UserPage:
+async def list_users(connection: Reader, viewer: Viewer, wanted: ListUsers) -> UserPage:
     """Return accounts by name, deleted ones too.
 
     A page may be shorter than `limit` since it has to fit into one message; go on with `offset`.
@@ -61,7 +61,7 @@ async def list_users(connection: Connection, viewer: Viewer, wanted: ListUsers) 
         "limit": wanted.limit,
         "offset": wanted.offset,
     }
-    counted = await connection.execute(f"SELECT count(*) FROM views.users u WHERE {_MATCH}", args)
+    counted = await connection.execute(f"SELECT count(*) FROM users u WHERE {_MATCH}", args)
     total = await counted.fetchone()
     found = await connection.execute(
         sized_page(
@@ -73,9 +73,7 @@ async def list_users(connection: Connection, viewer: Viewer, wanted: ListUsers) 
     return UserPage(views, total[0] if total else 0)
 
 
-async def list_sessions(
-    connection: Connection, viewer: Viewer, wanted: ListSessions
-) -> SessionList:
+async def list_sessions(connection: Reader, viewer: Viewer, wanted: ListSessions) -> SessionList:
     """Return the open sessions of the viewer, or for a platform administrator of anybody.
 
     Raises:
@@ -84,11 +82,11 @@ async def list_sessions(
     name = check_name(wanted.username, "user") if wanted.username else viewer.name
     if name != viewer.name:
         _need_admin(viewer, "looking at the sessions of others")
-        if not await fetch_value(connection, "SELECT 1 FROM views.users WHERE name = %s", name):
+        if not await fetch_value(connection, "SELECT 1 FROM users WHERE name = %s", name):
             raise NotFound(f"there is no user {name!r}", user=name)
     text = await fetch_value(
         connection,
-        "SELECT coalesce(json_agg(one ORDER BY place), '[]')::text FROM views.user_sessions,"
+        "SELECT coalesce(json_agg(one ORDER BY place), '[]')::text FROM user_sessions,"
         " jsonb_array_elements(sessions) WITH ORDINALITY AS each(one, place)"
         f" WHERE user_name = %s AND {_OPEN}",
         name,

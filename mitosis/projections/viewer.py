@@ -5,11 +5,13 @@ exist for them when it was named by a UUID (guessing tells nothing); a group nam
 refused openly, since names are taken platform-wide anyway.
 """
 
+from typing import LiteralString
+
 import msgspec
 
 from mitosis.domain.roles import Role
 from mitosis.errors import NotAllowed, NotFound
-from mitosis.projections.postgres import Connection, fetch_value
+from mitosis.projections.postgres import Reader, fetch_value
 
 
 class Viewer(msgspec.Struct, frozen=True):
@@ -30,13 +32,20 @@ class Viewer(msgspec.Struct, frozen=True):
         return {"sees_all": self.admin, "own_groups": list(self.roles)}
 
 
+ROLES: LiteralString = (
+    "(SELECT coalesce(json_object_agg(group_name, role), '{}')"
+    "  FROM members m JOIN groups g ON g.name = m.group_name"
+    "  WHERE m.user_name = %s AND g.state <> 'deleted')"
+)
+"""The groups in which a user has a role, with the role."""
+
 VISIBLE = "(%(sees_all)s OR group_name = ANY(%(own_groups)s))"
 """Condition on a column `group_name`."""
 
 _decode = msgspec.json.Decoder(Viewer).decode
 
 
-async def find_viewer(connection: Connection, name: str) -> Viewer:
+async def find_viewer(connection: Reader, name: str) -> Viewer:
     """Return the account that asks.
 
     Raises:
@@ -45,10 +54,8 @@ async def find_viewer(connection: Connection, name: str) -> Viewer:
     text = await fetch_value(
         connection,
         "SELECT json_build_object('name', name, 'admin', admin, 'state', state, 'roles',"
-        " (SELECT coalesce(json_object_agg(group_name, role), '{}')"
-        "  FROM views.members m JOIN views.groups g ON g.name = m.group_name"
-        "  WHERE m.user_name = u.name AND g.state <> 'deleted'))::text"
-        " FROM views.users u WHERE name = %s",
+        f" {ROLES})::text FROM users u WHERE name = %s",
+        name,
         name,
     )
     if text is None:
@@ -59,7 +66,7 @@ async def find_viewer(connection: Connection, name: str) -> Viewer:
     return viewer
 
 
-async def check_group(connection: Connection, viewer: Viewer, group: str) -> None:
+async def check_group(connection: Reader, viewer: Viewer, group: str) -> None:
     """Check that a group that was named may be read; a deleted one by platform admins only.
 
     Raises:
@@ -67,7 +74,7 @@ async def check_group(connection: Connection, viewer: Viewer, group: str) -> Non
     """
     if group in viewer.roles:
         return
-    if not await fetch_value(connection, "SELECT 1 FROM views.groups WHERE name = %s", group):
+    if not await fetch_value(connection, "SELECT 1 FROM groups WHERE name = %s", group):
         raise NotFound(f"there is no group {group!r}: check its name", group=group)
     if not viewer.admin:
         raise NotAllowed(f"you have no role in group {group!r}: ask one of its Admins", group=group)

@@ -13,12 +13,12 @@ from mitosis.domain.limits import check_tags
 from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.projections.naming import MAX_CANDIDATES, uuid_range
-from mitosis.projections.postgres import Connection
+from mitosis.projections.postgres import Reader
 from mitosis.projections.task_reads import check_page, only_one, sized_page
 from mitosis.projections.viewer import VISIBLE, Viewer, check_group
 
 _SEEN: LiteralString = (
-    "(%(sees_all)s OR w.owner = %(viewer)s OR EXISTS (SELECT 1 FROM views.worker_roles"
+    "(%(sees_all)s OR w.owner = %(viewer)s OR EXISTS (SELECT 1 FROM worker_roles"
     " WHERE worker = w.uuid AND group_name = ANY(%(own_groups)s)))"
 )
 _ITS: LiteralString = f"(w.owner = %(viewer)s OR {VISIBLE})"
@@ -26,11 +26,11 @@ _VIEW: LiteralString = f"""
     SELECT w.uuid, w.owner, w.state, w.tags, w.labels, w.slots, w.host, w.version, w.created_at,
         w.updated_at, w.reason, w.guarantees, w.default_limits, w.ceilings,
         w.created_position AS place,
-        (SELECT coalesce(json_object_agg(group_name, role), '{{}}') FROM views.worker_roles
+        (SELECT coalesce(json_object_agg(group_name, role), '{{}}') FROM worker_roles
          WHERE worker = w.uuid AND {_ITS}) AS roles,
-        (SELECT coalesce(json_agg(uuid ORDER BY created_position), '[]') FROM views.tasks
+        (SELECT coalesce(json_agg(uuid ORDER BY created_position), '[]') FROM tasks
          WHERE worker = w.uuid AND state = 'running' AND {_ITS}) AS tasks
-    FROM views.workers w
+    FROM workers w
 """
 _decode_view = msgspec.json.Decoder(WorkerView).decode
 
@@ -39,7 +39,7 @@ def _scope(viewer: Viewer) -> dict[str, object]:
     return {"viewer": viewer.name, **viewer.scope}
 
 
-async def find_worker(connection: Connection, viewer: Viewer, name: str) -> str:
+async def find_worker(connection: Reader, viewer: Viewer, name: str) -> str:
     """Return the UUID of the worker that it, or a unique beginning of it, means for the viewer.
 
     Raises:
@@ -48,7 +48,7 @@ async def find_worker(connection: Connection, viewer: Viewer, name: str) -> str:
     """
     low, high = uuid_range(name, "worker")
     found = await connection.execute(
-        "SELECT uuid::text FROM views.workers w WHERE uuid BETWEEN %(low)s AND %(high)s AND "
+        "SELECT uuid::text FROM workers w WHERE uuid BETWEEN %(low)s AND %(high)s AND "
         + _SEEN
         + " ORDER BY uuid LIMIT %(limit)s",
         {"low": low, "high": high, "limit": MAX_CANDIDATES + 1, **_scope(viewer)},
@@ -56,7 +56,7 @@ async def find_worker(connection: Connection, viewer: Viewer, name: str) -> str:
     return only_one([row[0] for row in await found.fetchall()], name, "worker")
 
 
-async def get_worker(connection: Connection, viewer: Viewer, name: str) -> WorkerView:
+async def get_worker(connection: Reader, viewer: Viewer, name: str) -> WorkerView:
     """Return one worker. Raises what `find_worker` raises."""
     uuid = await find_worker(connection, viewer, name)
     found = await connection.execute(
@@ -67,7 +67,7 @@ async def get_worker(connection: Connection, viewer: Viewer, name: str) -> Worke
     return _decode_view(row[0] if row else b"")
 
 
-async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorkers) -> WorkerPage:
+async def list_workers(connection: Reader, viewer: Viewer, wanted: ListWorkers) -> WorkerPage:
     """Return workers on which a group has a role, the oldest first.
 
     A page may be shorter than `limit` since it has to fit into one message; go on with `offset`.
@@ -82,7 +82,7 @@ async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorke
     tags, labels = check_tags(wanted.tags, "tags"), check_tags(wanted.labels, "labels")
     await check_group(connection, viewer, group)
     where: LiteralString = (
-        "EXISTS (SELECT 1 FROM views.worker_roles WHERE worker = w.uuid"
+        "EXISTS (SELECT 1 FROM worker_roles WHERE worker = w.uuid"
         " AND group_name = %(group)s AND role = ANY(%(roles)s::smallint[]))"
         " AND w.tags @> %(tags)s::text[] AND w.labels @> %(labels)s::text[]"
         " AND (%(creator)s = '' OR w.owner = %(creator)s)"
@@ -99,7 +99,7 @@ async def list_workers(connection: Connection, viewer: Viewer, wanted: ListWorke
         "limit": wanted.limit,
         **_scope(viewer),
     }
-    counted = await connection.execute(f"SELECT count(*) FROM views.workers w WHERE {where}", args)
+    counted = await connection.execute(f"SELECT count(*) FROM workers w WHERE {where}", args)
     total = await counted.fetchone()
     found = await connection.execute(
         sized_page(

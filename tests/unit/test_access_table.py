@@ -56,7 +56,7 @@ def verbs_of_the_coordinator() -> list[tuple[str, type[msgspec.Struct]]]:
 def verbs_of_the_projector() -> Verbs:
     verbs = Verbs()
     handlers_of_reads: Any = object.__new__(QueryHandlers)
-    handlers_of_reads._queries = Queries(None)  # type: ignore[arg-type]
+    handlers_of_reads._queries = Queries(None, None)  # type: ignore[arg-type]
     handlers_of_reads.register(verbs)
     return verbs
 

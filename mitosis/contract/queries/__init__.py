@@ -15,11 +15,11 @@
 | worker.get | GetWorker | WorkerView |
 | worker.list | ListWorkers | WorkerPage |
 | group.get | GetGroup | GroupView |
-| group.list | Nothing | GroupList |
+| group.list | ListGroups | GroupList |
 | event.list | ListEvents | EventPage |
 
 A task can be named by its UUID, by a unique prefix of at least 6 characters, by `last` (the
-newest of the user's own), or as `GROUP#12`.
+newest of the user's own), or as `GROUP#12`. Requests with `as_of` can ask for a moment of the past.
 """
 
 from mitosis.contract.queries.events import (
@@ -39,9 +39,11 @@ from mitosis.contract.queries.groups import (
     GetGroup,
     GroupList,
     GroupView,
+    ListGroups,
 )
 from mitosis.contract.queries.pages import (
     DEFAULT_PAGE,
+    AsOf,
 )
 from mitosis.contract.queries.tasks import (
     ArtifactLink,
@@ -74,6 +76,7 @@ __all__ = [
     "DEFAULT_PAGE",
     "ArtifactLink",
     "ArtifactView",
+    "AsOf",
     "AttachmentLink",
     "AttachmentPage",
     "AttachmentView",
@@ -90,6 +93,7 @@ __all__ = [
     "GroupView",
     "ListAttachments",
     "ListEvents",
+    "ListGroups",
     "ListSessions",
     "ListTasks",
     "ListUsers",

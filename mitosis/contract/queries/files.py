@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from mitosis.contract.queries.pages import DEFAULT_PAGE
+from mitosis.contract.queries.pages import DEFAULT_PAGE, AsOf
 
 
 class GetAttachment(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -56,6 +56,7 @@ class ListAttachments(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=
     after: str = ""
     limit: int = DEFAULT_PAGE
     offset: int = 0
+    as_of: AsOf = None
 
 
 class AttachmentPage(msgspec.Struct):

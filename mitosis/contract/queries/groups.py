@@ -4,13 +4,15 @@ from datetime import datetime
 
 import msgspec
 
+from mitosis.contract.queries.pages import AsOf
 from mitosis.domain.roles import Role
 
 
-class GetGroup(msgspec.Struct, forbid_unknown_fields=True):
+class GetGroup(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Needs Read in the group."""
 
     name: str
+    as_of: AsOf = None
 
 
 class GroupView(msgspec.Struct):
@@ -31,6 +33,12 @@ class GroupView(msgspec.Struct):
     created_at: datetime
     updated_at: datetime
     reason: str = ""
+
+
+class ListGroups(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Of those in which the user has a role."""
+
+    as_of: AsOf = None
 
 
 class GroupList(msgspec.Struct):

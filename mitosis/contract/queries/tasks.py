@@ -5,15 +5,16 @@ from enum import StrEnum
 
 import msgspec
 
-from mitosis.contract.queries.pages import DEFAULT_PAGE
+from mitosis.contract.queries.pages import DEFAULT_PAGE, AsOf
 from mitosis.domain.execution import Step
 from mitosis.domain.task import ArtifactKind, Exit, ExitKind, Outcome, TaskSpec, TaskState
 
 
-class GetTask(msgspec.Struct, forbid_unknown_fields=True):
+class GetTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """`task` in any of the short forms."""
 
     task: str
+    as_of: AsOf = None
 
 
 class ArtifactView(msgspec.Struct):
@@ -130,6 +131,7 @@ class ListTasks(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     limit: int = DEFAULT_PAGE
     offset: int = 0
     count_only: bool = False
+    as_of: AsOf = None
 
 
 class TaskPage(msgspec.Struct):

@@ -4,15 +4,16 @@ from datetime import datetime
 
 import msgspec
 
-from mitosis.contract.queries.pages import DEFAULT_PAGE
+from mitosis.contract.queries.pages import DEFAULT_PAGE, AsOf
 from mitosis.domain.resources import NO_LIMITS, Limits
 from mitosis.domain.roles import Role
 
 
-class GetWorker(msgspec.Struct, forbid_unknown_fields=True):
+class GetWorker(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """`worker`: UUID or a unique prefix of at least 6 characters."""
 
     worker: str
+    as_of: AsOf = None
 
 
 class WorkerView(msgspec.Struct):
@@ -24,7 +25,8 @@ class WorkerView(msgspec.Struct):
         roles: Of the groups that the asker may see.
         tasks: What it runs, of these groups.
         reason: Why it is in this state; empty when there is nothing to say.
-        last_heartbeat_at: When the coordinator heard it last; None: nobody knows just now.
+        last_heartbeat_at: When the coordinator heard it last; None: nobody knows just now, or
+            the past was asked for. As `unreachable` it is no event, so no past has it.
         guarantees: What its machine can promise for tasks, found out at its start; a sentence each.
         default_limits: What holds for tasks that do not ask for a limit.
         ceilings: What holds for all tasks; those that ask for more are not given to it.
@@ -67,6 +69,7 @@ class ListWorkers(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
     all: bool = False
     limit: int = DEFAULT_PAGE
     offset: int = 0
+    as_of: AsOf = None
 
 
 class WorkerPage(msgspec.Struct):

@@ -20,6 +20,7 @@ from mitosis.contract.queries import (
     GetWorker,
     ListAttachments,
     ListEvents,
+    ListGroups,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -96,7 +97,7 @@ class QueryHandlers:
         endpoints.add("attachment.list", ListAttachments, self._fresh(queries.list_attachments))
         endpoints.add("event.list", ListEvents, self._fresh(queries.list_events))
         endpoints.add("group.get", GetGroup, self._fresh(queries.get_group))
-        endpoints.add("group.list", Nothing, self._fresh(lambda u, _: queries.list_groups(u)))
+        endpoints.add("group.list", ListGroups, self._fresh(queries.list_groups))
 
     def _fresh(
         self, read: Callable[[str, B], Awaitable[msgspec.Struct]]
@@ -121,12 +122,14 @@ class QueryHandlers:
 
     async def _worker(self, user: str, wanted: GetWorker) -> WorkerView:
         view = await self._queries.get_worker(user, wanted)
-        await self._presence.complete([view])
+        if wanted.as_of is None:
+            await self._presence.complete([view])
         return view
 
     async def _workers(self, user: str, wanted: ListWorkers) -> WorkerPage:
         page = await self._queries.list_workers(user, wanted)
-        await self._presence.complete(page.workers)
+        if wanted.as_of is None:
+            await self._presence.complete(page.workers)
         return page
 
     async def _follow(self, user: str, wanted: FollowTask) -> TaskRunner:

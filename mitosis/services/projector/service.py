@@ -56,7 +56,7 @@ class ProjectorService:
         self._pool = ReadPool(db_url, size=pool_size)
         self._endpoints = Endpoints(connection, QUERIES_ALL)
         QueryHandlers(
-            Queries(self._pool),
+            Queries(self._pool, decode),
             self.runner.progress,
             Head(source.last_position),
             links,

@@ -16,6 +16,7 @@ from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge
 from mitosis.projections.attachment_reads import behind
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.queries import Queries
+from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import History
 from mitosis.testing.views import project
 
@@ -68,7 +69,7 @@ def filled(make_database: Callable[[], str]) -> str:
 @pytest.fixture
 async def files(filled: str) -> AsyncIterator[Files]:
     pool = ReadPool(filled)
-    yield Files(Queries(pool))
+    yield Files(Queries(pool, decode))
     await pool.close()
 
 

@@ -14,6 +14,7 @@ from mitosis.domain.roles import Role
 from mitosis.errors import InvalidInput, NotAllowed, NotFound
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.queries import Queries
+from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import START, History
 from mitosis.testing.views import project
 
@@ -55,7 +56,7 @@ def filled(make_database: Callable[[], str]) -> tuple[str, History, list[str], s
 async def lab(filled: tuple[str, History, list[str], str]) -> AsyncIterator[Lab]:
     url, history, tasks, runner = filled
     pool = ReadPool(url)
-    yield Lab(Queries(pool), history, tasks, runner)
+    yield Lab(Queries(pool, decode), history, tasks, runner)
     await pool.close()
 
 

@@ -14,6 +14,7 @@ from mitosis.contract.queries import (
     GetGroup,
     GetTask,
     GetWorker,
+    ListGroups,
     ListSessions,
     ListTasks,
     ListUsers,
@@ -26,6 +27,7 @@ from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge, ViewUna
 from mitosis.projections.pool import READ_SETTINGS, ReadPool
 from mitosis.projections.queries import Queries
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
+from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import History
 from mitosis.testing.views import project
 
@@ -81,7 +83,7 @@ def filled(make_database: MakeDatabase) -> Filled:
 @pytest.fixture
 async def lab(filled: Filled) -> AsyncIterator[Lab]:
     pool = ReadPool(filled[-1])
-    yield Lab(Queries(pool), *filled)
+    yield Lab(Queries(pool, decode), *filled)
     await pool.close()
 
 
@@ -100,7 +102,7 @@ async def test_whoami_shows_the_account_and_its_groups(lab: Lab) -> None:
     found = await lab.queries.whoami("bob")
     assert (found.username, found.admin) == ("bob", False)
     assert found.groups == {"bob": Role.ADMIN, "lab": Role.READ}
-    assert (await lab.queries.list_groups("bob")).groups == found.groups
+    assert (await lab.queries.list_groups("bob", ListGroups())).groups == found.groups
 
 
 @pytest.mark.parametrize("name", ["locked", "nobody"])
@@ -289,7 +291,7 @@ async def test_a_page_fits_into_one_message_and_goes_on_before_its_first_task(
     uuids = [history.submit("alice", "alice", argv=("x", "y" * 100_000)) for _ in range(20)]
     await project(database, history)
     pool = ReadPool(database)
-    queries, seen, before = Queries(pool), list[str](), 0
+    queries, seen, before = Queries(pool, decode), list[str](), 0
     while len(seen) < 20:
         page = await queries.list_tasks("alice", ListTasks(limit=50, before=before))
         assert 0 < len(page.tasks) < 10
@@ -346,7 +348,7 @@ async def test_a_page_of_workers_or_users_fits_into_one_message_and_goes_on_at_i
     url = make_database()
     await project(url, history)
     pool = ReadPool(url, size=1)
-    queries, seen, accounts = Queries(pool), [], []
+    queries, seen, accounts = Queries(pool, decode), [], []
     while len(seen) < len(added):
         page = await queries.list_workers("root", ListWorkers("lab", offset=len(seen)))
         wire.encode(wire.Reply(page))
@@ -427,7 +429,7 @@ async def test_sessions_are_ones_own_business_and_that_of_administrators(databas
         ],
     )
     await project(database, history)
-    queries = Queries(ReadPool(database))
+    queries = Queries(ReadPool(database), decode)
     try:
         found = await queries.list_sessions("alice", ListSessions())
         assert [(one.session, one.source) for one in found.sessions] == [("open", "192.0.2.2")]
@@ -452,9 +454,9 @@ async def test_a_deleted_group_is_nobodys_any_more(database: str) -> None:
         subjects.group_tail("lab"), group.ChangeGroupState(group.GroupPhase.DELETED, "done")
     )
     await project(database, history)
-    queries = Queries(ReadPool(database))
+    queries = Queries(ReadPool(database), decode)
     try:
-        assert set((await queries.list_groups("alice")).groups) == {"alice"}
+        assert set((await queries.list_groups("alice", ListGroups())).groups) == {"alice"}
         with pytest.raises(NotAllowed):
             await queries.get_group("alice", GetGroup("lab"))
         view = await queries.get_group("root", GetGroup("lab"))
@@ -489,7 +491,7 @@ async def test_a_read_comes_back_after_postgres_has_restarted(
     history.add_user("bob")
     await project(own_postgres.url, history)
     pool = ReadPool(own_postgres.url)
-    queries = Queries(pool)
+    queries = Queries(pool, decode)
     assert (await queries.whoami("bob")).username == "bob"
     await own_postgres.stop(fast=True)
     with pytest.raises(ViewUnavailable):
@@ -518,7 +520,7 @@ async def test_a_read_that_takes_too_long_is_ended(
 
 async def test_more_reads_than_connections_wait_for_each_other(lab: Lab) -> None:
     pool = ReadPool(lab.url, size=2)
-    queries = Queries(pool)
+    queries = Queries(pool, decode)
     found = await asyncio.gather(*(queries.whoami("bob") for _ in range(50)))
     assert {shown.username for shown in found} == {"bob"}
     await pool.close()

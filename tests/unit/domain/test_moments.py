@@ -1,10 +1,11 @@
 """Points of the past, as people write them."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
-from mitosis.domain.moments import parse_moment
+from mitosis.domain.moments import LAST_POSITION, checked_moment, parse_moment
 from mitosis.errors import InvalidInput
 
 HERE = timezone(timedelta(hours=2))
@@ -41,3 +42,16 @@ def test_anything_else_is_refused_and_named(text: str) -> None:
         parse_moment(text, NOW)
     if text:
         assert text[:20] in error.value.message
+
+
+@pytest.mark.parametrize("moment", [None, 0, LAST_POSITION, NOW])
+def test_a_moment_that_can_be_meant_stays_as_it_is(moment: datetime | int | None) -> None:
+    assert checked_moment(moment) == moment
+
+
+@pytest.mark.parametrize(
+    "moment", [-1, LAST_POSITION + 1, True, "yesterday", 1.5, NOW.replace(tzinfo=None)]
+)
+def test_no_other_value_is_a_moment(moment: Any) -> None:
+    with pytest.raises(InvalidInput):
+        checked_moment(moment)

@@ -1,0 +1,197 @@
+"""What was at a moment of the past is what the read models said then."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+
+from mitosis.contract import subjects
+from mitosis.contract.queries import (
+    GetGroup,
+    GetTask,
+    GetWorker,
+    ListAttachments,
+    ListGroups,
+    ListTasks,
+    ListWorkers,
+)
+from mitosis.domain import attachment, group, task, worker
+from mitosis.domain.roles import Role
+from mitosis.domain.task import Outcome
+from mitosis.errors import InvalidInput, LimitReached, NotAllowed, NotFound, Rejection
+from mitosis.projections import past
+from mitosis.projections.pool import ReadPool
+from mitosis.projections.queries import Queries
+from mitosis.services.projector.decoding import decode
+from mitosis.testing.history import START, History, campaign
+from mitosis.testing.views import project
+
+MOMENTS = 25
+
+
+class Long(NamedTuple):
+    """A platform with a past, and an empty database that can follow it step by step."""
+
+    queries: Queries
+    history: History
+    other_url: str
+
+
+def eventful(seed: int) -> History:
+    """Return a history in which everything that can be asked for changes."""
+    history = campaign(seed, 60, live=10)
+    workers = [tail.partition(".")[2] for tail in history.states if tail.startswith("worker.")]
+    lab = subjects.group_tail("lab")
+    tasks = [history.submit("lab", "alice", argv=("sh", str(n)), tags=("net",)) for n in range(8)]
+    tails = [subjects.task_tail("lab", uuid) for uuid in tasks]
+    history.decide(tails[0], task.AssignTask(workers[2], 60.0))
+    history.decide(lab, group.ChangeMembers({"bob": Role.WRITE, "root": Role.READ}))
+    history.decide(tails[1], task.ReplaceTaskLabels(("later",)))
+    history.decide(tails[2], task.ChangeTask(task.TaskSpec(("other",), tags=("arm",), priority=9)))
+    history.decide(subjects.worker_tail(workers[2]), worker.ReplaceWorkerTags(("gpu",)))
+    history.decide(subjects.worker_tail(workers[2]), worker.RemoveWorkerRoles(("lab",)))
+    history.store_attachment("lab", "in/new %s.bin", 77)
+    history.store_attachment("lab", "in/new %s.bin", 7)
+    history.decide(subjects.attachment_tail("lab", "in/new %s.bin"), attachment.DeleteAttachment())
+    history.decide(tails[0], task.RequeueTask(1, "handed back", counted=False))
+    history.decide(subjects.worker_tail(workers[2]), worker.GrantWorkerRoles({"lab": Role.READ}))
+    history.decide(lab, group.ChangeMembers({}, ("root",)))
+    history.decide(subjects.group_tail("short"), group.CreateGroup("short", "alice"))
+    history.decide(
+        subjects.group_tail("short"), group.ChangeGroupState(group.GroupPhase.DELETED, "over")
+    )
+    history.decide(subjects.worker_tail(workers[2]), worker.LeaveWorker("done"))
+    for tail in tails[3:]:
+        history.decide(tail, task.RequestCancel("not needed"))
+    return history
+
+
+@pytest.fixture(scope="module")
+def filled(make_database: Callable[[], str]) -> tuple[History, str, str]:
+    history, url = eventful(7), make_database()
+    asyncio.run(project(url, history))
+    return history, url, make_database()
+
+
+@pytest.fixture
+async def long(filled: tuple[History, str, str]) -> AsyncIterator[Long]:
+    history, url, other_url = filled
+    pool = ReadPool(url)
+    yield Long(Queries(pool, decode), history, other_url)
+    await pool.close()
+
+
+def questions(history: History, pick: random.Random) -> list[Callable[[Queries, Any], Any]]:
+    """Return one of each kind, with different filters; each takes who answers, and when."""
+    tails = [tail.split(".") for tail in history.states]
+    tasks = [t[2] for t in tails if t[0] == "task"]
+    workers = [t[1] for t in tails if t[0] == "worker"]
+    user = pick.choice(("root", "alice", "alice", "bob"))
+    name = pick.choice(("alice", "bob", "lab", "lab", "short"))
+    one, number, runner = pick.choice(tasks), pick.randrange(1, 20), pick.choice(workers)
+    filters: dict[str, Any] = pick.choice((
+        {}, {"states": ("running", "ready")}, {"labels": ("run-1",)}, {"limit": 5, "offset": 2},
+        {"outcomes": (Outcome.FAILED,)}, {"tags": ("net",), "limit": 3}, {"count_only": True},
+        {"priority": ">0"}, {"creators": ("alice",), "before": 9}, {"exit_status": "7"},
+    ))  # fmt: skip
+    return [
+        lambda q, at: q.get_task(user, GetTask(one, at)),
+        lambda q, at: q.get_task(user, GetTask(f"lab#{number}", at)),
+        lambda q, at: q.get_task("alice", GetTask("last", at)),
+        lambda q, at: q.list_tasks(user, ListTasks(group=name, as_of=at, **filters)),
+        lambda q, at: q.get_worker(user, GetWorker(runner, at)),
+        lambda q, at: q.list_workers(user, ListWorkers(group=name, all=number > 9, as_of=at)),
+        lambda q, at: q.get_group(user, GetGroup(name, at)),
+        lambda q, at: q.list_groups(user, ListGroups(at)),
+        lambda q, at: q.list_attachments(user, ListAttachments(group=name, as_of=at)),
+    ]
+
+
+async def answer(asked: Awaitable[Any]) -> Any:
+    try:
+        return await asked
+    except Rejection as error:
+        return type(error)
+
+
+async def test_every_answer_is_the_one_that_was_given_then(long: Long) -> None:
+    pick = random.Random(5)  # noqa: S311  the same moments in every run
+    whole = long.history.commits
+    positions = sorted(pick.sample(range(8, len(whole) + 1), MOMENTS))
+    positions[-1] = len(whole)
+    pool, compared = ReadPool(long.other_url), 0
+    then = Queries(pool, decode)
+    try:
+        for position in positions:
+            long.history.commits = whole[:position]
+            await project(long.other_url, long.history)
+            long.history.commits = whole
+            time = START + timedelta(milliseconds=position - 1, microseconds=500)
+            for ask in questions(long.history, pick):
+                was = await answer(ask(then, None))
+                if was is NotAllowed:
+                    continue  # he may now
+                assert await answer(ask(long.queries, position)) == was
+                assert await answer(ask(long.queries, time)) == was
+                compared += not isinstance(was, type)
+    finally:
+        await pool.close()
+    assert compared > 4 * MOMENTS
+
+
+async def test_roles_of_now_decide_who_may_ask(long: Long) -> None:
+    last = len(long.history.commits)
+    with pytest.raises(NotAllowed):
+        await long.queries.list_tasks("bob", ListTasks(group="alice", as_of=last - 5))
+    with pytest.raises(NotAllowed, match="locked"):
+        await long.queries.list_groups("carol", ListGroups(1))
+    with pytest.raises(NotAllowed):
+        await long.queries.get_group("alice", GetGroup("short", last - 1))
+    assert (await long.queries.get_group("root", GetGroup("short", last))).state == "deleted"
+
+
+async def test_before_the_first_commit_there_was_nothing(long: Long) -> None:
+    for moment in (0, START - timedelta(days=1)):
+        with pytest.raises(NotFound):
+            await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=moment))
+        with pytest.raises(NotFound):
+            await long.queries.get_task("alice", GetTask("last", moment))
+        assert (await long.queries.list_groups("alice", ListGroups(moment))).groups == {}
+
+
+async def test_what_is_still_to_come_is_refused_with_the_newest_position(long: Long) -> None:
+    head = len(long.history.commits)
+    with pytest.raises(InvalidInput, match=f"the newest one is {head}") as refused:
+        await long.queries.list_groups("alice", ListGroups(head + 1))
+    assert refused.value.details["position"] == head
+    tomorrow = long.history.now.replace(year=2100)
+    with pytest.raises(InvalidInput, match="still to come"):
+        await long.queries.list_groups("alice", ListGroups(tomorrow))
+    with pytest.raises(InvalidInput, match="zone"):
+        await long.queries.list_groups("alice", ListGroups(tomorrow.replace(tzinfo=None)))
+    with pytest.raises(InvalidInput):
+        await long.queries.list_groups("alice", ListGroups(-1))
+
+
+async def test_more_than_can_be_read_again_is_refused_with_advice(
+    long: Long, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(past, "MAX_FOLDED_COMMITS", 3)
+    with pytest.raises(LimitReached, match="mito events replay --to 100"):
+        await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=100))
+    monkeypatch.undo()
+    monkeypatch.setattr(past, "MAX_FOLDED_BYTES", 100)
+    with pytest.raises(LimitReached, match="bytes"):
+        await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=100))
+
+
+async def test_a_read_of_the_past_leaves_the_connection_as_it_was(long: Long) -> None:
+    pool = long.queries._pool
+    for _ in range(3):
+        await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=100))
+        now = await long.queries.list_tasks("alice", ListTasks(group="lab"))
+        assert now.counts["running"] == 0
+    assert len(pool._idle) == 1
