@@ -17,9 +17,12 @@ from mitosis.config.section import without_password
 from mitosis.errors import InvalidInput, Misconfigured, WrongState
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mitosis.nats.connection import Connection
     from mitosis.projections.beside import History, Progress, Rebuilt
     from mitosis.projections.comparison import Compared
+    from mitosis.projections.replay import Replayed
     from mitosis.services.backup.folder import Backup
     from mitosis.services.backup.restoring import BroughtBack
     from mitosis.services.backup.taking import Platform, Taken
@@ -51,6 +54,23 @@ def verify_projections(config: CoordinatorConfig, progress: "Progress") -> "Comp
     from mitosis.projections.comparison import verify
 
     return run(_with_history(config, lambda history: verify(config.database, history, progress)))
+
+
+def replay_events(
+    config: CoordinatorConfig, moment: "datetime | int", into: str, progress: "Progress"
+) -> "Replayed":
+    """Build the read models of a moment in another database; nothing else is changed.
+
+    Raises:
+        As `projections.replay.replay`.
+    """
+    from mitosis.projections.replay import replay
+
+    return run(
+        _with_history(
+            config, lambda history: replay(config.database, history, moment, into, progress)
+        )
+    )
 
 
 async def _with_history(config: CoordinatorConfig, work: "Callable[[History], Awaitable[T]]") -> T:

@@ -101,6 +101,12 @@ PLATFORM = (
         result="cli.event_schemas:EventSchema",
     ),
     Command(
+        "events replay", "replay:replay",
+        "Build the read models of a moment of the past in another database",
+        "events replay --to 4711 --into past_4711 --config config.toml",
+        result="projections.replay:Replayed",
+    ),
+    Command(
         "backup", "backup:backup", "Back up the whole platform into a folder",
         "backup /var/backups/mitosis-1 --config config.toml", usage="FOLDER [OPTIONS]",
         result="services.backup.taking:Taken",

@@ -1,13 +1,13 @@
 """`mito projections`: rebuilding and checking the read models, by an operator."""
 
 import json
-import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from mitosis.cli.exit_codes import DONE, FAILED
+from mitosis.cli.output.progress import CommitCounter
 from mitosis.cli.output.screen import show
 from mitosis.cli.parameters import ConfigPath
 from mitosis.config.coordinator import CoordinatorConfig
@@ -33,7 +33,7 @@ def rebuild(*, config: ConfigPath = None, db_url: Database = None, nats_url: Nat
     """
     from mitosis.operations import rebuild_projections
 
-    with _Counter() as told:
+    with CommitCounter() as told:
         done = rebuild_projections(_settings(config, db_url, nats_url), told)
     show(done, lambda: [f"The read models are built anew up to position {done.position}"])
 
@@ -50,7 +50,7 @@ def verify(*, config: ConfigPath = None, db_url: Database = None, nats_url: Nats
     """
     from mitosis.operations import verify_projections
 
-    with _Counter() as told:
+    with CommitCounter() as told:
         found = verify_projections(_settings(config, db_url, nats_url), told)
     show(found, lambda: _lines(found))
     return FAILED if found.differing else DONE
@@ -80,24 +80,3 @@ def _line(difference: "Difference") -> str:
     columns = f": {', '.join(difference.columns)}" if difference.columns else ""
     key = json.dumps(difference.key, ensure_ascii=False)
     return f"{difference.table} {key} {difference.what}{columns}"
-
-
-class _Counter:
-    """On a terminal: how far it is."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def __enter__(self) -> "_Counter":
-        return self
-
-    def __call__(self, reached: int, wanted: int) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{reached} of {wanted} commits")
-            sys.stderr.flush()
-            self._shown = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

@@ -62,15 +62,29 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
 
 class Builder:
-    """Brings the read models beside the live ones up to positions that the archive has."""
+    """Brings read models that nobody else builds up to a position.
 
-    def __init__(self, store: ViewStore, feed: Feed, history: History, progress: Progress) -> None:
+    Attributes:
+        done: How far they are; the feed begins behind it.
+    """
+
+    def __init__(
+        self,
+        store: ViewStore,
+        feed: Feed,
+        history: History,
+        progress: Progress,
+        *,
+        archived: bool = True,
+    ) -> None:
+        """`archived`: the database has the archive already, and what is read is compared."""
         self._store, self._feed, self._history, self._progress = store, feed, history, progress
+        self._archived = archived
         self._left: Sequence[RawCommit] = ()
         self.done = Mark()
 
     async def build_to(self, position: int) -> None:
-        """Apply all commits up to a position, which the archive must have.
+        """Apply all commits up to a position.
 
         Raises:
             CorruptData: The stream is shorter, differs from the archive, or cannot be read.
@@ -84,7 +98,7 @@ class Builder:
             self._left = batch[len(wanted) :]
             first, stream = self.done.position + 1, self._history.stream
             commits = decode_all(wanted, first, self._history.decode, stream)
-            self.done = await apply(self._store, self.done, commits, len(commits))
+            self.done = await apply(self._store, self.done, commits, len(commits) * self._archived)
             self._progress(self.done.position, position)
 
     async def _require(self, position: int) -> None:

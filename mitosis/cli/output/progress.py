@@ -130,6 +130,28 @@ def _console() -> "Console":
     return Console(file=sys.stderr)
 
 
+class CommitCounter:
+    """Shows how many of how many commits are read."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def __enter__(self) -> "CommitCounter":
+        return self
+
+    def __call__(self, reached: int, wanted: int) -> None:
+        """Be told (position reached, position wanted)."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{reached} of {wanted} commits")
+            sys.stderr.flush()
+            self._shown = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
 class _Line:
     def __init__(self, what: str) -> None:
         self._what = what
