@@ -231,6 +231,7 @@ def main(arguments: list[str]) -> int:
         _say("\n".join(found) or f"{len(chosen)} patches apply")
         return 1 if found else 0
     with tempfile.TemporaryDirectory(prefix="mito-sabotage-") as folder:
+        Path(folder).chmod(0o755)  # workers of other users are started from it
         return _sabotage(Field(root, Path(folder)), chosen)
 
 
