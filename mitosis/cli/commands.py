@@ -80,6 +80,16 @@ PLATFORM = (
         result="demo.sweep:Report",
     ),
     Command(
+        "events list", "audit:list_events", "Print what was stored, by whom and from where",
+        "events list --actor alice --since yesterday",
+        result="contract.queries:CommitView", stream=True,
+    ),
+    Command(
+        "events tail", "audit:tail_events", "Print the end of what was stored, and what comes",
+        "events tail -f --group test_group",
+        result="contract.queries:CommitView", stream=True,
+    ),
+    Command(
         "events verify", "events:verify", "Check that history is what was stored",
         "events verify --config config.toml",
         result="services.proof.findings:Verified",
@@ -251,6 +261,33 @@ CLIENT = (
         "wait", "wait:wait", "Wait for the end of tasks", f"wait {_TASK}",
         also=("tasks wait",), usage="[OPTIONS] [TASK...]",
         result="cli.output.waited:Waited",
+    ),
+    Command(
+        "history task", "audit:history_task", "Show everything that happened to a task",
+        f"history task {_TASK}",
+        also=("tasks history",), result="client.changes:HistoryEntry", stream=True,
+    ),
+    Command(
+        "history worker", "audit:history_worker", "Show everything that happened to a worker",
+        f"history worker {_WORKER} --since yesterday",
+        also=("workers history",), result="client.changes:HistoryEntry", stream=True,
+    ),
+    Command(
+        "history group", "audit:history_group", "Show everything that happened to a group",
+        "history group test_group --event group.member_role_set",
+        also=("groups history",), result="client.changes:HistoryEntry", stream=True,
+    ),
+    Command(
+        "history user", "audit:history_user", "Show everything that happened to an account",
+        "history user alice --since yesterday",
+        also=("users history", "admin users history"), result="client.changes:HistoryEntry",
+        stream=True,
+    ),
+    Command(
+        "history attachment", "audit:history_attachment",
+        "Show everything that happened to a file of a group",
+        "history attachment -g test_group attachment_key",
+        also=("groups attachments history",), result="client.changes:HistoryEntry", stream=True,
     ),
     Command(
         "manage worker cancel", "workers:cancel_worker", "Stop a worker",
@@ -481,7 +518,8 @@ SEED_GROUPS = {
 }
 GROUPS = {
     **SEED_GROUPS,
-    "events": "Check the history of events, and say which forms they have",
+    "events": "Read and check the history of events, and say which forms they have",
+    "history": "Show everything that happened to a thing: who, when, from where, why",
     "projections": "Rebuild and verify the read models in Postgres",
     "config": "Show and check the settings",
     "tasks": "Submit, query and manage tasks",

@@ -141,6 +141,8 @@ class SyncMitoClient:
     each_attachment = _iterating(MitoClient.each_attachment)
     get_events = _blocking(MitoClient.get_events)
     each_event = _iterating(MitoClient.each_event)
+    last_events = _blocking(MitoClient.last_events)
+    history = _iterating(MitoClient.history)
     watch_events = _iterating(MitoClient.watch_events)
     delete_attachment = _blocking(MitoClient.delete_attachment)
     get_worker = _blocking(MitoClient.get_worker)

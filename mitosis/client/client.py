@@ -71,6 +71,7 @@ from mitosis.domain.task import ArtifactKind
 from mitosis.domain.user import UserPhase
 
 if TYPE_CHECKING:
+    from mitosis.client.changes import HistoryEntry
     from mitosis.client.nats_access import NatsAccess
     from mitosis.client.output_source import FollowEvent
     from mitosis.client.overview import Overview
@@ -400,6 +401,14 @@ class MitoClient:
     def each_event(self, wanted: GetEventsArgs | None = None) -> AsyncIterator[CommitView]:
         """See `Events.each`."""
         return self.events.each(wanted)
+
+    async def last_events(self, wanted: GetEventsArgs | None, count: int) -> EventPage:
+        """See `Events.last`."""
+        return await self.events.last(wanted, count)
+
+    def history(self, wanted: GetEventsArgs) -> AsyncIterator["HistoryEntry"]:
+        """See `Events.history`."""
+        return self.events.history(wanted)
 
     def watch_events(self, wanted: GetEventsArgs | None = None) -> AsyncIterator[CommitView]:
         """See `Events.watch`."""

@@ -8,6 +8,7 @@ that watches.
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -17,7 +18,11 @@ from mitosis.client.session import Session
 from mitosis.config.client import GetEventsArgs
 from mitosis.contract import subjects
 from mitosis.contract.queries import CommitView, EventPage, GetTask, ListEvents, TaskView
+from mitosis.errors import InvalidInput, NotFound
 from mitosis.nats.connection import Msg
+
+if TYPE_CHECKING:
+    from mitosis.client.changes import HistoryEntry
 
 PAGE = 1_000
 REFRESH_SECONDS = 2.0  # without news it looks all the same
@@ -49,6 +54,59 @@ class Events:
             for commit in page.commits:
                 yield commit
             body, more = replace(body, after=page.position), page.more
+
+    async def last(self, wanted: GetEventsArgs | None, count: int) -> EventPage:
+        """Return the last ones of what matches, oldest first, however large they are.
+
+        Args:
+            wanted: What matches; `newest` and `limit` are not looked at.
+            count: How many at most, up to 10,000.
+
+        Raises:
+            What `list` raises.
+        """
+        body = replace(_body(wanted), newest=True, limit=count)
+        found: list[CommitView] = []
+        while True:
+            page = await self._session.query("event", "list", body, EventPage)
+            found = [*page.commits, *found]
+            first = found[0].position if found else 0
+            if not page.more or len(found) >= count or first <= 1:
+                return EventPage(found, page.position, page.more)
+            body = replace(body, until=first - 1, limit=count - len(found))
+
+    async def history(self, wanted: GetEventsArgs) -> AsyncIterator["HistoryEntry"]:
+        """Yield the history of one thing in words, oldest first: what changed, from what to what.
+
+        It is read from its beginning, also where a filter lets only a part of it be seen: `since`,
+        `after`, `actor`, `events` and `command` choose which commits are yielded, as a whole.
+        `newest` and `limit` are not looked at.
+
+        Args:
+            wanted: With `kind` and `name`; of an attachment, `name` is its key, in `group`.
+
+        Raises:
+            InvalidInput: No kind, no name. NotFound: Nothing ever happened to such a thing.
+            And what `list` raises.
+        """
+        from mitosis.client.changes import Teller  # with all of the domain
+
+        if not (wanted.kind and (wanted.name or wanted.kind == "platform")):
+            raise InvalidInput("a history is that of one thing: give its kind and its name")
+        teller, seen = Teller(), False
+        whole = GetEventsArgs(
+            kind=wanted.kind, name=wanted.name, group=wanted.group, until=wanted.until,
+            before=wanted.before,
+        )  # fmt: skip
+        async for commit in self.each(whole):
+            entry, seen = teller.tell(commit), True
+            if _matches(wanted, commit):
+                yield entry
+        if not seen:
+            raise NotFound(
+                f"nothing is stored of {wanted.kind} {wanted.name!r}: check its name",
+                kind=wanted.kind, name=wanted.name,
+            )  # fmt: skip
 
     async def watch(
         self, wanted: GetEventsArgs | None = None, patience_seconds: float = PATIENCE_SECONDS
@@ -125,7 +183,28 @@ async def _wait(news: asyncio.Event) -> None:
 
 def _body(wanted: GetEventsArgs | None) -> ListEvents:
     args = wanted or GetEventsArgs()
-    return ListEvents(**{field: getattr(args, field) for field in args.__struct_fields__})
+    fields = {field: getattr(args, field) for field in args.__struct_fields__}
+    return ListEvents(**fields | {"actor": stored_actor(args.actor)})
+
+
+def stored_actor(name: str) -> str:
+    """Return an actor as it is stored: a name alone is that of a user."""
+    return f"user:{name}" if name and ":" not in name else name
+
+
+def _matches(wanted: GetEventsArgs, commit: CommitView) -> bool:
+    names = {name for event in commit.events for name in (event.event, _unversioned(event.event))}
+    return (
+        commit.position > wanted.after
+        and (wanted.since is None or commit.time >= wanted.since)
+        and wanted.actor in {"", commit.actor, commit.actor.removeprefix("user:")}
+        and wanted.command in {"", commit.command}
+        and (not wanted.events or not names.isdisjoint(wanted.events))
+    )
+
+
+def _unversioned(event: str) -> str:
+    return event.partition("@")[0]
 
 
 async def _heard(session: Session, body: ListEvents) -> list[str]:

@@ -274,15 +274,17 @@ class GetEventsArgs(msgspec.Struct, kw_only=True):
     """Which part of the history; each given filter must hold.
 
     With `kind` and `name`: that of one thing, for those who may read it. With `group`: that of the
-    tasks and attachments of a group, for those with a role in it. Else that of everything, for
+    tasks and attachments of a group, for those with a role in it. With kind `task` or `attachment`
+    alone: that of those in all groups that the user has a role in. Else that of everything, for
     platform administrators.
 
     Attributes:
         kind: `task`, `worker`, `group`, `user`, `attachment` or `platform`.
         name: Of the thing; a task or a worker also in a short form.
         group: Of tasks and attachments.
-        actor: As stored, such as `user:alice`.
+        actor: As stored, such as `worker:<uuid>`; a name alone is that of a user.
         events: Any of these stored names, such as `task.cancelled`.
+        command: Only what this command caused, by its id.
         after, until: Only positions behind the first and up to the second; 0: no bound.
         since, before: Only what was decided from the first to, excluding it, the second time.
         newest: Of more than `limit`, the last ones instead of the first.
@@ -293,6 +295,7 @@ class GetEventsArgs(msgspec.Struct, kw_only=True):
     group: str = ""
     actor: str = ""
     events: tuple[str, ...] = ()
+    command: str = ""
     after: int = 0
     until: int = 0
     since: datetime | None = None

@@ -17,17 +17,22 @@ from mitosis.projections.viewer import Viewer, check_group
 from mitosis.projections.worker_reads import find_worker
 
 KINDS = ("task", "worker", "group", "user", "attachment", "platform")
+_IN_GROUPS = ("task", "attachment")
 PAGE_BYTES = 700 * 1024  # as stored; shown, a commit may need some more
 _MOST = 2**62
 
 
 class _Thing(msgspec.Struct, frozen=True):
-    """Whose history is asked for; empty: of any. `owned`: a worker of the viewer's own."""
+    """Whose history is asked for; empty: of any.
+
+    `owned`: a worker of the viewer's own. `groups`: only what is in one of these; None: in any.
+    """
 
     kind: str
     name: str
     group: str
     owned: bool = False
+    groups: tuple[str, ...] | None = None
 
 
 async def list_events(connection: Connection, viewer: Viewer, wanted: ListEvents) -> EventPage:
@@ -119,8 +124,8 @@ def _check(wanted: ListEvents) -> None:
         raise InvalidInput(f"say of which kind {wanted.name[:60]!r} is")
     if len(wanted.events) > MAX_TAGS:
         raise TooLarge(f"at most {MAX_TAGS} events can be asked for", limit=MAX_TAGS)
-    for text in (wanted.actor, *wanted.events):
-        check_text(text, "actor or event", MAX_TAG_BYTES)
+    for text in (wanted.actor, wanted.command, *wanted.events):
+        check_text(text, "actor, command or event", MAX_TAG_BYTES)
 
 
 async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> _Thing:
@@ -134,8 +139,10 @@ async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> 
             connection, "SELECT owner FROM views.workers WHERE uuid = %s", uuid
         )
         return _Thing(kind, uuid, "", owned=owner == viewer.name)
+    if kind in _IN_GROUPS and not name and not group:
+        return _Thing(kind, "", "", groups=None if viewer.admin else tuple(viewer.roles))
     if kind == "attachment" or group:
-        if kind not in ("", "task", "attachment"):
+        if kind not in ("", *_IN_GROUPS):
             raise InvalidInput(f"a {kind} is in no group: leave the group out")
         group = check_name(group or viewer.name, "group")
         await check_group(connection, viewer, group)
@@ -148,8 +155,8 @@ async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> 
         return _Thing(kind, name, "")
     if not viewer.admin:
         raise NotAllowed(
-            "the history of everything is for platform administrators: name a group, or one task, "
-            "worker, group or user"
+            "the history of everything is for platform administrators: name a group, one worker, "
+            "group or user, or ask for tasks or attachments alone"
         )
     return _Thing(kind, name, "")
 
@@ -176,6 +183,10 @@ def _conditions(wanted: ListEvents, thing: _Thing) -> tuple[LiteralString, dict[
         parts.append("c.name = %(name)s")
     if thing.group:
         parts.append("c.group_name = %(group)s")
+    if thing.groups is not None:
+        parts.append("c.group_name = ANY(%(groups)s)")
+    if wanted.command:
+        parts.append("c.command = %(command)s")
     if wanted.actor:
         parts.append("c.actor = %(actor)s")
     if wanted.since is not None:
@@ -193,6 +204,8 @@ def _conditions(wanted: ListEvents, thing: _Thing) -> tuple[LiteralString, dict[
         "kind": thing.kind,
         "name": thing.name,
         "group": thing.group,
+        "groups": list(thing.groups or ()),
+        "command": wanted.command,
         "actor": wanted.actor,
         "since": wanted.since,
         "before": wanted.before,

@@ -24,6 +24,7 @@ KINDS = {
 # Words that are read by a function of their own, which cannot be asked what it takes.
 FIXED = {
     "state": [*(state.value for state in TaskState), "unknown"],
+    "kind": ["task", "worker", "group", "user", "attachment", "platform"],
     "role": [role.name.lower() for role in Role],
 }
 
@@ -84,6 +85,6 @@ def _kind(argument: "Argument", function: str) -> Any:
         return FIXED[argument.field_info.name]
     if Path in types:
         return "file"
-    if argument.field_info.name == "name" and function == "get_group":
+    if argument.field_info.name == "name" and function in {"get_group", "history_group"}:
         return "group"
     return KINDS.get(argument.field_info.name, "any")

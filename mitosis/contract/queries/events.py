@@ -55,8 +55,9 @@ class ListEvents(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     """Filters; each given one must hold.
 
     With `kind` and `name`: the history of one thing, for those who may read it. With `group`: what
-    happened to tasks and attachments of a group, for those with a role in it. Else everything, for
-    platform administrators. `actor` restricts each of them further.
+    happened to tasks and attachments of a group, for those with a role in it. With kind `task` or
+    `attachment` alone: to those in all groups that the user has a role in; platform administrators
+    have all. Else everything, for platform administrators. All others restrict further.
 
     Attributes:
         kind: Of the thing.
@@ -64,6 +65,7 @@ class ListEvents(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
         group: Of tasks and attachments.
         actor: As stored, such as `user:alice`.
         events: Any of these stored names, with or without `@<version>`.
+        command: Id of the command that caused it.
         after: Only positions behind this one.
         until: Only positions up to this one; 0: no bound.
         since, before: Only what was decided from the first to, excluding it, the second time.
@@ -75,6 +77,7 @@ class ListEvents(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     group: str = ""
     actor: str = ""
     events: tuple[str, ...] = ()
+    command: str = ""
     after: int = 0
     until: int = 0
     since: datetime | None = None

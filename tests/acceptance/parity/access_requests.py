@@ -265,6 +265,9 @@ REQUESTS: dict[str, Request] = {
     "event.list (of another user)": Request(
         lambda stage, actor: queries.ListEvents(kind="user", name=stage.victim())
     ),
+    "event.list (of the tasks of all own groups)": Request(
+        lambda stage, actor: queries.ListEvents(kind="task")
+    ),
     "event.list (of everything)": Request(lambda stage, actor: queries.ListEvents()),
     "group.get": Request(lambda stage, actor: queries.GetGroup(stage.group)),
     "group.list (own)": Request(lambda stage, actor: Nothing()),

@@ -1,0 +1,189 @@
+"""`history` and `mito events list|tail`, as a user runs them."""
+
+import contextlib
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from mitosis import ClientConfig, SyncMitoClient
+from mitosis.config.client import ChangeTaskArgs, CreateUserArgs, SubmitTaskArgs
+from mitosis.domain.roles import Role
+
+from .conftest import Done, Platform
+
+
+class Story(NamedTuple):
+    """What has happened: who was there, and what they did it to."""
+
+    owner: str
+    helper: str
+    group: str
+    changed: str
+    cancelled: str
+    key: str
+    ask: Callable[..., list[dict[str, Any]]]
+    ask_admin: Callable[..., list[dict[str, Any]]]
+    shell: Callable[..., Done]
+    shell_admin: Callable[..., Done]
+
+
+def lines(done: Done) -> list[dict[str, Any]]:
+    assert done.status == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def story(
+    platform: Platform,
+    admin: SyncMitoClient,
+    shell: Callable[..., Done],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Story]:
+    folder, tag = tmp_path_factory.mktemp("audit"), secrets.token_hex(4)
+    names = owner, helper = f"owner-{tag}", f"helper-{tag}"
+    group, key = f"audit-{tag}", "data/trace.csv"
+    with contextlib.ExitStack() as stack:
+        clients: list[SyncMitoClient] = []
+        for name in names:
+            password = secrets.token_hex(16)
+            admin.create_user(CreateUserArgs(username=name, password=password))
+            config = ClientConfig(
+                coordinator_addr=platform.notice["http"], credential_path=folder / name
+            )
+            clients.append(stack.enter_context(contextlib.closing(SyncMitoClient(config))))
+            clients[-1].login(name, password)
+        own, other = clients
+        own.create_group(group)
+        own.change_members(group, {helper: Role.WRITE})
+        changed = own.submit_task(SubmitTaskArgs(command=("true",), group=group, priority=1))
+        own.change_task(ChangeTaskArgs(task=changed.task, priority=7))
+        cancelled = own.submit_task(SubmitTaskArgs(command=("sleep", "9"), group=group))
+        other.cancel_task(cancelled.task, "the wrong campaign")
+        for text in (b"one", b"three"):
+            own.upload_attachment(_written(folder / "trace.csv", text), key, group)
+        other.delete_attachment(group, key)
+        own.change_members(group, removed=(helper,))
+        admin.set_admin(helper, admin=True)
+        admin.set_admin(helper, admin=False)
+
+        def run(*arguments: str, **more: Any) -> Done:
+            return platform.client("--credential-path", folder / owner, *arguments, **more)
+
+        def ask(*arguments: str) -> list[dict[str, Any]]:
+            return lines(run(*arguments, "--json"))
+
+        def ask_admin(*arguments: str) -> list[dict[str, Any]]:
+            if arguments[0] == "history":
+                return lines(shell(*arguments, "--json"))
+            http = platform.notice["http"]
+            return lines(platform.home.run(*arguments, "-c", http, "--json"))
+
+        yield Story(
+            owner, helper, group, changed.task, cancelled.task, key, ask, ask_admin, run, shell
+        )
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def changes(entry: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    return {
+        c["attribute"]: (c["old"], c["new"]) for event in entry["events"] for c in event["changes"]
+    }
+
+
+def events(entry: dict[str, Any]) -> list[str]:
+    return [event["event"].partition("@")[0] for event in entry["events"]]
+
+
+def test_the_history_of_a_task_says_what_changed_from_what_to_what(story: Story) -> None:
+    submitted, changed = story.ask("history", "task", story.changed)
+    assert changes(submitted)["spec.priority"] == (None, 1)
+    assert changes(changed) == {"spec.priority": (1, 7)}
+    assert (changed["actor"], changed["source"]) == (f"user:{story.owner}", "127.0.0.1")
+    assert submitted["command"] != changed["command"] != ""
+    told = story.shell("history", "task", story.changed).text.splitlines()
+    assert "    spec.priority: 1 -> 7" in told
+    assert f"{changed['position']}  " in told[-3]
+
+
+def test_only_what_was_asked_for_is_shown_and_knows_what_was_before(story: Story) -> None:
+    (changed,) = story.ask("history", "task", story.changed, "--event", "task.changed")
+    assert changes(changed) == {"spec.priority": (1, 7)}
+    behind = story.ask("history", "task", story.changed, "--since", str(changed["position"] - 1))
+    assert [entry["position"] for entry in behind] == [changed["position"]]
+    assert story.ask("history", "task", story.changed, "-n", "1") == behind
+    assert story.ask("history", "task", story.changed, "--command", changed["command"]) == behind
+    assert story.ask("history", "task", story.changed, "--actor", story.helper) == []
+
+
+def test_a_deleted_file_and_a_deleted_account_keep_their_history(
+    story: Story, admin: SyncMitoClient
+) -> None:
+    stored, again, deleted = story.ask("history", "attachment", "-g", story.group, story.key)
+    assert changes(stored)["file.size_bytes"] == (None, 3)
+    assert changes(again)["file.size_bytes"] == (3, 5)
+    assert changes(deleted)["file.size_bytes"] == (5, None)
+    assert deleted["actor"] == f"user:{story.helper}"
+    name = f"gone-{secrets.token_hex(4)}"
+    admin.create_user(CreateUserArgs(username=name, password=secrets.token_hex(8)))
+    assert story.shell_admin("admin", "users", "delete", name).status == 0
+    created, *_, last = story.ask_admin("history", "user", name)
+    hidden = [c for event in created["events"] for c in event["changes"] if c["hidden"]]
+    assert [c["attribute"] for c in hidden] == ["password_hash"]
+    assert changes(last)["state"] == ("active", "deleted")
+
+
+def test_who_may_not_read_a_thing_has_no_history_of_it(story: Story) -> None:
+    assert story.shell("history", "user", story.helper).status == 4
+    assert story.shell("history", "attachment", "no/such/key").status == 3
+    assert story.shell("history", "task", "0a1b2c3d").status == 3
+    members = story.ask("history", "group", story.group)
+    assert changes(members[1]) == {f"members.{story.helper}": (None, "write")}
+
+
+def test_events_are_listed_by_time_actor_kind_group_position_and_name(story: Story) -> None:
+    everything = story.ask_admin("events", "list", "--group", story.group)
+    positions = [commit["position"] for commit in everything]
+    assert positions == sorted(set(positions))
+    by_helper = story.ask_admin("events", "list", "-g", story.group, "--actor", story.helper)
+    assert [events(commit)[-1] for commit in by_helper] == ["task.cancelled", "attachment.deleted"]
+    assert by_helper == [c for c in everything if c["actor"] == f"user:{story.helper}"]
+    deleted = by_helper[-1]
+    files = story.ask_admin(
+        "events", "list", "-g", story.group, "--kind", "attachment", "--until",
+        str(deleted["position"] - 1),
+    )  # fmt: skip
+    assert [events(commit) for commit in files] == [["attachment.stored"]] * 2
+    named = story.ask_admin("events", "list", "-g", story.group, "--event", "task.changed")
+    assert [commit["name"] for commit in named] == [story.changed]
+    then = by_helper[0]["time"]
+    before = story.ask_admin("events", "list", "-g", story.group, "--until", then)
+    since = story.ask_admin("events", "list", "-g", story.group, "--since", then)
+    assert before + since == everything
+    assert since[0] == by_helper[0]
+
+
+async def test_tail_prints_the_last_ones_and_then_what_comes(
+    story: Story, platform: Platform
+) -> None:
+    user = ("--kind", "user", "--name", story.helper)
+    last = story.ask_admin("events", "tail", "-n", "2", *user)
+    assert [events(commit) for commit in last] == [["user.admin_changed"]] * 2
+    where = ("-c", platform.notice["http"], "--json")
+    running = platform.home.start("events", "tail", "-f", "-n", "1", *user, *where)
+    try:
+        await running.says("user.admin_changed")
+        story.shell_admin("admin", "users", "lock", story.helper)
+        await running.says("user.state_changed")
+        first, newest = [json.loads(line) for line in running.out.splitlines()]
+        assert first == last[-1]
+        assert events(newest) == ["user.state_changed"]
+    finally:
+        running.close()
