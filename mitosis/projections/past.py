@@ -21,8 +21,9 @@ from mitosis.projections.postgres import Connection, Cursor, fetch_value
 from mitosis.projections.rows import Tables
 from mitosis.projections.statements import rows_json
 
-# Of what has changed since. About 60 us each: a read is not to take longer than its bound.
-MAX_FOLDED_COMMITS = 20_000
+# Of what has changed since. About 0.2 ms each, folding, sending and reading: also on a busy machine
+# this stays below the bound of a read.
+MAX_FOLDED_COMMITS = 5_000
 MAX_FOLDED_BYTES = 32 * 1024 * 1024
 _CLOCKS_DIFFER = timedelta(minutes=5)  # of whoever asks and of Postgres
 _AT_ONCE = 200  # commits between two moments at which others may run
@@ -30,6 +31,7 @@ _AT_ONCE = 200  # commits between two moments at which others may run
 # Settings of the transaction carry the values, so the clause is the same text for every statement.
 _POSITION: LiteralString = "(SELECT current_setting('mito.position')::bigint)"
 _CHANGED: LiteralString = "(SELECT unnest(current_setting('mito.changed')::text[]))"
+_FOLDED: LiteralString = "(SELECT unnest(current_setting('mito.folded')::uuid[]))"
 _UNTOUCHED: LiteralString = (
     "EXISTS (SELECT FROM views.tasks u WHERE u.uuid = x.task"
     f" AND u.changed_position <= {_POSITION})"
@@ -37,7 +39,7 @@ _UNTOUCHED: LiteralString = (
 # Which rows of a table are as they were.
 _SAME: dict[str, LiteralString] = {
     "tasks": f"x.changed_position <= {_POSITION}",
-    "task_specs": _UNTOUCHED,
+    "task_specs": f"x.task NOT IN {_FOLDED}",  # cheaper, and enough beside the right tasks
     "artifacts": _UNTOUCHED,
     "workers": f"'worker ' || x.uuid NOT IN {_CHANGED}",
     "worker_roles": f"'worker ' || x.worker NOT IN {_CHANGED}",
@@ -111,6 +113,7 @@ class Past:
         """Prepare tables; what has changed since must have been recalled before."""
         known = {table.name: table for table in self._folded.overwritten()}
         await self._set("mito.changed", self._changed)
+        await self._set("mito.folded", [uuid for (uuid,) in self._folded.tasks.rows])
         for name in tables:
             await self._set(f"mito.{name}", rows_json(known[name].written()))
             self._clauses[name] = (
