@@ -244,6 +244,22 @@ CLIENT = (
         result="cli.output.waited:SubmittedTask",
     ),
     Command(
+        "explain", "explain:explain", "Say why a task waits, or why it has waited",
+        f"explain {_TASK}",
+        also=("tasks explain",), usage="TASK", result="contract.queries:Explanation",
+    ),
+    Command(
+        "diff", "diff:diff", "Say what differed between two tasks",
+        f"diff {_TASK} last", also=("tasks diff",), usage="TASK TASK [OPTIONS]",
+        result="client.comparison:TaskComparison",
+    ),
+    Command(
+        "rerun", "reruns:rerun", "Run tasks once more, as they were or with edits",
+        "rerun --outcome failed -l run-7 --timeout 1h --yes",
+        also=("tasks rerun",), usage="[TASK...] [OPTIONS]",
+        result="client.reruns:Reran",
+    ),
+    Command(
         "follow", "follow:follow", "Show what tasks write while they run", f"follow {_TASK}",
         also=("tasks follow",), usage="[OPTIONS] TASK...",
         result="cli.output.following:FollowedLine", stream=True,

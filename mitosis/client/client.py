@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Self
 
 from mitosis.client.artifacts import Artifacts
 from mitosis.client.attachments import Attachments
+from mitosis.client.comparison import Comparing, TaskComparison
 from mitosis.client.events import Events
 from mitosis.client.extraction import DEFAULT_MAX_BYTES
 from mitosis.client.groups import Groups
 from mitosis.client.platform import PlatformCommands
+from mitosis.client.reruns import Origin, RerunResult, Reruns, Selection
 from mitosis.client.session import Session
 from mitosis.client.states import ReachedState
 from mitosis.client.tasks import Tasks
@@ -34,6 +36,8 @@ from mitosis.config.client import (
     GetTasksArgs,
     GetUsersArgs,
     GetWorkersArgs,
+    Part,
+    RerunArgs,
     SubmitTaskArgs,
     WatchTasksArgs,
 )
@@ -55,6 +59,7 @@ from mitosis.contract.queries import (
     AttachmentView,
     CommitView,
     EventPage,
+    Explanation,
     GroupView,
     SessionList,
     TaskPage,
@@ -103,8 +108,8 @@ class MitoClient:
 
     Attributes:
         session: Connection, log-in and raw requests.
-        users, groups, tasks, artifacts, attachments, workers, events, platform: Commands and reads
-            by noun.
+        users, groups, tasks, reruns, artifacts, attachments, workers, events, platform: Commands
+            and reads by noun.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
@@ -114,6 +119,7 @@ class MitoClient:
         self.users = Users(self.session)
         self.groups = Groups(self.session)
         self.tasks = Tasks(self.session)
+        self.reruns = Reruns(self.session)
         self.artifacts = Artifacts(self.session)
         self.attachments = Attachments(self.session)
         self.workers = Workers(self.session)
@@ -264,6 +270,32 @@ class MitoClient:
     async def get_tasks(self, args: GetTasksArgs | None = None) -> TaskPage:
         """See `Tasks.list`."""
         return await self.tasks.list(args)
+
+    async def explain_task(self, task: str) -> Explanation:
+        """See `Tasks.explain`."""
+        return await self.tasks.explain(task)
+
+    async def compare_tasks(
+        self, first: str, second: str, only: Iterable[Part | str] = ()
+    ) -> TaskComparison:
+        """See `Comparing.compare`."""
+        return await Comparing(self.session).compare(first, second, only)
+
+    async def rerun_tasks(
+        self,
+        tasks: Iterable[str | Submitted | Origin],
+        edits: RerunArgs | None = None,
+        *,
+        key: str = "",
+    ) -> list[RerunResult]:
+        """See `Reruns.rerun`."""
+        return await self.reruns.rerun(tasks, edits, key=key)
+
+    async def select_for_rerun(
+        self, wanted: GetTasksArgs, *, again: bool = False, key: str = ""
+    ) -> Selection:
+        """See `Reruns.select`."""
+        return await self.reruns.select(wanted, again=again, key=key)
 
     async def cancel_task(
         self,

@@ -7,7 +7,14 @@ from typing import TypeVar
 
 import msgspec
 
-from mitosis.config.client import NO_LIMIT, NO_WATCH, ChangeTaskArgs, SubmitTaskArgs, WatchArgs
+from mitosis.config.client import (
+    NO_LIMIT,
+    NO_WATCH,
+    ChangeTaskArgs,
+    SubmitTaskArgs,
+    TaskEdits,
+    WatchArgs,
+)
 from mitosis.contract.commands import (
     CancelTask,
     ChangedLimits,
@@ -92,8 +99,20 @@ def to_change(uuid: str, args: ChangeTaskArgs) -> ChangeTask:
     Raises:
         InvalidInput: A value out of its bounds, or nothing to change.
     """
+    body = to_edits(uuid, args)
+    if body == ChangeTask(uuid):
+        raise InvalidInput("there is nothing to change: give what is to become different")
+    return body
+
+
+def to_edits(uuid: str, args: TaskEdits) -> ChangeTask:
+    """Check what is to be different in a specification, as far as it can be here.
+
+    Raises:
+        InvalidInput: A value out of its bounds.
+    """
     if args.command is not None or args.envs is not None:
-        check_command(args.command or ("-",), args.envs or {})
+        check_command(("-",) if args.command is None else args.command, args.envs or {})
     if args.priority is not None:
         check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
     body = ChangeTask(
@@ -118,8 +137,6 @@ def to_change(uuid: str, args: ChangeTaskArgs) -> ChangeTask:
         body.max_losses = check_losses(args.max_losses)
     if args.watch is not None:
         body.watch = None if args.watch == NO_WATCH else to_watch(args.watch)
-    if body == ChangeTask(uuid):
-        raise InvalidInput("there is nothing to change: give what is to become different")
     return body
 
 
@@ -151,7 +168,7 @@ def to_watch(args: WatchArgs) -> WatchWanted:
     return WatchWanted(uuid, state.value, seconds)
 
 
-def read_limits(args: SubmitTaskArgs | ChangeTaskArgs) -> ChangedLimits:
+def read_limits(args: SubmitTaskArgs | TaskEdits) -> ChangedLimits:
     """Return the limits that are given, checked.
 
     Raises:
@@ -172,7 +189,7 @@ def read_limits(args: SubmitTaskArgs | ChangeTaskArgs) -> ChangedLimits:
     return changed
 
 
-def read_retry(args: SubmitTaskArgs | ChangeTaskArgs) -> ChangedRetry:
+def read_retry(args: SubmitTaskArgs | TaskEdits) -> ChangedRetry:
     """Return what is given about retries, each checked by itself.
 
     Raises:

@@ -16,7 +16,9 @@ from mitosis.config.client import (
     NO_WATCH,
     ChangeTaskArgs,
     GetTasksArgs,
+    RerunArgs,
     SubmitTaskArgs,
+    TaskEdits,
     WatchTasksArgs,
 )
 from mitosis.contract.commands import (
@@ -25,10 +27,18 @@ from mitosis.contract.commands import (
     ReplaceTaskLabels,
     SubmitMany,
     SubmitResult,
+    SubmitTask,
     Submitted,
     SubmittedMany,
 )
-from mitosis.contract.queries import GetTask, ListTasks, TaskPage, TaskView
+from mitosis.contract.queries import (
+    ExplainTask,
+    Explanation,
+    GetTask,
+    ListTasks,
+    TaskPage,
+    TaskView,
+)
 from mitosis.contract.wire import error_body, raise_error
 from mitosis.domain.execution import ExecutionState, parse_execution_state
 from mitosis.domain.limits import MAX_PAGE, check_several, check_tags
@@ -40,7 +50,32 @@ if TYPE_CHECKING:
     from mitosis.client.output_source import FollowEvent
     from mitosis.client.task_changes import TaskChange
 
-Submittable = TypeVar("Submittable", SubmitTaskArgs, ChangeTaskArgs)
+Submittable = TypeVar("Submittable", SubmitTaskArgs, ChangeTaskArgs, RerunArgs)
+
+
+async def submit_all(
+    session: Session, bodies: Sequence[SubmitTask], key: str = ""
+) -> list[SubmitResult]:
+    """Send submits in as few requests as it takes; return what became of each, in their order.
+
+    Args:
+        session: Who submits.
+        bodies: What to submit.
+        key: What the error names when no answer came.
+    """
+    results: list[SubmitResult] = []
+    for batch in batches(bodies):
+        try:
+            body = SubmitMany(batch)
+            answer = await session.command("task", "submit_many", body, SubmittedMany, key)
+            results += answer.results
+        except Unavailable as error:
+            if not results:
+                raise
+            # What came before is done: say for these that they are not, and go no further.
+            rest = len(bodies) - len(results)
+            return results + [SubmitResult(error=error_body(error))] * rest
+    return results
 
 
 class Tasks:
@@ -63,7 +98,7 @@ class Tasks:
             submitted = await client.submit_task(args)
             print(submitted.task, submitted.number)
         """
-        body = to_request(await self._with_watched(args))
+        body = to_request(await self.with_watched(args))
         return await self._session.command("task", "submit", body, Submitted, body.key)
 
     async def submit_many(self, tasks: Sequence[SubmitTaskArgs]) -> list[Submitted]:
@@ -88,19 +123,9 @@ class Tasks:
 
     async def submit_each(self, tasks: Sequence[SubmitTaskArgs]) -> list[SubmitResult]:
         """Submit many tasks, and return for each, in their order, what became of it."""
-        results: list[SubmitResult] = []
-        for batch in batches([to_request(await self._with_watched(args)) for args in tasks]):
-            try:
-                body = SubmitMany(batch)
-                answer = await self._session.command("task", "submit_many", body, SubmittedMany)
-                results += answer.results
-            except Unavailable as error:
-                if not results:
-                    raise
-                # What came before is done: say for these that they are not, and go no further.
-                rest = len(tasks) - len(results)
-                return results + [SubmitResult(error=error_body(error))] * rest
-        return results
+        return await submit_all(
+            self._session, [to_request(await self.with_watched(args)) for args in tasks]
+        )
 
     async def get(self, task: str, as_of: datetime | int | None = None) -> TaskView:
         """Return one task as it is now, or as it was at a time or a position of the stream.
@@ -120,6 +145,23 @@ class Tasks:
         """
         body = GetTask(task, checked_moment(as_of))
         return await self._session.query("task", "get", body, TaskView)
+
+    async def explain(self, task: str) -> Explanation:
+        """Say why a task waits, or why it has waited, also after its end.
+
+        Each moment in which it was pending or ready has one cause; those of workers come from the
+        rules of dispatch, applied to what happened.
+
+        Raises:
+            NotFound: No such task, or none that the asker may see. InvalidInput: Ambiguous.
+
+        Example:
+            submitted = await client.submit_task(SubmitTaskArgs(command=("true",)))
+            explanation = await client.explain_task(submitted.task)
+            for wait in explanation.waits:
+                print(wait.cause, wait.seconds, wait.text)
+        """
+        return await self._session.query("task", "explain", ExplainTask(task), Explanation)
 
     async def list(self, args: GetTasksArgs | None = None) -> TaskPage:
         """Return the tasks that match, newest last, in as many requests as that takes.
@@ -206,16 +248,16 @@ class Tasks:
             WrongState: It runs or has ended, or the watched task has ended without the state.
             NotFound: No such task, or no such task to watch. NotAllowed: No Write in its group.
         """
-        args = await self._with_watched(args)
+        args = await self.with_watched(args)
         body = to_change(await self._uuid(args.task), args)
         return await self._session.command("task", "change", body, Changed)
 
     async def _uuid(self, task: str) -> str:
         return task.lower() if is_uuid(task) else (await self.get(task)).uuid
 
-    async def _with_watched(self, args: Submittable) -> Submittable:
+    async def with_watched(self, args: Submittable) -> Submittable:
         """Name the watched task by its UUID."""
-        if not isinstance(args, SubmitTaskArgs | ChangeTaskArgs):
+        if not isinstance(args, SubmitTaskArgs | TaskEdits):
             kinds = "SubmitTaskArgs(...) or ChangeTaskArgs(...)"
             raise InvalidInput(f"a task is described by {kinds}, not by {type(args).__name__}")
         watch = args.watch

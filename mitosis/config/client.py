@@ -5,6 +5,7 @@ The names are the seed's (`netmito::config::client`).
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -194,11 +195,10 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
     max_losses: int = DEFAULT_MAX_LOSSES
 
 
-class ChangeTaskArgs(msgspec.Struct, kw_only=True):
-    """What to change of a task that has not started; None leaves it as it is.
+class TaskEdits(msgspec.Struct, kw_only=True):
+    """What is to be different in a specification; None leaves it as it is.
 
     Attributes:
-        task: In any of the short forms.
         envs: All environment variables, in place of those that it had.
         tags: All tags; the empty tuple takes them away.
         watch: What to wait for; `NO_WATCH`: for nothing any more.
@@ -208,7 +208,6 @@ class ChangeTaskArgs(msgspec.Struct, kw_only=True):
             begun stays as it is.
     """
 
-    task: str
     command: tuple[str, ...] | None = None
     envs: dict[str, str] | None = None
     tags: tuple[str, ...] | None = None
@@ -230,6 +229,34 @@ class ChangeTaskArgs(msgspec.Struct, kw_only=True):
     max_losses: int | None = None
 
 
+class ChangeTaskArgs(TaskEdits, kw_only=True):
+    """What to change of a task that has not started; None leaves it as it is.
+
+    Attributes:
+        task: In any of the short forms.
+    """
+
+    task: str
+
+
+class RerunArgs(TaskEdits, kw_only=True):
+    """In what reruns differ from the tasks that they repeat; None: in nothing.
+
+    What the original waited for is not waited for again, unless `watch` says so.
+
+    Attributes:
+        group: Where they are submitted to; empty: to the group of the original.
+        labels: All labels; the empty tuple: none.
+        set_envs: Environment variables to set, beside those of the original or of `envs`.
+        unset_envs: Names of variables to leave out.
+    """
+
+    group: str = ""
+    labels: tuple[str, ...] | None = None
+    set_envs: dict[str, str] = {}
+    unset_envs: tuple[str, ...] = ()
+
+
 NO_WATCH = WatchArgs("", "")
 """In `ChangeTaskArgs`: wait for nothing any more."""
 
@@ -240,6 +267,23 @@ UNLIMITED: str = retry.UNLIMITED
 
 NO_LIMIT = "none"
 """As the value of a limit: none of the task's own."""
+
+
+class Part(StrEnum):
+    """What two runs are compared by."""
+
+    SPECIFICATION = "specification"
+    ENVIRONMENT = "environment"
+    OUTCOME = "outcome"
+    ARTIFACTS = "artifacts"
+    LABELS = "labels"
+    WORKER = "worker"
+    ATTEMPTS = "attempts"
+    TIMES = "times"
+
+
+COUNTED_PARTS = frozenset({Part.SPECIFICATION, Part.ENVIRONMENT, Part.OUTCOME, Part.ARTIFACTS})
+"""What was run and what came of it. The rest, circumstances, is shown and makes no run another."""
 
 
 class GetTasksArgs(msgspec.Struct, kw_only=True):

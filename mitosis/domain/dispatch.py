@@ -12,10 +12,12 @@ from collections.abc import Iterable
 
 import msgspec
 
-from mitosis.domain.resources import Limits
+from mitosis.domain.resources import NO_LIMITS, Limits
+from mitosis.domain.task.spec import TaskSpec
 from mitosis.domain.worker import Worker
 
 Lane = tuple[str, frozenset[str], Limits | None]
+Rank = tuple[int, int, str]
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -30,6 +32,17 @@ class Waiting(msgspec.Struct, frozen=True):
     priority: int
     order: int
     limits: Limits | None = None
+
+    @classmethod
+    def of(cls, task: str, group: str, spec: TaskSpec, order: int) -> "Waiting":
+        """Return a task of this specification as dispatch sees it."""
+        limits = None if spec.limits == NO_LIMITS else spec.limits
+        return cls(task, group, frozenset(spec.tags), spec.priority, order, limits)
+
+    @property
+    def rank(self) -> Rank:
+        """Its place: what has a smaller one comes first."""
+        return -self.priority, self.order, self.task
 
     @property
     def lane(self) -> Lane:
@@ -51,7 +64,7 @@ class ReadyQueue:
     """All ready tasks that no worker has yet, in their exact order."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Lane, list[tuple[int, int, str]]] = {}
+        self._lanes: dict[Lane, list[Rank]] = {}
         self._waiting: dict[str, Waiting] = {}
 
     def __len__(self) -> int:
@@ -68,7 +81,7 @@ class ReadyQueue:
         """Add a task; a task that is there already is moved to its new place."""
         self._waiting[waiting.task] = waiting
         lane = self._lanes.setdefault(waiting.lane, [])
-        heapq.heappush(lane, (-waiting.priority, waiting.order, waiting.task))
+        heapq.heappush(lane, waiting.rank)
 
     def remove(self, task: str) -> None:
         """Forget a task, if it waits. Its entry is dropped when it comes to the top."""
@@ -76,7 +89,7 @@ class ReadyQueue:
 
     def take_for(self, worker: Worker) -> str | None:
         """Remove and return the first task that the worker may run, or None."""
-        best: tuple[int, int, str] | None = None
+        best: Rank | None = None
         for lane in list(self._lanes):
             if may_run(worker, lane):
                 top = self._top(lane)
@@ -87,12 +100,11 @@ class ReadyQueue:
         self.remove(best[2])
         return best[2]
 
-    def _top(self, lane: Lane) -> tuple[int, int, str] | None:
+    def _top(self, lane: Lane) -> Rank | None:
         heap = self._lanes[lane]
         while heap:
-            priority, order, task = heap[0]
-            known = self._waiting.get(task)
-            if known and (-known.priority, known.order, known.lane) == (priority, order, lane):
+            known = self._waiting.get(heap[0][2])
+            if known and (known.rank, known.lane) == (heap[0], lane):
                 return heap[0]
             heapq.heappop(heap)
         del self._lanes[lane]

@@ -13,6 +13,8 @@ from mitosis.contract.queries import (
     AsOf,
     AttachmentPage,
     EventPage,
+    ExplainTask,
+    Explanation,
     GetArtifact,
     GetAttachment,
     GetGroup,
@@ -38,6 +40,7 @@ from mitosis.contract.queries import (
 from mitosis.projections import (
     attachment_reads,
     event_reads,
+    explain_reads,
     group_reads,
     past_reads,
     task_reads,
@@ -122,6 +125,12 @@ class Queries:
             lambda past, viewer: past_reads.recall_tasks(past, wanted.group or viewer.name),
             lambda c, viewer: task_reads.list_tasks(c, viewer, wanted),
         )  # fmt: skip
+
+    async def explain_task(self, user: str, wanted: ExplainTask) -> Explanation:
+        """Return why a task waits, or has waited."""
+        return await self._as(
+            user, lambda c, viewer: explain_reads.explain_task(c, viewer, wanted.task)
+        )
 
     async def get_runner(self, user: str, task: str) -> TaskRunner:
         """Return who runs a task, for one who may see its live output.

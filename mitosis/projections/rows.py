@@ -118,6 +118,7 @@ class TaskRow(msgspec.Struct):
     retry_at: datetime | None = None
     former_attempts: list[FormerAttempt] = []
     changed_position: int = 0
+    rerun_of: str | None = None
 
 
 class TaskSpecRow(msgspec.Struct):

@@ -19,11 +19,19 @@ from mitosis.projections.viewer import VISIBLE, Viewer, check_group
 # A reply has to fit into one message of 1 MiB; a longer page ends earlier.
 MAX_PAGE_BYTES = 900 * 1024
 
-_VIEW: LiteralString = """
+# Of the past only up to its position, which is a setting of the transaction then.
+_UP_TO: LiteralString = (
+    "coalesce(nullif(current_setting('mito.position', true), '')::bigint, 9223372036854775807)"
+)
+_VIEW: LiteralString = f"""
     SELECT t.uuid, t.number, t.group_name AS "group", t.creator, t.state, t.outcome, t.reason,
         s.spec, t.labels, t.attempt, t.losses, t.worker, t.created_at, t.updated_at, t.started_at,
         t.ended_at, t.cancel_requested, t.steps, t.exit, t.warnings, t.retries, t.retry_at,
-        t.former_attempts,
+        t.former_attempts, t.rerun_of,
+        (SELECT coalesce(json_agg(again.uuid ORDER BY again.created_position), '[]')
+         FROM (SELECT uuid, created_position FROM views.tasks
+               WHERE rerun_of = t.uuid AND created_position <= {_UP_TO} AND {VISIBLE}
+               ORDER BY created_position DESC LIMIT 32) again) AS reruns,
         (SELECT coalesce(json_agg(json_build_object('kind', a.kind, 'size_bytes', a.size_bytes,
             'sha256', a.sha256, 'created_at', a.created_at, 'updated_at', a.updated_at)
             ORDER BY a.created_at, a.kind), '[]')
@@ -115,10 +123,12 @@ async def _find_last(connection: Reader, viewer: Viewer) -> str:
 async def get_task(connection: Reader, viewer: Viewer, name: str) -> TaskView:
     """Return one task. Raises what `find_task` raises."""
     uuid = await find_task(connection, viewer, name)
-    text = await fetch_value(
-        connection, f"SELECT to_json(v)::text FROM ({_VIEW} WHERE t.uuid = %s) v", uuid
+    found = await connection.execute(
+        f"SELECT to_json(v)::text FROM ({_VIEW} WHERE t.uuid = %(uuid)s) v",
+        {"uuid": uuid, **viewer.scope},
     )
-    return _decode_view(text)
+    row = await found.fetchone()
+    return _decode_view(row[0] if row else b"")
 
 
 async def get_runner(connection: Reader, viewer: Viewer, task: str) -> TaskRunner:
@@ -177,7 +187,13 @@ async def list_tasks(connection: Reader, viewer: Viewer, wanted: ListTasks) -> T
         "          OFFSET %(offset)s LIMIT %(limit)s) v) bodies"
         " WINDOW newest AS (ORDER BY number DESC)) sized"
         " WHERE place = 1 OR size <= %(bytes)s ORDER BY place DESC",
-        {**args, "offset": wanted.offset, "limit": wanted.limit, "bytes": MAX_PAGE_BYTES},
+        {
+            **args,
+            **viewer.scope,
+            "offset": wanted.offset,
+            "limit": wanted.limit,
+            "bytes": MAX_PAGE_BYTES,
+        },
     )
     tasks = [_decode_view(row[0]) for row in await found.fetchall()]
     return TaskPage(tasks, sum(counts.values()), counts)

@@ -67,6 +67,7 @@ def _submit(tables: Tables, commit: Commit, event: TaskSubmitted) -> None:
         steps=list(event.steps),
         exit=None, warnings=[], created_position=commit.position, created_at=commit.at,
         updated_at=commit.at, started_at=None, ended_at=None, changed_position=commit.position,
+        rerun_of=event.rerun_of or None,
     )  # fmt: skip
     tables.tasks.put(row)
     tables.task_specs.put(TaskSpecRow(event.task, event.spec))

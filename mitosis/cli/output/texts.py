@@ -45,6 +45,8 @@ def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
         lines.append(f"Environment: {printable(' '.join(pairs))}")
     lines += ["Terminal: collected"] if spec.terminal else []
     lines += [f"Watch: {watch_text(spec.watch)}"] if spec.watch else []
+    lines += [f"Rerun Of: {task.rerun_of}"] if task.rerun_of else []
+    lines += [f"Reruns: {listed(task.reruns)}"] if task.reruns else []
     lines += limit_lines(spec)
     lines += retry_lines(task)
     lines += [f"Reason: {printable(task.reason)}"] if task.reason else []

@@ -13,7 +13,7 @@ from mitosis.domain.resources import (
     Limits,
 )
 from mitosis.domain.retry import NO_RETRY, Retry, RetryCause, Times
-from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS
+from mitosis.domain.task import DEFAULT_TIMEOUT_SECONDS, TaskSpec
 
 
 class WatchWanted(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -32,7 +32,8 @@ class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
 
     The same `key` with the same content is the same task; with another content a conflict.
     `stop_signal`: a name such as `INT`; `grace_seconds`: the time between it and the kill.
-    `max_losses`: so many attempts may be lost with their workers.
+    `max_losses`: so many attempts may be lost with their workers. `rerun_of`: the full UUID of the
+    task that it repeats, which the user must be allowed to see.
     """
 
     argv: tuple[str, ...]
@@ -50,6 +51,7 @@ class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     retry: Retry = NO_RETRY
     max_losses: int = DEFAULT_MAX_LOSSES
+    rerun_of: str = ""
 
 
 class Submitted(msgspec.Struct, omit_defaults=True):
@@ -140,6 +142,13 @@ class ChangedRetry(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unkn
         return msgspec.structs.replace(retry, **given_fields(self))
 
 
+# What a change replaces as a whole.
+_PLAIN_FIELDS = (
+    "argv", "env", "tags", "priority", "timeout_seconds", "terminal", "stop_signal",
+    "grace_seconds", "max_losses",
+)  # fmt: skip
+
+
 class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """Change what is given of a task that has not started; the rest stays.
 
@@ -160,6 +169,17 @@ class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     grace_seconds: float | None = None
     retry: ChangedRetry | None = None
     max_losses: int | None = None
+
+    def of(self, spec: TaskSpec) -> TaskSpec:
+        """Return a specification with what is changed of it; what it waits for stays."""
+        given = {
+            field: value for field in _PLAIN_FIELDS if (value := getattr(self, field)) is not None
+        }
+        if self.limits is not None:
+            given["limits"] = self.limits.of(spec.limits)
+        if self.retry is not None:
+            given["retry"] = self.retry.of(spec.retry)
+        return msgspec.structs.replace(spec, **given)
 
 
 class Changed(msgspec.Struct, omit_defaults=True):

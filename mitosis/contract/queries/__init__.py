@@ -7,6 +7,7 @@
 | session.list | ListSessions | SessionList |
 | task.get | GetTask | TaskView |
 | task.list | ListTasks | TaskPage |
+| task.explain | ExplainTask | Explanation |
 | task.follow | FollowTask | TaskRunner (both in contract/output.py) |
 | artifact.get | GetArtifact | ArtifactLink |
 | attachment.get | GetAttachment | AttachmentLink |
@@ -27,6 +28,11 @@ from mitosis.contract.queries.events import (
     EventPage,
     ListEvents,
     StoredEvent,
+)
+from mitosis.contract.queries.explaining import (
+    ExplainTask,
+    Explanation,
+    WaitView,
 )
 from mitosis.contract.queries.files import (
     AttachmentLink,
@@ -83,6 +89,8 @@ __all__ = [
     "AttemptEnd",
     "CommitView",
     "EventPage",
+    "ExplainTask",
+    "Explanation",
     "FormerAttempt",
     "GetArtifact",
     "GetAttachment",
@@ -105,6 +113,7 @@ __all__ = [
     "TaskView",
     "UserPage",
     "UserView",
+    "WaitView",
     "WhoAmI",
     "WorkerPage",
     "WorkerView",

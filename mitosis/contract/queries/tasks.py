@@ -75,6 +75,9 @@ class TaskView(msgspec.Struct):
         retries: How many of those that its specification allows were used.
         retry_at: It waits until then to run again; None: it does not.
         former_attempts: Those before the latest one, oldest first; of many the newest 32.
+        rerun_of: The task that it repeats.
+        reruns: Tasks that repeat it and that the asker may see, oldest first; of many the newest
+            32.
     """
 
     uuid: str
@@ -101,6 +104,8 @@ class TaskView(msgspec.Struct):
     retries: int = 0
     retry_at: datetime | None = None
     former_attempts: list[FormerAttempt] = []
+    rerun_of: str | None = None
+    reruns: list[str] = []
 
 
 class ListTasks(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):

@@ -12,6 +12,7 @@ class SubmitTask(Command, frozen=True):
     """Submit a task; the same again is the same task.
 
     `at`: now, for the beginning of a wait. `fired`: how the watched task has fulfilled it already.
+    `rerun_of`: the task that it repeats.
     """
 
     task: str
@@ -22,6 +23,7 @@ class SubmitTask(Command, frozen=True):
     labels: tuple[str, ...] = ()
     at: datetime | None = None
     fired: str = ""
+    rerun_of: str = ""
 
 
 class ReplaceTaskLabels(Command, frozen=True):

@@ -170,10 +170,11 @@ def _submit(state: Task | None, command: SubmitTask) -> list[Event]:
     if state is None:
         steps = _wait_begins(spec, command.at)
         submitted = TaskSubmitted(
-            command.task, command.group, command.creator, command.number, spec, labels, steps
-        )
+            command.task, command.group, command.creator, command.number, spec, labels, steps,
+            command.rerun_of,
+        )  # fmt: skip
         return [submitted, *_unless_it_waits(steps, command.fired)]
-    if as_submitted(state) != (spec, labels):
+    if (*as_submitted(state), state.rerun_of) != (spec, labels, command.rerun_of):
         raise AlreadyExists(
             f"the idempotency key was used for task {state.task} with another specification: "
             "use a new key",

@@ -11,7 +11,7 @@ from mitosis.domain.task.spec import ArtifactKind, Exit, Outcome, TaskSpec
 class TaskSubmitted(Event, frozen=True):
     """A task was submitted; `number` counts the tasks of its group from 1.
 
-    `steps`: the beginning of a wait for another task.
+    `steps`: the beginning of a wait for another task. `rerun_of`: the task that it repeats.
     """
 
     TOPIC: ClassVar[str] = "task.submitted@1"
@@ -22,6 +22,7 @@ class TaskSubmitted(Event, frozen=True):
     spec: TaskSpec
     labels: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    rerun_of: str = ""
 
 
 class TaskLabelsReplaced(Event, frozen=True):

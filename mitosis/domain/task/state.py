@@ -74,6 +74,7 @@ class Task(Command, frozen=True):
     retry_at: datetime | None = None
     cancel_signal: str = ""
     cancel_grace_seconds: float | None = None
+    rerun_of: str = ""
 
     @property
     def stored_bytes(self) -> int:
@@ -96,9 +97,11 @@ def evolve(state: Task | None, event: Event) -> Task:
 
 def _changed(state: Task | None, event: Event) -> Task:
     match event:
-        case TaskSubmitted(task, group, creator, number, spec, labels, steps):
+        case TaskSubmitted(task, group, creator, number, spec, labels, steps, rerun_of):
             since = steps[0].at if steps else None
-            return Task(task, group, creator, number, spec, labels, watching_since=since)
+            return Task(
+                task, group, creator, number, spec, labels, watching_since=since, rerun_of=rerun_of
+            )
         case _ if state is None:
             raise AssertionError(f"{event.TOPIC} before the task was submitted")
         case TaskReady():

@@ -16,7 +16,6 @@ from mitosis.domain import attachment, group, platform, task, user, worker
 from mitosis.domain.dispatch import Waiting
 from mitosis.domain.event import Event
 from mitosis.domain.platform import Platform
-from mitosis.domain.resources import NO_LIMITS
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Task, TaskState
 from mitosis.events import catalogue
@@ -95,10 +94,7 @@ class World(msgspec.Struct, eq=False):
     def waiting(self, name: str) -> Waiting:
         """Return a ready task as dispatch sees it."""
         state = self.tasks[name]
-        spec = state.spec
-        limits = None if spec.limits == NO_LIMITS else spec.limits
-        order = self.orders[name]
-        return Waiting(name, state.group, frozenset(spec.tags), spec.priority, order, limits)
+        return Waiting.of(name, state.group, state.spec, self.orders[name])
 
     # --- changing -----------------------------------------------------------------------------
 

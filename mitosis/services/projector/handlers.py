@@ -13,6 +13,7 @@ from mitosis.contract.queries import (
     ArtifactLink,
     AttachmentLink,
     AttachmentView,
+    ExplainTask,
     GetArtifact,
     GetAttachment,
     GetGroup,
@@ -88,6 +89,7 @@ class QueryHandlers:
         endpoints.add("session.list", ListSessions, self._fresh(queries.list_sessions))
         endpoints.add("task.get", GetTask, self._fresh(queries.get_task))
         endpoints.add("task.list", ListTasks, self._fresh(queries.list_tasks))
+        endpoints.add("task.explain", ExplainTask, self._fresh(queries.explain_task))
         endpoints.add("task.follow", FollowTask, self._fresh(self._follow))
         endpoints.add("artifact.get", GetArtifact, self._fresh(self._artifact))
         endpoints.add("worker.get", GetWorker, self._fresh(self._worker))

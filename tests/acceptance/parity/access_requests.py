@@ -273,6 +273,7 @@ REQUESTS: dict[str, Request] = {
     "group.list (own)": Request(lambda stage, actor: Nothing()),
     "task.get": Request(lambda stage, actor: queries.GetTask(stage.stored_task)),
     "task.list": Request(lambda stage, actor: queries.ListTasks(stage.group)),
+    "task.explain": Request(lambda stage, actor: queries.ExplainTask(stage.stored_task)),
     "task.follow": Request(lambda stage, actor: FollowTask(stage.stored_task)),
     "artifact.get": Request(lambda stage, actor: queries.GetArtifact(stage.stored_task, RESULT)),
     "attachment.get": Request(

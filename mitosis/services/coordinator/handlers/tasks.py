@@ -29,14 +29,8 @@ from mitosis.services.coordinator.watches import fired_text, impossible_text, ju
 READS_AT_ONCE = 32  # of ended tasks that are submitted again
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
-# What a change replaces as a whole.
-_PLAIN_FIELDS = (
-    "argv", "env", "tags", "priority", "timeout_seconds", "terminal", "stop_signal",
-    "grace_seconds", "max_losses",
-)  # fmt: skip
-
 Recalled = Mapping[str, Task]
-"""Watched tasks that have ended, as the store has them."""
+"""Tasks that have ended and that are watched or repeated, as the store has them."""
 
 
 class TaskHandlers:
@@ -125,7 +119,7 @@ class TaskHandlers:
         """`task.change`: needs Write in the task's group, and a task that has not started."""
         core = self._core
         wanted = body.watch
-        recalled = await self._recall_watched([wanted] if isinstance(wanted, WatchWanted) else [])
+        recalled = await self._recall([wanted.task] if isinstance(wanted, WatchWanted) else [])
         async with self._writable(caller, body.task, "changing a task") as state:
             uuid, user = state.task, core.user(caller.owner)
             spec, fired = self._changed_spec(user, uuid, state, body, recalled)
@@ -157,14 +151,7 @@ class TaskHandlers:
         recalled: Recalled,
     ) -> tuple[TaskSpec, str]:
         """Return the new specification, and how its watch is fulfilled already."""
-        given = {
-            field: value for field in _PLAIN_FIELDS if (value := getattr(body, field)) is not None
-        }
-        spec, fired = msgspec.structs.replace(state.spec, **given), ""
-        if body.limits is not None:
-            spec = msgspec.structs.replace(spec, limits=body.limits.of(spec.limits))
-        if body.retry is not None:
-            spec = msgspec.structs.replace(spec, retry=body.retry.of(spec.retry))
+        spec, fired = body.of(state.spec), ""
         if isinstance(body.watch, WatchWanted):
             watch, fired = self._watch(user, body.watch, recalled)
             if self._core.watches.would_close_a_circle(uuid, watch):
@@ -178,12 +165,12 @@ class TaskHandlers:
 
     # --- what a task waits for ----------------------------------------------------------------
 
-    async def _recall_watched(self, wanted: Iterable[WatchWanted]) -> Recalled:
-        """Read the watched tasks that have ended from the store; those that are not there miss."""
+    async def _recall(self, names: Iterable[str]) -> Recalled:
+        """Read tasks that have ended from the store; those that are not there miss."""
         core = self._core
         found: dict[str, Task] = {}
-        for one in wanted:
-            uuid = one.task.lower()
+        for name in names:
+            uuid = name.lower()
             if is_uuid(uuid) and uuid not in core.world.tasks and uuid not in found:
                 try:
                     async with core.kept_task(uuid) as state:
@@ -227,24 +214,25 @@ class TaskHandlers:
     ) -> Coroutine[Any, Any, None] | None:
         """Decide, after what is needed of ended tasks was read from the store.
 
-        These are tasks that are submitted again, and tasks that are watched.
+        These are tasks that are submitted again, and tasks that are watched or repeated.
         """
         world = self._core.world
         tasks = [
             (g := body.group or user.name, task_uuid(g, user.name, body.key)) for body in bodies
         ]
-        watched = [body.watch for body in bodies if body.watch is not None]
+        named = [body.watch.task for body in bodies if body.watch is not None]
+        named += [body.rerun_of for body in bodies if body.rerun_of]
         if any(world.has_ended(uuid) and uuid not in world.tasks for _, uuid in tasks) or any(
-            watch.task not in world.tasks for watch in watched
+            name not in world.tasks for name in named
         ):
-            return self._recall_and(tasks, watched, decide)
+            return self._recall_and(tasks, named, decide)
         decide({})  # the hot path makes no task
         return None
 
     async def _recall_and(
         self,
         tasks: list[tuple[str, str]],
-        watched: list[WatchWanted],
+        named: list[str],
         decide: Callable[[Recalled], None],
     ) -> None:
         """Decide with everything in memory that it stands on.
@@ -252,11 +240,11 @@ class TaskHandlers:
         While the store is asked for some of the tasks, others end: all of them are held.
         """
         world, journal = self._core.world, self._core.journal
-        alive = [known for watch in watched if (known := world.tasks.get(watch.task.lower()))]
+        alive = [known for name in named if (known := world.tasks.get(name.lower()))]
         with ExitStack() as held:
             for group, uuid in {*tasks, *((known.group, known.task) for known in alive)}:
                 held.enter_context(journal.holding(subjects.task_tail(group, uuid)))
-            recalled = await self._recall_watched(watched)
+            recalled = await self._recall(named)
             await self._bring_back([one for one in tasks if world.has_ended(one[1])])
             decide(recalled)
 
@@ -289,6 +277,7 @@ class TaskHandlers:
         tail = subjects.task_tail(name, uuid)
         try:
             watch, fired = self._watch_of(user, body, known, recalled)
+            origin = body.rerun_of and self._origin_of(user, body.rerun_of, known, recalled)
             spec = task.TaskSpec(
                 argv=body.argv,
                 env=body.env,
@@ -304,13 +293,27 @@ class TaskHandlers:
                 max_losses=body.max_losses,
             )
             now = core.clock.now()
-            submit = task.SubmitTask(uuid, name, user.name, number, spec, body.labels, now, fired)
+            submit = task.SubmitTask(
+                uuid, name, user.name, number, spec, body.labels, now, fired, origin
+            )
             events = unit.run(tail, submit)
         finally:
             if known:
                 core.journal.release(tail)
         runnable = self._place(unit, uuid) if events else True
         return commands.Submitted(uuid, name, number, runnable)
+
+    def _origin_of(self, user: User, name: str, known: Task | None, recalled: Recalled) -> str:
+        """Return the task that a submit repeats, which the user must see the first time."""
+        core, uuid = self._core, check_uuid(name, "task")
+        origin = core.world.tasks.get(uuid) or recalled.get(uuid)
+        if known is None and (
+            origin is None or not (user.admin or origin.group in core.world.roles_of(user.name))
+        ):
+            raise NotFound(
+                f"there is no task {uuid} to repeat, or none that you may see", task=uuid
+            )
+        return uuid
 
     def _watch_of(
         self, user: User, body: commands.SubmitTask, known: Task | None, recalled: Recalled
