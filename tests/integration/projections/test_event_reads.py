@@ -157,3 +157,18 @@ async def test_nonsense_is_refused_with_its_value(lab: Lab) -> None:
     ):
         with pytest.raises(InvalidInput):
             await lab.queries.list_events("root", wanted)
+
+
+async def test_without_a_group_tasks_are_those_of_the_own_groups(lab: Lab) -> None:
+    tasks = ListEvents(kind="task", events=("task.submitted",))
+    assert [c.name for c in (await lab.queries.list_events("bob", tasks)).commits] == lab.tasks
+    assert (await lab.queries.list_events("eve", tasks)).commits == []
+    assert len((await lab.queries.list_events("root", tasks)).commits) == len(lab.tasks)
+    files = (await lab.queries.list_events("bob", ListEvents(kind="attachment"))).commits
+    assert [commit.name for commit in files] == ["a/b c.txt"]
+
+
+async def test_what_one_command_caused_is_found_by_its_id(lab: Lab) -> None:
+    (first, *_) = (await lab.queries.list_events("root", ListEvents(kind="worker"))).commits
+    found = await lab.queries.list_events("root", ListEvents(command=first.command))
+    assert found.commits == [first]
