@@ -25,9 +25,9 @@ _UP_TO: LiteralString = (
 )
 _VIEW: LiteralString = f"""
     SELECT t.uuid, t.number, t.group_name AS "group", t.creator, t.state, t.outcome, t.reason,
-        s.spec, t.labels, t.attempt, t.losses, t.worker, t.created_at, t.updated_at, t.started_at,
-        t.ended_at, t.cancel_requested, t.steps, t.exit, t.warnings, t.retries, t.retry_at,
-        t.former_attempts, t.rerun_of,
+        (SELECT spec FROM task_specs WHERE task = t.uuid) AS spec, t.labels, t.attempt, t.losses,
+        t.worker, t.created_at, t.updated_at, t.started_at, t.ended_at, t.cancel_requested,
+        t.steps, t.exit, t.warnings, t.retries, t.retry_at, t.former_attempts, t.rerun_of,
         (SELECT coalesce(json_agg(again.uuid ORDER BY again.created_position), '[]')
          FROM (SELECT uuid, created_position FROM views.tasks
                WHERE rerun_of = t.uuid AND created_position <= {_UP_TO} AND {VISIBLE}
@@ -36,7 +36,7 @@ _VIEW: LiteralString = f"""
             'sha256', a.sha256, 'created_at', a.created_at, 'updated_at', a.updated_at)
             ORDER BY a.created_at, a.kind), '[]')
          FROM artifacts a WHERE a.task = t.uuid) AS artifacts
-    FROM tasks t JOIN task_specs s ON s.task = t.uuid
+    FROM tasks t
 """
 # What can stand in SQL for an operator of a filter.
 _OPERATORS: dict[Operator, LiteralString] = {
