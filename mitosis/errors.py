@@ -30,6 +30,12 @@ MitosisError
 
 from typing import Any, ClassVar
 
+REPAIR = (
+    "Stop the platform and run `mito events repair --data FOLDER` (of separate services: --config "
+    "FILE), which says what is wrong and brings back what the archive has"
+)
+"""What to do about a damaged event stream; the end of a message."""
+
 
 class MitosisError(Exception):
     """Base of every error that Mitosis raises on purpose.

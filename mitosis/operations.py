@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mitosis.nats.connection import Connection
+    from mitosis.nats.store_client import StoreClient
+    from mitosis.projections.archive import Archive
     from mitosis.projections.beside import History, Progress, Rebuilt
     from mitosis.projections.comparison import Compared
     from mitosis.projections.replay import Replayed
@@ -281,17 +283,28 @@ async def _bring_back(config: CoordinatorConfig, backup: "Backup") -> "BroughtBa
     from mitosis.events.streams import StreamDefinition, ensure_stream
     from mitosis.runtime import RandomIds
     from mitosis.services.backup.restoring import restore
-    from mitosis.services.coordinator.leadership import active_term
 
     async with _platform(config) as (platform, connection):
-        if await active_term(connection) is not None:
-            raise WrongState(
-                f"a coordinator is at work at {without_password(config.nats_url)}: stop all "
-                "coordinators and projectors first"
-            )
+        await require_no_coordinator(config, connection)
         await ensure_stream(platform.nc, StreamDefinition(replicas=config.replicas))
         await platform.objects.check()
         return await restore(platform, backup, RandomIds())
+
+
+async def require_no_coordinator(config: CoordinatorConfig, connection: "Connection") -> None:
+    """Refuse to go on while a coordinator is at work.
+
+    Raises:
+        WrongState: One is.
+        Unavailable: NATS does not answer.
+    """
+    from mitosis.services.coordinator.leadership import active_term
+
+    if await active_term(connection) is not None:
+        raise WrongState(
+            f"a coordinator is at work at {without_password(config.nats_url)}: stop all "
+            "coordinators and projectors first"
+        )
 
 
 @asynccontextmanager
@@ -299,26 +312,38 @@ async def _platform(
     config: CoordinatorConfig,
 ) -> "AsyncIterator[tuple[Platform, Connection]]":
     from mitosis.events.reader import EventReader
+    from mitosis.runtime import SystemClock
+    from mitosis.services.backup.taking import Platform
+
+    async with copies(config, "mito-backup") as (nc, archive, connection):
+        objects = objects_of(config)
+        try:
+            yield Platform(nc, EventReader(nc), archive, objects, SystemClock()), connection
+        finally:
+            await objects.close()
+
+
+@asynccontextmanager
+async def copies(
+    config: CoordinatorConfig, name: str
+) -> "AsyncIterator[tuple[StoreClient, Archive, Connection]]":
+    """Give what reaches both copies of history: the store, the archive, and the services."""
     from mitosis.nats.connection import tls_context
     from mitosis.nats.credentials import ServiceLogin
     from mitosis.nats.store_client import open_store_client
     from mitosis.projections.archive import Archive
-    from mitosis.runtime import SystemClock
-    from mitosis.services.backup.taking import Platform
 
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(connected(config, "mito-backup"))
+        connection = await stack.enter_async_context(connected(config, name))
         trust = nats_trust(config)
         nc = await open_store_client(
             config.nats_servers, ServiceLogin(config.nats_user, config.nats_password),
-            name="mito-backup-store", tls=tls_context(trust, config.nats_servers), trust=trust,
+            name=f"{name}-store", tls=tls_context(trust, config.nats_servers), trust=trust,
         )  # fmt: skip
         stack.push_async_callback(nc.close)
         archive = await Archive.open(config.database)
         stack.push_async_callback(archive.close)
-        objects = objects_of(config)
-        stack.push_async_callback(objects.close)
-        yield Platform(nc, EventReader(nc), archive, objects, SystemClock()), connection
+        yield nc, archive, connection
 
 
 def _secrets(config: CoordinatorConfig) -> dict[str, bytes]:

@@ -106,6 +106,11 @@ PLATFORM = (
         result="services.proof.online:KeyList",
     ),
     Command(
+        "events repair", "repair:repair", "Make a damaged event stream whole again",
+        "events repair --data ~/mitosis --yes",
+        result="services.repair.rebuild:Repaired",
+    ),
+    Command(
         "events schema", "event_schemas:schema", "Print the form of events as JSON Schema",
         "events schema task.submitted", usage="[NAME]",
         result="cli.event_schemas:EventSchema",

@@ -63,6 +63,29 @@ class Restored(Event, frozen=True):
     version: str = ""
 
 
+class StreamRepaired(Event, frozen=True):
+    """The stream was damaged and was made whole, while no coordinator was at work.
+
+    `position`: the last commit that was brought to it, and `digest`: the running digest up to
+    there; `missing`: how many positions the damaged stream lacked; `changed`: how many of its
+    commits were not the ones that had been stored; `archive`: how many commits of the archive were
+    put right. If something was found nowhere and the loss was accepted, history was cut:
+    `lost_from` is the first position that is lost, `lost_to` the last that is known to have been
+    there, and `cut` how many of these could be read still.
+    """
+
+    TOPIC: ClassVar[str] = "platform.stream_repaired@1"
+    position: int
+    digest: str
+    missing: int
+    changed: int
+    archive: int = 0
+    lost_from: int = 0
+    lost_to: int = 0
+    cut: int = 0
+    version: str = ""
+
+
 class Platform(Command, frozen=True):
     """What decisions about the platform need.
 

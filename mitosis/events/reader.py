@@ -17,7 +17,7 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from mitosis.contract import subjects
-from mitosis.errors import CorruptData, StoreUnavailable
+from mitosis.errors import REPAIR, CorruptData, StoreUnavailable
 from mitosis.events.envelope import digest
 from mitosis.events.messages import (
     StoredMessage,
@@ -345,7 +345,7 @@ def _sequences(reply: str) -> tuple[int, int, int]:
 def _lost(stream: str, position: int) -> CorruptData:
     msg = (
         f"position {position} of the stream {stream} is missing, although nothing may be deleted. "
-        "Run `mito events verify`, then restore it from the archive from the archive."
+        f"{REPAIR}"
     )
     return CorruptData(msg, stream=stream, position=position)
 
@@ -353,6 +353,6 @@ def _lost(stream: str, position: int) -> CorruptData:
 def _shorter(stream: str, last: int, known: int) -> CorruptData:
     msg = (
         f"the stream {stream} ends at {last}, but position {known} has been read from it: it has "
-        "lost commits. Restore it from the archive in Postgres."
+        f"lost commits. {REPAIR}"
     )
     return CorruptData(msg, stream=stream, position=last, known=known)

@@ -10,7 +10,14 @@ from typing import NamedTuple
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from mitosis.errors import CorruptData, Fenced, MitosisError, StoreUnavailable, VersionConflict
+from mitosis.errors import (
+    REPAIR,
+    CorruptData,
+    Fenced,
+    MitosisError,
+    StoreUnavailable,
+    VersionConflict,
+)
 from mitosis.events.messages import get_message, last_message, stream_state
 
 _FLUSH_SECONDS = 1
@@ -78,7 +85,7 @@ async def settle_pending(
     if last < expected:
         msg = (
             f"the stream {stream} ends at {last}, but {expected} was acknowledged: it has lost "
-            "commits. Stop writing and repair it from the archive."
+            f"commits. {REPAIR}"
         )
         raise CorruptData(msg, position=last, acknowledged=expected)
     if last > expected:

@@ -1,6 +1,7 @@
 """The archive, the second copy of every commit, for those who check it or fill it again."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from psycopg import sql
 
@@ -17,7 +18,7 @@ ADD_COMMITS = sql.SQL(
 
 
 class Archive:
-    """One session with the archive. Only ever added to, here too."""
+    """One session with the archive. Only ever added to, here too, but for a repair."""
 
     def __init__(self, connection: Connection, url: str) -> None:
         """Use `open` instead."""
@@ -121,6 +122,44 @@ class Archive:
         )  # fmt: skip
         with explained(self._url):
             await self._connection.execute(ADD_COMMITS, columns)
+
+    async def amend(self, commits: Sequence[RawCommit], digests: Sequence[str]) -> None:
+        """Put other commits in the place of some: the one thing for which it is not append-only.
+
+        Raises:
+            ViewUnavailable: Postgres does not answer, or refuses: only its owner may.
+        """
+        with explained(self._url):
+            async with self._unlocked():
+                await self._connection.execute(
+                    "DELETE FROM archive.commits WHERE position = ANY(%s)",
+                    ([position for position, _, _ in commits],),
+                )
+                await self.add(commits, digests)
+
+    async def cut(self, last: int) -> None:
+        """Remove all commits behind a position: history is lost from there on.
+
+        Raises:
+            ViewUnavailable: Postgres does not answer, or refuses: only its owner may.
+        """
+        with explained(self._url):
+            async with self._unlocked():
+                await self._connection.execute(
+                    "DELETE FROM archive.commits WHERE position > %s", (last,)
+                )
+
+    @asynccontextmanager
+    async def _unlocked(self) -> AsyncIterator[None]:
+        """One transaction in which the archive may be changed."""
+        async with self._connection.transaction():
+            await self._connection.execute(
+                "ALTER TABLE archive.commits DISABLE TRIGGER only_append"
+            )
+            yield
+            await self._connection.execute(
+                "ALTER TABLE archive.commits ENABLE ALWAYS TRIGGER only_append"
+            )
 
     async def forget_views(self) -> None:
         """Drop the read models: the next projector makes them anew from the stream."""

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from mitosis.errors import CorruptData, MitosisError, ViewUnavailable, WrongState
+from mitosis.errors import REPAIR, CorruptData, MitosisError, ViewUnavailable, WrongState
 from mitosis.projections.commit import CommitSource, Decode, RawCommit
 from mitosis.projections.feed import Feed
 from mitosis.projections.migrations import (
@@ -106,8 +106,7 @@ class Builder:
         if head < position:
             raise CorruptData(
                 f"stream {self._history.stream} ends at position {head}, but the archive has "
-                f"commits up to {position}: the stream has lost commits; bring them back from the "
-                "archive first",
+                f"commits up to {position}: the stream has lost commits. {REPAIR}",
                 position=head,
                 archived=position,
             )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
-from mitosis.errors import CorruptData, StoreUnavailable, Unavailable
+from mitosis.errors import REPAIR, CorruptData, StoreUnavailable, Unavailable
 from mitosis.projections.commit import Commit, CommitSource, Decode, RawCommit
 from mitosis.projections.feed import Feed
 from mitosis.projections.plan import fold_all, needed_rows
@@ -123,8 +123,7 @@ class Runner:
             raise CorruptData(
                 f"stream {self._stream} ends at position {head}, but its archive in "
                 f"{shown(self._url)} has commits up to {newest.position}: the stream has lost "
-                "commits. Bring them back by `mito restore` with a backup, which adds what the "
-                "archive has, or point nats_url at the right server",
+                f"commits. {REPAIR}; or point nats_url at the right server",
                 position=head,
                 archived=newest.position,
             )

@@ -118,7 +118,7 @@ async def test_an_older_stream_is_refused_by_name_and_brought_up_to_date_from_th
             assert status == 6  # the platform does not serve
             assert "its archive has commits up to" in running.err
             assert f"ends at position {done.json['position']}" in running.err
-            assert "mito restore" in running.err
+            assert "mito events repair" in running.err
         finally:
             running.close()
 

@@ -17,15 +17,14 @@ from mitosis.artifacts.s3 import MAX_LISTED, Bucket
 from mitosis.contract import subjects
 from mitosis.domain.platform import Restored
 from mitosis.errors import CorruptData
-from mitosis.events.catalogue import encode_event
-from mitosis.events.envelope import Commit, digest
+from mitosis.events.envelope import digest
 from mitosis.events.messages import StoredMessage
-from mitosis.events.takeover import WINDOW, takeover_payloads
 from mitosis.events.verify import ChainVerifier, Link
 from mitosis.events.writer import Append, PipelinedWriter
 from mitosis.projections.commit import RawCommit
 from mitosis.runtime import Ids
 from mitosis.services.backup.copies import Ends, ends_of, whole_history
+from mitosis.services.backup.ending import PLATFORM, ending
 from mitosis.services.backup.folder import ABSENT, Backup, Missing, StoredCopy
 from mitosis.services.backup.inventory import ARTIFACTS, ATTACHMENTS, Inventory, NamedObject
 from mitosis.services.backup.taking import AT_ONCE, Platform, bucket_of
@@ -179,18 +178,15 @@ class _Restoring:
                     last_of[subject] = position
                 if new:
                     await writer.submit_batch(new)[1]
-            subject = subjects.events(subjects.PLATFORM_TAIL)
-            payloads = self._restored(subject, ids)
-            expected = last_of.get(subject, 0)
-            appends = [Append(subject, payload, expected) for payload in payloads]
+            expected = last_of.get(PLATFORM, 0)
+            appends = [Append(PLATFORM, payload, expected) for payload in self._restored(ids)]
             return await writer.submit_batch(appends)[1]
         finally:
             await writer.close()
 
-    def _restored(self, subject: str, ids: Ids) -> list[bytes]:
-        """The commit that tells of it, with the fence that shuts out a writer of before."""
+    def _restored(self, ids: Ids) -> list[bytes]:
+        """The commits that tell of it."""
         manifest = self._backup.manifest
-        link = self._verifier.chains.get(subjects.PLATFORM_TAIL, Link(0, ""))
         event = Restored(
             position=self._ends.whole,
             commits=self._ends.whole - self._ends.stream,
@@ -198,12 +194,8 @@ class _Restoring:
             backup_made_at=manifest.made_at,
             version=__version__,
         )
-        commit = Commit(
-            commit=ids.commit_id(), command="", actor="system:restore",
-            time=self._platform.clock.now(), version=link.version + 1, previous=link.digest,
-            events=[encode_event(event)],
-        )  # fmt: skip
-        return takeover_payloads(subject, commit, [ids.commit_id() for _ in range(WINDOW)])
+        link = self._verifier.chains.get(subjects.PLATFORM_TAIL, Link(0, ""))
+        return ending(link, event, "system:restore", self._platform.clock.now(), ids)
 
     async def _missing(self) -> list[Missing]:
         """Objects that the history names, and that are nowhere or not as they were uploaded."""

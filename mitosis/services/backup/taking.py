@@ -15,7 +15,7 @@ import msgspec
 from mitosis.artifacts.copies import fetch
 from mitosis.artifacts.s3 import Bucket, S3Store
 from mitosis.contract.subjects import EVENTS, EVENTS_STREAM
-from mitosis.errors import CorruptData, InvalidInput
+from mitosis.errors import REPAIR, CorruptData, InvalidInput
 from mitosis.events.envelope import digest
 from mitosis.events.reader import EventReader
 from mitosis.events.verify import ChainVerifier
@@ -147,8 +147,7 @@ class _Taking:
             raise CorruptData(
                 f"the event stream ends at position {self._verifier.position}, its archive has "
                 f"commits up to {archived}: it has lost commits, and a backup of it would lack "
-                "them. Bring them back first by `mito restore` with an older backup, which adds "
-                "what the archive has",
+                f"them. {REPAIR}",
                 archived=archived,
             )
 
@@ -159,7 +158,7 @@ class _Taking:
             if known.get(position, found) != found:
                 raise CorruptData(
                     f"position {position} is another commit in the stream than in its archive: "
-                    "one of them was changed; find out by `mito events verify`",
+                    f"one of them was changed. {REPAIR}",
                     position=position,
                 )
 

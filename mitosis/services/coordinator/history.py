@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
 from mitosis.domain.platform import CheckpointSigned
-from mitosis.errors import CorruptData, MitosisError
+from mitosis.errors import REPAIR, CorruptData, MitosisError
 from mitosis.events.catalogue import decode_event
 from mitosis.events.envelope import Commit, decode_commit, digest
 from mitosis.events.reader import EventReader
@@ -114,8 +114,8 @@ async def write_snapshot(
 
 def _differs(what: str, position: int) -> CorruptData:
     return CorruptData(
-        f"the event stream {what}: it has lost commits. Bring them back by `mito restore` with a "
-        "backup, which adds what the archive has, or point nats_url at the right server",
+        f"the event stream {what}: it has lost commits, or they were changed. {REPAIR}; or point "
+        "nats_url at the right server",
         position=position,
     )
 
