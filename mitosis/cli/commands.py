@@ -311,6 +311,17 @@ CLIENT = (
         also=("groups attachments history",), result="client.changes:HistoryEntry", stream=True,
     ),
     Command(
+        "history runs", "inquiries:history_runs", "Show which tasks a worker ran, with which tags",
+        f"history runs {_WORKER} --tags wired",
+        also=("workers runs",), result="client.runs:WorkerRun", stream=True,
+    ),
+    Command(
+        "history readers", "inquiries:history_readers",
+        "Show who could read what is in a group or of a task, and when",
+        f"history readers {_TASK} --artifact result --since 2026-03-01 --until 2026-04-01",
+        usage="[TASK] [OPTIONS]", result="client.readers:Reader", stream=True,
+    ),
+    Command(
         "manage worker cancel", "workers:cancel_worker", "Stop a worker",
         f"manage worker {_WORKER} cancel",
         also=("workers cancel", "admin workers cancel"), usage="[OPTIONS]",

@@ -145,6 +145,8 @@ class SyncMitoClient:
     each_attachment = _iterating(MitoClient.each_attachment)
     get_events = _blocking(MitoClient.get_events)
     each_event = _iterating(MitoClient.each_event)
+    worker_runs = _iterating(MitoClient.worker_runs)
+    readers = _iterating(MitoClient.readers)
     last_events = _blocking(MitoClient.last_events)
     history = _iterating(MitoClient.history)
     watch_events = _iterating(MitoClient.watch_events)

@@ -6,7 +6,15 @@ Meaning, units and errors of a flat method are written once, at the noun's metho
 
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -80,6 +88,8 @@ if TYPE_CHECKING:
     from mitosis.client.nats_access import NatsAccess
     from mitosis.client.output_source import FollowEvent
     from mitosis.client.overview import Overview
+    from mitosis.client.readers import Reader, ReadersOf
+    from mitosis.client.runs import WorkerRun
     from mitosis.client.task_changes import TaskChange
 
 _REFERENCE = re.compile(r"See `(\w+)\.(\w+)`\.")
@@ -433,6 +443,38 @@ class MitoClient:
     def each_event(self, wanted: GetEventsArgs | None = None) -> AsyncIterator[CommitView]:
         """See `Events.each`."""
         return self.events.each(wanted)
+
+    async def worker_runs(
+        self, worker: str, tags: Collection[str] = ()
+    ) -> AsyncIterator["WorkerRun"]:
+        """Yield which tasks, of groups that you may read, a worker ran, in the order of the ends.
+
+        Args:
+            worker: UUID or a unique prefix; also one that is gone.
+            tags: Only what it ran while it had all of these, for a moment at least.
+
+        Raises:
+            NotFound: No such worker, or none that you may see.
+        """
+        from mitosis.client.runs import worker_runs
+
+        async for run in worker_runs(self.events, worker, tags):
+            yield run
+
+    async def readers(self, wanted: "ReadersOf") -> AsyncIterator["Reader"]:
+        """Yield who could read what is in a group, or what is of a task, from when to when.
+
+        Platform administrators, and that an account was locked, are known to them only.
+
+        Raises:
+            NotFound, NotAllowed: As for reading the task or the group; who was a member is for
+                Admins of the group and for platform administrators.
+        """
+        from mitosis.client.readers import readers
+
+        admin = (await self.whoami()).admin
+        async for reader in readers(self.events, wanted, admin=admin):
+            yield reader
 
     async def last_events(self, wanted: GetEventsArgs | None, count: int) -> EventPage:
         """See `Events.last`."""

@@ -12,8 +12,9 @@ import pytest
 from mitosis import ClientConfig, SyncMitoClient
 from mitosis.config.client import ChangeTaskArgs, CreateUserArgs, SubmitTaskArgs
 from mitosis.domain.roles import Role
+from mitosis.domain.task import ArtifactKind
 
-from .conftest import Done, Platform
+from .conftest import Done, Platform, ended, in_shell
 
 
 class Story(NamedTuple):
@@ -66,6 +67,9 @@ def story(
         for text in (b"one", b"three"):
             own.upload_attachment(_written(folder / "trace.csv", text), key, group)
         other.delete_attachment(group, key)
+        own.upload_artifact(
+            changed.task, ArtifactKind.RESULT, _written(folder / "result.tar.gz", b"result")
+        )
         own.change_members(group, removed=(helper,))
         admin.set_admin(helper, admin=True)
         admin.set_admin(helper, admin=False)
@@ -103,22 +107,25 @@ def events(entry: dict[str, Any]) -> list[str]:
 
 
 def test_the_history_of_a_task_says_what_changed_from_what_to_what(story: Story) -> None:
-    submitted, changed = story.ask("history", "task", story.changed)
+    submitted, changed, _ = story.ask("history", "task", story.changed)
     assert changes(submitted)["spec.priority"] == (None, 1)
     assert changes(changed) == {"spec.priority": (1, 7)}
     assert (changed["actor"], changed["source"]) == (f"user:{story.owner}", "127.0.0.1")
     assert submitted["command"] != changed["command"] != ""
     told = story.shell("history", "task", story.changed).text.splitlines()
     assert "    spec.priority: 1 -> 7" in told
-    assert f"{changed['position']}  " in told[-3]
+    assert told[told.index("    spec.priority: 1 -> 7") - 2].startswith(f"{changed['position']}  ")
 
 
 def test_only_what_was_asked_for_is_shown_and_knows_what_was_before(story: Story) -> None:
     (changed,) = story.ask("history", "task", story.changed, "--event", "task.changed")
     assert changes(changed) == {"spec.priority": (1, 7)}
-    behind = story.ask("history", "task", story.changed, "--since", str(changed["position"] - 1))
+    behind = story.ask("history", "task", story.changed, "--since", str(changed["position"] - 1))[
+        :1
+    ]
     assert [entry["position"] for entry in behind] == [changed["position"]]
-    assert story.ask("history", "task", story.changed, "-n", "1") == behind
+    (last,) = story.ask("history", "task", story.changed, "-n", "1")
+    assert events(last) == ["task.artifact_stored"]
     assert story.ask("history", "task", story.changed, "--command", changed["command"]) == behind
     assert story.ask("history", "task", story.changed, "--actor", story.helper) == []
 
@@ -187,3 +194,85 @@ async def test_tail_prints_the_last_ones_and_then_what_comes(
         assert events(newest) == ["user.state_changed"]
     finally:
         running.close()
+
+
+def test_who_could_read_an_output_and_from_when_to_when(story: Story) -> None:
+    asked = ("history", "readers", story.changed, "--artifact", "result")
+    history = story.ask("history", "task", story.changed, "--event", "task.artifact_stored")
+    stored = history[-1]
+    removed = story.ask("history", "group", story.group, "--event", "group.member_removed")[-1]
+    by_user = {reader["user"]: reader for reader in story.ask(*asked)}
+    assert {user: reader["right"] for user, reader in by_user.items()} == {
+        story.owner: "admin",
+        story.helper: "write",
+    }
+    for reader in by_user.values():
+        assert (reader["since"], reader["since_position"]) == (stored["time"], stored["position"])
+    assert by_user[story.owner]["until"] is None
+    assert by_user[story.helper]["until_position"] == removed["position"]
+    later = story.ask(*asked, "--since", str(removed["position"]))
+    assert [reader["user"] for reader in later] == [story.owner]
+    assert story.ask(*asked, "--until", str(stored["position"] - 1)) == []
+    rights = {(r["user"], r["right"]) for r in story.ask_admin(*asked)}
+    assert (story.helper, "platform administrator") in rights, "who was one for a moment"
+    assert (story.owner, "admin") in rights
+
+
+def test_which_tasks_ran_on_a_worker_while_its_tags_were_wrong(
+    story: Story, admin: SyncMitoClient
+) -> None:
+    worker, wrong = admin.get_workers().workers[0], f"wrong-{secrets.token_hex(4)}"
+    admin.update_worker_tags(worker.uuid, (*worker.tags, wrong))
+    (run,) = ended(admin, SubmitTaskArgs(command=("true",), tags=(wrong,)))
+    admin.update_worker_tags(worker.uuid, worker.tags)
+    ended(admin, SubmitTaskArgs(command=("true",)))
+    (found,) = story.ask_admin("history", "runs", worker.uuid, "--tags", wrong)
+    assert (found["task"], found["attempt"]) == (run.uuid, 1)
+    assert found["tags"] == [[*worker.tags, wrong]]
+    everything = story.ask_admin("history", "runs", worker.uuid)
+    assert run.uuid in [one["task"] for one in everything]
+
+
+def test_why_a_task_ran_twice(story: Story, admin: SyncMitoClient) -> None:
+    (twice,) = ended(admin, in_shell("exit 3", retries=1, retry_delay="100ms"))
+    (again,) = story.ask_admin(
+        "history", "task", twice.uuid, "--event", "task.requeued,task.retry_scheduled"
+    )
+    scheduled = next(e for e in again["events"] if e["event"].startswith("task.retry_scheduled"))
+    assert scheduled["cause"] == "exit code 3"
+
+
+def test_who_cancelled_these_and_from_where(story: Story) -> None:
+    found = story.ask_admin(
+        "events", "list", "-g", story.group, "--event", "task.cancel_requested,task.cancelled"
+    )
+    (cancelled,) = found
+    assert (cancelled["name"], cancelled["actor"], cancelled["source"]) == (
+        story.cancelled,
+        f"user:{story.helper}",
+        "127.0.0.1",
+    )
+    assert cancelled["events"][-1]["data"]["reason"] == "the wrong campaign"
+    assert story.ask_admin("events", "list", "--command", cancelled["command"]) == found
+
+
+def test_what_a_user_did_since_a_day_and_from_where_they_logged_in(story: Story) -> None:
+    did = story.ask_admin("events", "list", "--actor", story.helper, "--since", "yesterday")
+    assert {name for commit in did for name in events(commit)} >= {
+        "task.cancelled",
+        "attachment.deleted",
+    }
+    assert {commit["actor"] for commit in did} == {f"user:{story.helper}"}
+    logins = story.ask_admin("history", "user", story.helper, "--event", "user.session_opened")
+    assert "logged in from 127.0.0.1" in logins[0]["events"][-1]["told"]
+
+
+def test_who_changed_the_rights_of_a_user(story: Story, platform: Platform) -> None:
+    made, taken = story.ask_admin("history", "user", story.helper, "--event", "user.admin_changed")
+    assert (changes(made)["admin"], changes(taken)["admin"]) == ((False, True), (True, False))
+    assert made["actor"] == taken["actor"] == f"user:{platform.notice['admin_user']}"
+    members = "group.member_role_set,group.member_removed"
+    added, removed = story.ask("history", "group", story.group, "--event", members)
+    assert changes(added) == {f"members.{story.helper}": (None, "write")}
+    assert changes(removed) == {f"members.{story.helper}": ("write", None)}
+    assert added["actor"] == removed["actor"] == f"user:{story.owner}"
