@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any, LiteralString
 
 import msgspec
+from msgspec.structs import replace
 
 from mitosis.contract.queries.events import CommitView, EventPage, ListEvents
 from mitosis.domain.limits import MAX_TAG_BYTES, MAX_TAGS, check_number, check_text
@@ -50,8 +51,8 @@ async def list_events(connection: Connection, viewer: Viewer, wanted: ListEvents
     """
     _check(wanted)
     thing = await _thing(connection, viewer, wanted)
-    where, args = _conditions(wanted, thing)
-    at = await _position(connection)
+    at = await _position(connection)  # first: what is stored meanwhile is for the next look
+    where, args = _conditions(await _bounded(connection, wanted), thing)
     order: LiteralString = "DESC" if wanted.newest else "ASC"
     found = await connection.execute(
         "SELECT position, subject, payload, source, found FROM ("
@@ -117,6 +118,30 @@ async def _position(connection: Connection) -> int:
     return int(
         await fetch_value(connection, "SELECT coalesce(max(position), 0) FROM views.position")
     )
+
+
+async def _bounded(connection: Connection, wanted: ListEvents) -> ListEvents:
+    """Return the request with the position at which its times begin, where it starts to read.
+
+    Positions and times need not agree, since clocks may be wrong; so the times still count, and the
+    bound only spares reading on to the first commit that can match. Pages after the first begin
+    behind it anyway.
+    """
+    begins = wanted.since is not None and not wanted.newest and not wanted.after
+    ends = wanted.before is not None and wanted.newest and not wanted.until
+    if not (begins or ends):
+        return wanted
+    # With the bare column Postgres would read on in the order of the positions after all.
+    found = await connection.execute(
+        "SELECT min(position + 0), max(position + 0) FROM views.commits"
+        " WHERE at >= coalesce(%(since)s, '-infinity'::timestamptz)"
+        " AND at < coalesce(%(before)s, 'infinity'::timestamptz)",
+        {"since": wanted.since, "before": wanted.before},
+    )
+    first, last = await found.fetchone() or (None, None)
+    if begins:
+        return replace(wanted, after=_MOST if first is None else first - 1)
+    return replace(wanted, until=1 if last is None else last)
 
 
 def _check(wanted: ListEvents) -> None:

@@ -172,3 +172,19 @@ async def test_what_one_command_caused_is_found_by_its_id(lab: Lab) -> None:
     (first, *_) = (await lab.queries.list_events("root", ListEvents(kind="worker"))).commits
     found = await lab.queries.list_events("root", ListEvents(command=first.command))
     assert found.commits == [first]
+
+
+async def test_times_bound_what_is_listed_from_either_end_and_page_by_page(lab: Lab) -> None:
+    second, last = (START + timedelta(milliseconds=n) for n in (1, len(lab.history.commits) - 1))
+
+    async def found(**wanted: object) -> list[int]:
+        page = await lab.queries.list_events("root", ListEvents(**wanted))  # type: ignore[arg-type]
+        return [commit.position for commit in page.commits]
+
+    everything = list(range(1, len(lab.history.commits) + 1))
+    assert await found(since=second, limit=100) == everything[1:]
+    assert await found(since=second, after=3, limit=2) == [4, 5]
+    assert await found(before=last, newest=True, limit=2) == everything[-3:-1]
+    assert await found(since=second, before=last, newest=True, limit=100) == everything[1:-1]
+    assert await found(since=last + timedelta(days=1), limit=100) == []
+    assert await found(before=START, newest=True, limit=100) == []
