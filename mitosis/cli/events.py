@@ -197,6 +197,8 @@ def _lines(found: "Verified") -> Iterable[str]:
         yield from (f"  {_place(one)}: {printable(one.what)}" for one in found.findings)
         if found.found > len(found.findings):
             yield f"  and {found.found - len(found.findings)} more"
+        if found.source == "stream":
+            yield "What of it can be brought back from the archive: `mito events repair`"
     yield from _proof(found)
     if found.archived is not None:
         yield f"Compared with the archive up to position {found.archived}"

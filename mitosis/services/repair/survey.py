@@ -45,6 +45,7 @@ class Survey(msgspec.Struct, frozen=True):
         changed: How many of them are another commit in the stream.
         prefix: Up to here the stream has the right ones.
         archive: How many of them the archive lacks in between, or does not have as they were.
+        proved: Checkpoints of the given keys vouch for everything up to here.
         cut: How many of the positions behind can be read still.
         reasons: Why nothing behind can be used: the first ones.
         differ: Where stream and archive differ: the first positions.
@@ -57,6 +58,7 @@ class Survey(msgspec.Struct, frozen=True):
     changed: int
     prefix: int
     archive: int
+    proved: int
     cut: int
     reasons: tuple[str, ...] = ()
     differ: tuple[int, ...] = ()
@@ -122,6 +124,8 @@ async def survey(
                 raise _undecided(undecided)
             if instead.is_lossless:
                 found, choices = instead, other
+            if open_still := [p for p in undecided if p > found.proved]:
+                raise _undecided(open_still)
     whole = found
     while not whole.is_lossless:  # the same again, to where it is whole
         whole = await _Look(sources, keys, whole.position, progress).along(choices)
@@ -192,10 +196,10 @@ class _Look:
                     count.chain = chains.extend(count.chain, each)
                     walk.take(Message(copies.position, *commit, each))
             self._progress(window[-1].copies.position, self._last)
-        walk.finish("stream")
         return self._result(walk, count)
 
     def _result(self, walk: Walk, count: "_Count") -> Survey:
+        proved = walk.finish("stream").proved
         found = [one for one in walk.findings.kept if one.kind != _HARMLESS]
         position = min([one.first - 1 for one in found] + [(count.lost or self._last + 1) - 1])
         reasons = [one.what for one in found]
@@ -207,7 +211,7 @@ class _Look:
         return Survey(
             self._last, position, count.chain, count.missing, count.changed,
             self._last if count.prefix is None else count.prefix, count.archive,
-            self._last - position - count.nowhere, tuple(reasons[:NAMED]),
+            proved, self._last - position - count.nowhere, tuple(reasons[:NAMED]),
         )  # fmt: skip
 
 

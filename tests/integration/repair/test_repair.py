@@ -13,6 +13,7 @@ import pytest
 from mitosis.errors import AlreadyExists, CorruptData, InvalidInput, WrongState
 from mitosis.events import messages
 from mitosis.projections.archive import Archive
+from mitosis.services.repair import salvage
 from mitosis.testing.history import Stored
 from mitosis.testing.signed import signed_history
 from mitosis.testing.views import archived
@@ -109,13 +110,19 @@ async def test_a_stream_without_messages_or_without_all_of_its_files_comes_back(
             await site.require_whole(len(site.commits))
 
 
-async def test_a_block_in_the_middle_comes_back(bare: Site) -> None:
+async def test_a_block_in_the_middle_comes_back(
+    bare: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bare.commits = large_history(bare.keys)
     await bare.store(bare.commits)
     await bare.archive(bare.commits)
     blocks = sorted(bare.files.glob("*.blk"), key=lambda path: int(path.stem))
     assert len(blocks) > 2, blocks
     blocks[1].unlink()
+    there = await bare.readable()
+    with monkeypatch.context() as patched:  # as if no consumer got any further
+        patched.setattr(salvage, "STALLED_SECONDS", 0)
+        assert await bare.readable() == there
     done = await bare.repair()
     assert done.missing > 5, done
     await bare.require_whole(len(bare.commits))
