@@ -74,11 +74,6 @@ class Dispatcher:
         self.paces.forget(name)
         self.faults.forget(name)
 
-    def push_again(self, name: str) -> None:
-        """Push a stored assignment once more; the worker knows those that it has."""
-        state = self._world.tasks[name]
-        self._push_assignment(name, state.worker, state.attempt)
-
     def _takes_more(self, name: str) -> bool:
         return name in self._world.workers and self._capacity(name).takes_ahead
 
@@ -107,9 +102,10 @@ class Dispatcher:
         tail = subjects.task_tail(state.group, name)
         unit.run(tail, task.AssignTask(worker, lease_seconds))
         attempt = state.attempt + 1
-        unit.then(lambda _: self._push_assignment(name, worker, attempt))
+        unit.then(lambda _: self.push_assignment(name, worker, attempt))
 
-    def _push_assignment(self, name: str, worker: str, attempt: int) -> None:
+    def push_assignment(self, name: str, worker: str, attempt: int) -> None:
+        """Push an assignment that is stored; the worker knows those that it has already."""
         state = self._world.tasks.get(name)
         if state is None or (state.worker, state.attempt) != (worker, attempt):
             return  # decided otherwise between the assignment and its arrival on disk

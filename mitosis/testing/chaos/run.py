@@ -211,8 +211,9 @@ async def _until_ended(campaign: Campaign, deadline: float) -> None:
 
 
 async def _stop_services(site: Site, campaign: Campaign) -> None:
-    """Stop workers first; the read models shall have everything before the projector goes."""
-    await asyncio.gather(*(part.stop() for part in site.of_kind("worker")))
+    """Stop who writes first; the read models shall have everything before the projector goes."""
+    for kind in ("worker", "coordinator"):  # which signs what it has stored when it leaves
+        await asyncio.gather(*(part.stop() for part in site.of_kind(kind)))
     last = len(await collect.read_stream(site))
     deadline = asyncio.get_running_loop().time() + CATCH_UP_SECONDS
     while await asyncio.to_thread(_applied, site.postgres.url) < last:
@@ -221,8 +222,7 @@ async def _stop_services(site: Site, campaign: Campaign) -> None:
             campaign.seen.append(Violation("it recovers", "projector", text))
             break
         await asyncio.sleep(0.1)
-    for kind in ("projector", "coordinator"):
-        await asyncio.gather(*(part.stop() for part in site.of_kind(kind)))
+    await asyncio.gather(*(part.stop() for part in site.of_kind("projector")))
 
 
 def _applied(url: str) -> int:

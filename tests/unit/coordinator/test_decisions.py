@@ -265,6 +265,36 @@ async def test_a_renewal_pushes_again_what_the_worker_does_not_hold_and_names_wh
     assert coordinator.answer(reply, work.Renewed).result.foreign == [stranger]
 
 
+async def test_a_renewal_repeats_only_what_is_stored(coordinator):
+    """A store that was away for a moment may still refuse what is on its way to it.
+
+    Seed 1 of the fault suite: a coordinator that had been frozen pushed an assignment again that
+    its successor's term then kept out of the stream, and the task ran twice.
+    """
+    worker = await coordinator.register()
+    body = commands.SubmitTask(key="on-its-way", argv=("true",))
+    await coordinator.ask("alice", coordinator.tasks.submit, body)
+    await coordinator.ask(worker, coordinator.reports.renew, work.Renew())
+    assert coordinator.pushed() == []
+    coordinator.store.let_through()
+    assert [a.attempt for a in coordinator.pushed()] == [1, 1]
+
+
+async def test_a_stop_is_repeated_only_when_the_cancel_is_stored(coordinator):
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+    await coordinator.ask("alice", coordinator.tasks.cancel, commands.CancelTask(task))
+    held = work.Renew([work.Held(task, "alice", 1)])
+    await coordinator.ask(worker, coordinator.reports.renew, held)
+
+    def orders() -> list[str]:
+        return [s for s, _ in coordinator.sent if s == f"mito.control.{worker}"]
+
+    assert orders() == []
+    coordinator.store.let_through()
+    assert len(orders()) == 2
+
+
 async def test_a_lease_that_is_over_makes_a_worker_lost_and_not_a_moment_before(coordinator):
     worker = await coordinator.register()
     leases = {worker: 600.0}

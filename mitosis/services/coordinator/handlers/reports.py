@@ -75,19 +75,31 @@ class ReportHandlers:
         held = {(h.task, h.attempt) for h in body.held}
         mine = {(t, core.world.tasks[t].attempt) for t in core.world.attempts.get(name, ())}
         foreign = [h for h in body.held if (h.task, h.attempt) not in mine]
-        for known, _ in sorted(mine):
-            if core.world.tasks[known].cancel_requested:
-                order_stop(core, core.world.tasks[known])  # before it is pushed, so it is not begun
-        for missing, _ in sorted(mine - held):
-            core.dispatcher.push_again(missing)
-        if state.phase is WorkerPhase.DRAINING:  # the order may have been missed
-            core.publish(subjects.control(name), wire.encode(work.Drain(state.drain_forced)))
+        known = [core.world.tasks[one] for one, _ in sorted(mine)]
         unit = core.journal.unit(f"worker:{name}")
+        unit.then(lambda _: self._tell_again(state, known, held))
         self._note_leaving(unit, name, body.leaving)
         if name in core.dispatcher.unreachable:
             core.dispatcher.unreachable.discard(name)
             core.dispatcher.worker_ready(unit, name)
         core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign, state.slots))
+
+    def _tell_again(self, state: Worker, known: list[Task], held: set[tuple[str, int]]) -> None:
+        """Repeat what the worker may have missed.
+
+        Only what was decided before its renewal, and only now that all of that is stored: what is
+        on its way to the disk may still be refused, and then nobody may have acted on it.
+        """
+        core = self._core
+        for one in known:
+            if one.cancel_requested:
+                order_stop(core, one)  # before it is pushed, so it is not begun
+        for one in known:
+            if (one.task, one.attempt) not in held:
+                core.dispatcher.push_assignment(one.task, state.worker, one.attempt)
+        if state.phase is WorkerPhase.DRAINING:
+            message = wire.encode(work.Drain(state.drain_forced))
+            core.publish(subjects.control(state.worker), message)
 
     def leave(self, caller: Caller, body: work.Leave) -> None:
         """`leave`: goodbye; nothing that it ran is alive."""
