@@ -12,6 +12,7 @@ from mitosis.events.messages import (
     JetStreamError,
     StoredMessage,
     get_message,
+    next_message,
     stream_state,
 )
 from mitosis.events.reader import EventReader
@@ -139,11 +140,30 @@ async def stream_end(nc: StoreClient) -> int:
 
 
 async def salvaged(nc: StoreClient, end: int) -> AsyncIterator[list[StoredMessage]]:
-    """Yield every message of the stream up to `end` that the server can still give, in order.
+    """Yield every message of the stream up to `end` that the servers can still give, in order.
+
+    What a consumer passes over is asked of the leader too: a consumer reads the files of one node,
+    which may be damaged, or behind.
 
     Raises:
         StoreUnavailable: NATS does not answer.
     """
+    at = 0
+    async with aclosing(cast(Any, _consumed(nc, end))) as batches:
+        async for batch in batches:
+            found: list[StoredMessage] = []
+            for message in batch:
+                if message.position > at + 1:
+                    found += [m async for m in _of_leader(nc, at + 1, message.position - 1)]
+                found.append(message)
+                at = message.position
+            yield found
+    async for message in _of_leader(nc, at + 1, end):
+        yield [message]
+
+
+async def _consumed(nc: StoreClient, end: int) -> AsyncIterator[list[StoredMessage]]:
+    """Yield what consumers give, step by step where none gets any further."""
     at = 0
     while at < end:
         batches = cast(Any, EventReader(nc).batches(at + 1, follow=False, gaps=True))
@@ -161,14 +181,16 @@ async def salvaged(nc: StoreClient, end: int) -> AsyncIterator[list[StoredMessag
         found = None
         while found is None and at < end:
             at += 1
-            found = await _get(nc, at)
+            found = await get_message(nc, EVENTS_STREAM, at)
         if found is not None:
             yield [found]
 
 
-async def _get(nc: StoreClient, position: int) -> StoredMessage | None:
-    """Return one message; None also for one that the server cannot read."""
-    try:
-        return await get_message(nc, EVENTS_STREAM, position)
-    except JetStreamError:
-        return None
+async def _of_leader(nc: StoreClient, first: int, last: int) -> AsyncIterator[StoredMessage]:
+    """Yield what the leader has of a range; one request, if that is nothing."""
+    while first <= last:
+        found = await next_message(nc, EVENTS_STREAM, ">", first)
+        if found is None or found.position > last:
+            return
+        yield found
+        first = found.position + 1
