@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--slots", type=int, default=3)
     parser.add_argument("--lease", type=float, default=5.0, help="seconds")
     parser.add_argument("--rate", type=float, default=8.0, help="operations a second")
+    parser.add_argument("--pause", type=float, default=1.0, help="at most, between two faults, s")
     parser.add_argument("--at-once", type=int, default=2, help="parts that are broken at once")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a failed run")
     parser.add_argument(
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lease_seconds=given.lease,
         ),
         per_second=given.rate,
+        pause=(given.pause / 5, given.pause),
         at_once=given.at_once,
         keep=given.keep,
     )  # fmt: skip
