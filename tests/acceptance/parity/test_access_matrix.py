@@ -19,6 +19,7 @@ from mitosis import SyncMitoClient
 from mitosis.config.client import CreateUserArgs, SubmitTaskArgs
 from mitosis.contract import commands, subjects, wire, work
 from mitosis.contract.commands import Registered
+from mitosis.contract.login import session_of
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind
 from mitosis.domain.user import UserPhase
@@ -299,24 +300,29 @@ async def test_the_server_gives_each_actor_the_subjects_of_its_column(
     assert wrong == []
 
 
+def own_inbox(cast: Cast, actor: str) -> str:
+    """Where the session of somebody may hear answers, and nobody else."""
+    person = cast.people[actor]
+    return f"_INBOX.user.{person.name}.{session_of(cast.token(person))}"
+
+
 async def test_no_command_is_answered_on_a_subject_of_somebody_else(
     cast: Cast, doors: dict[str, Raw]
 ) -> None:
     """A user may name any subject for the answer; the services must not lend their rights."""
-    other = cast.people["Admin"].name
-    spy = doors["Admin"].client
+    other, spy = own_inbox(cast, "Admin"), doors["Admin"].client
     got: list[bytes] = []
 
     async def note(message: Any) -> None:
         got.append(message.data)
 
-    await spy.subscribe(f"_INBOX.user.{other}.>", cb=note)
+    await spy.subscribe(f"{other}.>", cb=note)
     await spy.flush()
     writer = doors["Write"].client
     subject = subjects.query(cast.people["Write"].name, "user", "whoami")
     body = wire.encode(wire.Request(wire.Nothing()))
-    await writer.publish(subject, body, reply=f"_INBOX.user.{other}.spoof")
-    own = f"_INBOX.user.{cast.people['Write'].name}.x"
+    await writer.publish(subject, body, reply=f"{other}.spoof")
+    own = f"{own_inbox(cast, 'Write')}.x"
     answers = await writer.subscribe(own)
     await writer.publish(subject, body, reply=own)
     await answers.next_msg(timeout=10)  # requests of one connection are taken in order
