@@ -21,19 +21,34 @@ from mitosis.cli.lines import command_of, words_of
 from mitosis.cli.output.schemas import ERROR, definitions, schema_of
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs
 
-from ..conftest import Done, Person, Platform
+from ..conftest import Done, Person, Platform, ended, side_by_side
 from .terminals import Terminal
 
 LARGEST = 2**53 - 1
 NOWHERE = "http://127.0.0.1:9"
 # Commands whose effect other tests cannot live with, or that end the session they run in. All
-# print a form that another command here prints too.
+# print a form that another command here prints too. Or it prints a value for each line.
 ELSEWHERE = {
     "shutdown": "ends the platform",
     "manage worker cancel": "ends a worker of the platform",
     "logout": "ends the session",
     "login": "is auth with what is missing asked for",
     "follow": "prints a line for each piece, whose form test_following.py checks",
+    "watch": "prints a line for each change, whose form test_watching.py checks",
+    "wait": "ends as the tasks have; test_waiting.py checks its form",
+    "top": "is about all that happens; test_top.py checks its form",
+    **{
+        f"history {what}": "below, line by line"
+        for what in (
+            "task",
+            "worker",
+            "group",
+            "user",
+            "attachment",
+            "runs",
+            "readers",
+        )
+    },
 }
 
 
@@ -105,6 +120,9 @@ def script(platform: Platform, folder: Path) -> list[str]:
         f"get artifact {group}#1 result -o {folder}/out.tar.gz",
         f"tasks artifacts delete {group}#1 result",
         f"manage task {group}#1 cancel",
+        f"rerun {group}#1 --yes",
+        f"diff {group}#1 {group}#1",
+        f"explain {group}#1",
         f"upload attachment -g {group} {file} key",
         f"get attachment {group} key -o {folder}/key",
         f"get attachment {group} key --no-download",
@@ -146,6 +164,31 @@ def script(platform: Platform, folder: Path) -> list[str]:
         f"admin groups unlock {group}",
         f"admin groups delete {group}",
     ]
+
+
+def test_each_line_of_a_history_has_its_documented_form(
+    platform: Platform, admin: SyncMitoClient, shell: Callable[..., Done], tmp_path: Path
+) -> None:
+    name, file = platform.notice["admin_user"], tmp_path / "file"
+    file.write_bytes(b"x")
+    key = f"key-{secrets.token_hex(4)}"
+    admin.upload_attachment(file, key)
+    (task,) = ended(admin, SubmitTaskArgs(command=("true",)))
+    asked = {
+        "task": (task.uuid,), "worker": (task.worker,), "group": (name,), "user": (name,),
+        "attachment": (key,), "runs": (task.worker,), "readers": (task.uuid,),
+    }  # fmt: skip
+    done = side_by_side(
+        lambda command: shell("history", *command, "--json"),
+        [(what, *names) for what, names in asked.items()],
+    )
+    for what, one in zip(asked, done, strict=True):
+        assert one.status == 0, one
+        form = schema_of(next(c for c in CLIENT if c.path == f"history {what}"))
+        lines = one.out.splitlines()
+        assert lines, what
+        for line in lines:
+            check(json.loads(line), form)
 
 
 @pytest.mark.parity("F-50")
