@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mitosis.errors import CorruptData
@@ -67,15 +67,22 @@ def running(commits: list[Stored]) -> str:
 
 
 @settings(max_examples=60, deadline=None)
-@given(POSITIONS, POSITIONS, POSITIONS, POSITIONS, POSITIONS)
+@given(
+    POSITIONS, POSITIONS, POSITIONS, POSITIONS, POSITIONS, st.sets(st.integers(1, LAST), max_size=2)
+)
+@example(set(), set(), set(), set(), set(), {SIGNED - 5})
+@example(set(), set(), set(), set(), {SIGNED - 4}, set())
+@example({SIGNED - 3}, set(), set(), set(), {SIGNED - 3}, set())
 def test_what_is_sound_in_one_copy_is_found_and_what_is_in_none_is_named(
     no_stream: set[int],
     no_archive: set[int],
     bad_stream: set[int],
     bad_archive: set[int],
     spoiled: set[int],
+    nowhere: set[int],
 ) -> None:
     versions = {position: (subject, payload) for position, subject, payload in HISTORY}
+    no_stream, no_archive = no_stream | nowhere, no_archive | nowhere
     bad_archive -= bad_stream  # both wrong in one place: nobody could tell
     stream = {p: forged(v) if p in bad_stream else v for p, v in versions.items()}
     rows = {}
@@ -105,15 +112,23 @@ def test_what_is_sound_in_one_copy_is_found_and_what_is_in_none_is_named(
         assert not both
     if commits == expected:
         assert found.digest == running(HISTORY[: found.position])
-    if not found.is_lossless:
-        at = found.position + 1
-        lost = {
-            p for p in range(1, known + 1) if p not in stream and (p not in rows or p in spoiled)
-        }
-        single = {p for p in bad_stream if p not in rows or p in spoiled} | {
-            p for p in bad_archive if p not in stream
-        }
-        assert any(p >= at for p in lost | single | bad_stream | bad_archive), (at, known)
+    if not bad_stream | bad_archive:
+        lost = [
+            p for p in range(1, known + 1) if p not in stream and (p in spoiled or p not in rows)
+        ]
+        assert found.position == (min(lost) - 1 if lost else known)
+        readable = [p for p in range(found.position + 1, known + 1) if p not in lost]
+        assert found.cut == len(readable)
+
+
+@given(st.integers(1, SIGNED - 1))
+def test_one_forged_commit_in_the_archive_is_known_by_what_was_signed(at: int) -> None:
+    versions = {position: (subject, payload) for position, subject, payload in HISTORY}
+    rows = {p: (v, digest(*v)) for p, v in versions.items()}
+    wrong = forged(versions[at])
+    found, commits = surveyed(Damaged(versions, rows | {at: (wrong, digest(*wrong))}))
+    assert (found.is_lossless, found.archive, found.differ) == (True, 1, (at,))
+    assert commits == list(versions.values())
 
 
 @given(st.integers(1, LAST))
