@@ -123,6 +123,7 @@ def test_every_option_of_submit_arrives(person: Person) -> None:
     submitted = done.json
     assert submitted == {
         "task": submitted["task"], "group": person.name, "number": 1, "runnable": False,
+        "ended": None,
     }  # fmt: skip
     assert person.name in done.complaint  # nobody serves it, and it says so
     task = person.shell("get", "task", submitted["task"], "--json").json
