@@ -1,6 +1,7 @@
 """Random operations of several users, and what they were told. Seeded; paced by what is waiting."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,7 +22,7 @@ from mitosis.contract.wire import raise_error
 from mitosis.domain.names import task_uuid
 from mitosis.domain.roles import Role
 from mitosis.domain.task import TaskState
-from mitosis.errors import AuthenticationFailed, MitosisError, NotFound, Unavailable
+from mitosis.errors import AlreadyExists, AuthenticationFailed, MitosisError, NotFound, Unavailable
 from mitosis.services.platform.credentials import ADMIN_USER
 from mitosis.testing.chaos.evidence import Answer, Operation, Violation
 from mitosis.testing.chaos.ledger import SCRIPT
@@ -89,10 +90,12 @@ class Campaign:
         """Make users and groups, on a platform that serves."""
         root = self._client(ADMIN_USER)
         await _patiently(root.connect)
+        # Two coordinators that begin at once may shut each other out for a moment.
         for name in (LAB, PARKED):
-            await root.create_group(name)
-        await root.create_user(CreateUserArgs(username=BOB, password=BOB_PASSWORD))
-        await root.change_members(LAB, {BOB: Role.WRITE})
+            await _patiently(partial(_there, partial(root.create_group, name)))
+        bob = CreateUserArgs(username=BOB, password=BOB_PASSWORD)
+        await _patiently(partial(_there, partial(root.create_user, bob)))
+        await _patiently(partial(_there, partial(root.change_members, LAB, {BOB: Role.WRITE})))
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -316,6 +319,12 @@ def _of(result: SubmitResult) -> Any:
         raise_error(result.error)
     except MitosisError as error:
         return error
+
+
+async def _there(make: Callable[[], Awaitable[Any]]) -> None:
+    """Make something that may be there already: of a try whose answer was lost."""
+    with contextlib.suppress(AlreadyExists):
+        await make()
 
 
 async def _patiently(act: Callable[[], Awaitable[None]], seconds: float = 60.0) -> None:
