@@ -13,6 +13,7 @@ import pytest
 from minio import Minio
 
 from mitosis import ClientConfig, SyncMitoClient
+from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import TaskView
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import AuthenticationFailed
@@ -224,9 +225,16 @@ async def test_a_task_that_runs_for_many_leases_is_begun_once_however_many_worke
         for worker in workers:
             await worker.says("registered as worker")
         with contextlib.closing(SyncMitoClient(config)) as client:
-            task = client.submit_task(
-                in_shell(f"echo x >> {runs}; sleep {seconds}", timeout="5min")
-            )
+            wanted = in_shell(f"echo x >> {runs}; sleep {seconds}", timeout="5min", key="once")
+
+            def submitted() -> Submitted | None:
+                try:
+                    return client.submit_task(wanted)
+                except AuthenticationFailed:  # a session lasts some seconds here: again
+                    return None
+
+            task = await eventually(submitted)
+            assert task is not None
             heard: set[datetime | None] = set()
             views: list[TaskView] = []
 
@@ -235,7 +243,7 @@ async def test_a_task_that_runs_for_many_leases_is_begun_once_however_many_worke
                     views.append(view := client.get_task(task.task))
                     if view.worker is not None and not view.state.terminal:
                         heard.add(client.get_worker(view.worker).last_heartbeat_at)
-                except AuthenticationFailed:  # a session lasts some seconds here: look again
+                except AuthenticationFailed:
                     return False
                 return view.state.terminal
 
