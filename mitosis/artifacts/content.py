@@ -10,6 +10,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
+from typing import Protocol
 
 LEAST_HOLES_BYTES = 1 << 20  # below this the plain form costs nothing
 LEAST_GAP_BYTES = 64 * 1024  # pieces that lie closer are one
@@ -106,6 +107,40 @@ class FileContent(io.RawIOBase):
                 self.short = "shrank while it was packed"
             data += part
         return bytes(data) + bytes(wanted - len(data))
+
+
+class Filter(Protocol):
+    """What bytes pass on their way into an archive; it gives as many as it gets."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what is ready."""
+
+    def end(self) -> bytes:
+        """Return the rest."""
+
+
+class Filtered(io.RawIOBase):
+    """Content that has passed a filter."""
+
+    def __init__(self, content: FileContent, through: Filter) -> None:
+        self._content, self._through = content, through
+        self._ready = bytearray()
+        self._ended = False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return so many bytes, fewer only at the end. Raises PackingStopped."""
+        while not self._ended and (size < 0 or len(self._ready) < size):
+            data = self._content.read(size)
+            self._ready += self._through.feed(data) if data else self._through.end()
+            self._ended = not data
+        count = len(self._ready) if size < 0 else size
+        part = bytes(self._ready[:count])
+        del self._ready[:count]
+        return part
 
 
 def content_of(

@@ -497,6 +497,12 @@ CLIENT = (
         result="contract.commands:Changed",
     ),
     Command(
+        "manage task erase-secrets", "secrets:erase_secrets",
+        "Destroy the secret variables of a task",
+        f"manage task {_TASK} erase-secrets",
+        also=("tasks erase-secrets",), usage="[OPTIONS]", result="contract.commands:Changed",
+    ),
+    Command(
         "tasks artifacts upload", "artifacts:upload_file", "Upload an artifact to a task",
         f"tasks artifacts upload local.tar.gz {_TASK} result",
         result="contract.commands:UploadedArtifact",

@@ -27,6 +27,7 @@ from mitosis.cli.parameters import (
     several,
 )
 from mitosis.cli.running import with_client
+from mitosis.cli.secrets import SecretEnvs, secret_values
 from mitosis.cli.tasks import (
     Creators,
     Outcomes,
@@ -92,6 +93,7 @@ def rerun(
     priority: Annotated[OptionalNumber, Parameter(name=["--priority", "-p"])] = None,
     envs: Envs = (),
     unset_envs: Unset = (),
+    secret_env: SecretEnvs = None,
     terminal: Annotated[bool | None, Parameter(negative="--no-terminal")] = None,
     watch: Watch = None,
     watch_timeout: WatchTimeout = None,
@@ -134,6 +136,8 @@ def rerun(
         priority: Edit: the priority.
         envs: Edit: environment variables to set, as NAME=VALUE; the others stay.
         unset_envs: Edit: names of environment variables to leave out.
+        secret_env: Edit: all secret variables, as of submit; no value: none any more. Those of the
+            original are gone: a task that had some is refused without them.
         terminal: Edit: whether to collect the terminal standard output and error.
         watch: Edit: run only after another task has reached a state, such as UUID,ExecSpawned.
         watch_timeout: How long to wait for it; default: as long as it takes.
@@ -167,7 +171,9 @@ def rerun(
         raise UsageError("there is nothing to run: name tasks, or filter, as in --outcome failed")
     edits = RerunArgs(
         command=command, group=new_group, tags=new_tags, labels=new_labels, timeout=timeout,
-        priority=priority, set_envs=as_map(envs), unset_envs=unset_envs, terminal=terminal,
+        priority=priority, set_envs=as_map(envs), unset_envs=unset_envs,
+        secret_envs=None if secret_env is None or dry_run else secret_values(secret_env),
+        terminal=terminal,
         watch=watch_args(watch, watch_timeout), memory=memory, cpu_time=cpu_time,
         processes=processes, open_files=open_files, file_size=file_size, stop_signal=stop_signal,
         grace=grace, retries=retries, retry_on=retry_on, retry_delay=retry_delay,

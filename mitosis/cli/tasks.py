@@ -38,6 +38,7 @@ from mitosis.cli.parameters import (
     several,
 )
 from mitosis.cli.running import with_client
+from mitosis.cli.secrets import SecretEnvs, secret_values
 from mitosis.client.submits import read_limits, to_request
 from mitosis.config.client import (
     DEFAULT_PAGE,
@@ -126,6 +127,7 @@ def submit(
     retry_delay: OptionalDuration = None,
     retry_max_delay: OptionalDuration = None,
     max_losses: Number = DEFAULT_MAX_LOSSES,
+    secret_env: SecretEnvs = None,
     key: str = "",
     follow: Flag = False,
     wait: Flag = False,
@@ -157,6 +159,9 @@ def submit(
         retry_delay: The wait before the first retry, which doubles each time; default: 1s.
         retry_max_delay: The longest wait between retries; default: 5m.
         max_losses: How many attempts may be lost with their workers before it ends as lost.
+        secret_env: Variables that only the running program sees, as NAME (from the environment,
+            else asked for), NAME@FILE (- is standard input), or NAME=VALUE, which others on this
+            machine may read.
         key: Idempotency key: submitting again with the same key is the same task.
         follow: Show what it writes, and end with its exit status; implies --terminal. Its UUID
             goes to standard error.
@@ -191,6 +196,7 @@ def submit(
         retry_delay=retry_delay or timedelta(seconds=DEFAULT_DELAY_SECONDS),
         retry_max_delay=retry_max_delay,
         max_losses=max_losses,
+        secret_envs=secret_values(secret_env or ()),
     )
     if not retries and (retry_on is not None or retry_delay or retry_max_delay):
         raise UsageError("--retry-on and --retry-delay need --retries: without it a task runs once")
@@ -359,6 +365,7 @@ def change_task(
     retry_delay: OptionalDuration = None,
     retry_max_delay: OptionalDuration = None,
     max_losses: OptionalNumber = None,
+    secret_env: SecretEnvs = None,
 ) -> None:
     """Change a task that has not started; what is not given stays as it is.
 
@@ -386,6 +393,7 @@ def change_task(
         retry_delay: The wait before the first retry, which doubles each time.
         retry_max_delay: The longest wait between retries.
         max_losses: How many attempts may be lost with their workers before it ends as lost.
+        secret_env: All secret variables, as of submit; no value: none any more.
     """
     args = ChangeTaskArgs(
         task=task,
@@ -408,6 +416,7 @@ def change_task(
         retry_delay=retry_delay,
         retry_max_delay=retry_max_delay,
         max_losses=max_losses,
+        secret_envs=None if secret_env is None else secret_values(secret_env),
     )
     done = with_client(lambda client: client.change_task(args))
     show(done, lambda: [f"Task {done.task} is {'changed' if done.changed else 'so already'}"])

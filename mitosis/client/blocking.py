@@ -127,6 +127,7 @@ class SyncMitoClient:
     cancel_task = _blocking(MitoClient.cancel_task)
     update_task_labels = _blocking(MitoClient.update_task_labels)
     change_task = _blocking(MitoClient.change_task)
+    erase_secrets = _blocking(MitoClient.erase_secrets)
     watch = _iterating(MitoClient.watch)
     watch_states = _iterating(MitoClient.watch_states)
     watch_changes = _iterating(MitoClient.watch_changes)

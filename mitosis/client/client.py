@@ -326,6 +326,10 @@ class MitoClient:
         """See `Tasks.change`."""
         return await self.tasks.change(args)
 
+    async def erase_secrets(self, task: str, reason: str = "") -> Changed:
+        """See `Tasks.erase_secrets`."""
+        return await self.tasks.erase_secrets(task, reason)
+
     def watch(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[TaskView]:
         """See `Tasks.watch`."""
         return self.tasks.watch(tasks)

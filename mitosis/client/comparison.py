@@ -145,7 +145,7 @@ def _specification(spec: TaskSpec) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in spec.__struct_fields__:
         value = getattr(spec, field)
-        if field == "env":
+        if field in ("env", "sealing"):  # a sealing is never the same, nor are its values known
             continue
         if isinstance(value, msgspec.Struct):
             for inner in value.__struct_fields__:

@@ -212,6 +212,8 @@ async def _heard(session: Session, body: ListEvents) -> list[str]:
     if body.kind == "task" and body.name:
         view = await session.query("task", "get", GetTask(body.name), TaskView)
         return [subjects.live(subjects.task_tail(view.group, view.uuid))]
+    if body.kind == "secret":
+        return []  # nobody may listen to them
     if body.group:
         kinds = (body.kind,) if body.kind else ("task", "attachment")
         return [subjects.live(f"{kind}.{body.group}.>") for kind in kinds]

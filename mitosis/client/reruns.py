@@ -13,7 +13,7 @@ from mitosis.client.tasks import Tasks, submit_all
 from mitosis.config.client import GetTasksArgs, RerunArgs
 from mitosis.contract.commands import ChangeTask, SubmitTask, Submitted, WatchWanted
 from mitosis.contract.queries import TaskView
-from mitosis.contract.wire import ErrorBody
+from mitosis.contract.wire import ErrorBody, error_body
 from mitosis.domain.limits import (
     MAX_KEY_BYTES,
     check_command,
@@ -22,6 +22,7 @@ from mitosis.domain.limits import (
     check_text,
 )
 from mitosis.domain.names import check_name, task_uuid
+from mitosis.domain.secret import check_secrets
 from mitosis.domain.task import Outcome, TaskSpec, TaskState
 from mitosis.errors import InvalidInput, TooLarge
 
@@ -147,7 +148,8 @@ class Reruns:
         """Submit the same specifications again, with edits; results are in the order of `tasks`.
 
         Labels are the same too. What the originals waited for is not waited for again: it has
-        happened, or never will. Each is decided by itself.
+        happened, or never will. Each is decided by itself; so one is refused that has secret
+        variables which `edits` do not give anew.
 
         Args:
             tasks: In any of the short forms, or what `submit` or `select` have returned.
@@ -169,12 +171,19 @@ class Reruns:
         edits = await self._tasks.with_watched(edits or RerunArgs())
         change = check_edits(edits)
         origins = await self.named(tasks)
-        bodies = [to_rerun(origin, edits, change, key) for origin in origins]
+        refused = {
+            origin.uuid: RerunResult(origin.uuid, error=error_body(error))
+            for origin in origins
+            if (error := missing_secrets(origin, change)) is not None
+        }
+        able = [origin for origin in origins if origin.uuid not in refused]
+        bodies = [to_rerun(origin, edits, change, key) for origin in able]
         results = await submit_all(self._session, bodies, key)
-        return [
-            RerunResult(origin.uuid, result.submitted, result.error)
-            for origin, result in zip(origins, results, strict=True)
-        ]
+        decided = {
+            origin.uuid: RerunResult(origin.uuid, result.submitted, result.error)
+            for origin, result in zip(able, results, strict=True)
+        }
+        return [(refused | decided)[origin.uuid] for origin in origins]
 
 
 def check_key(key: str) -> str:
@@ -200,11 +209,30 @@ def check_edits(edits: RerunArgs) -> ChangeTask:
     both = sorted(set(edits.set_envs) & set(check_several(edits.unset_envs, "unset_envs")))
     if both:
         raise InvalidInput(f"the variable {both[0]} is both set and left out", field="envs")
+    check_secrets(edits.secret_envs or {}, edits.set_envs)
     return to_edits("", edits)
 
 
+def missing_secrets(origin: Origin, change: ChangeTask) -> InvalidInput | None:
+    """Return why a task cannot be run once more if a secret variable of it is not given anew.
+
+    None: all are, or it is to have none.
+    """
+    if change.secret_env == {}:
+        return None
+    missing = sorted(set(origin.spec.secrets) - set(change.secret_env or ()))
+    if not missing:
+        return None
+    return InvalidInput(
+        f"its secret variables are not copied, and {', '.join(missing)} "
+        f"{'is' if len(missing) == 1 else 'are'} not given anew: give each with --secret-env NAME "
+        "(SDK: secret_envs), or --secret-env alone for a task without any",
+        field="secret_env",
+    )
+
+
 def to_rerun(origin: Origin, edits: RerunArgs, change: ChangeTask, key: str) -> SubmitTask:
-    """Return the submit that repeats a task.
+    """Return the submit that repeats a task; of secret variables it has those of the edits alone.
 
     Raises:
         InvalidInput: The edited specification cannot be.
@@ -213,7 +241,7 @@ def to_rerun(origin: Origin, edits: RerunArgs, change: ChangeTask, key: str) -> 
     env = {name: value for name, value in spec.env.items() if name not in edits.unset_envs}
     env |= edits.set_envs
     check_command(spec.argv, env)
-    known = set(SubmitTask.__struct_fields__) - {"env", "watch", "labels"}
+    known = set(SubmitTask.__struct_fields__) - {"env", "watch", "labels", "secret_env"}
     same = {name: getattr(spec, name) for name in spec.__struct_fields__ if name in known}
     return SubmitTask(
         **same,
@@ -223,6 +251,7 @@ def to_rerun(origin: Origin, edits: RerunArgs, change: ChangeTask, key: str) -> 
         labels=origin.labels if edits.labels is None else check_tags(edits.labels, "labels"),
         watch=change.watch if isinstance(change.watch, WatchWanted) else None,
         rerun_of=origin.uuid,
+        secret_env=change.secret_env or {},
     )
 
 

@@ -1,7 +1,7 @@
 """Submits before they are sent: checked as far as it can be here, and cut into requests."""
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
 
@@ -46,6 +46,7 @@ from mitosis.domain.retry import (
     check_times,
     parse_cause,
 )
+from mitosis.domain.secret import check_secrets
 from mitosis.domain.watch import Watch, check_watch
 from mitosis.errors import InvalidInput
 
@@ -90,6 +91,7 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
         grace_seconds=seconds_of(args.grace, "grace", MAX_GRACE_SECONDS),
         retry=read_retry(args).of(NO_RETRY).checked(),
         max_losses=check_losses(args.max_losses),
+        secret_env=read_secrets(args.secret_envs, args.envs),
     )
 
 
@@ -135,9 +137,24 @@ def to_edits(uuid: str, args: TaskEdits) -> ChangeTask:
         body.retry = retry
     if args.max_losses is not None:
         body.max_losses = check_losses(args.max_losses)
+    if args.secret_envs is not None:
+        body.secret_env = read_secrets(args.secret_envs, args.envs or ())
     if args.watch is not None:
         body.watch = None if args.watch == NO_WATCH else to_watch(args.watch)
     return body
+
+
+def read_secrets(values: Mapping[str, str], env: Collection[str]) -> dict[str, str]:
+    """Return secret variables, checked.
+
+    Raises:
+        InvalidInput, TooLarge: They cannot be; the message holds no value.
+    """
+    found = dict(values)
+    if not all(isinstance(part, str) for pair in found.items() for part in pair):
+        raise InvalidInput("a secret variable is no text: give texts", field="secret_env")
+    check_secrets(found, env)
+    return found
 
 
 def to_cancel(

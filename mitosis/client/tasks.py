@@ -24,6 +24,7 @@ from mitosis.config.client import (
 from mitosis.contract.commands import (
     Cancelled,
     Changed,
+    EraseSecrets,
     ReplaceTaskLabels,
     SubmitMany,
     SubmitResult,
@@ -41,7 +42,13 @@ from mitosis.contract.queries import (
 )
 from mitosis.contract.wire import error_body, raise_error
 from mitosis.domain.execution import ExecutionState, parse_execution_state
-from mitosis.domain.limits import MAX_PAGE, check_several, check_tags
+from mitosis.domain.limits import (
+    MAX_PAGE,
+    MAX_REASON_BYTES,
+    check_several,
+    check_tags,
+    check_text,
+)
 from mitosis.domain.moments import checked_moment
 from mitosis.domain.names import is_uuid
 from mitosis.errors import InvalidInput, NotFound, TooLarge, Unavailable
@@ -251,6 +258,23 @@ class Tasks:
         args = await self.with_watched(args)
         body = to_change(await self._uuid(args.task), args)
         return await self._session.command("task", "change", body, Changed)
+
+    async def erase_secrets(self, task: str, reason: str = "") -> Changed:
+        """Destroy the key of a task's secret variables: nobody can ever read them again.
+
+        An attempt that runs keeps what it has; a later one does not start, and the task ends. The
+        end of a task does the same.
+
+        Raises:
+            WrongState: It has ended, and its secrets with it. InvalidInput: It has none.
+            NotAllowed: Not its creator, no Admin of its group, no platform administrator.
+
+        Example:
+            args = SubmitTaskArgs(command=("true",), secret_envs={"TOKEN": "s3cret"})
+            submitted = await client.submit_task(args)
+        """
+        body = EraseSecrets(await self._uuid(task), check_text(reason, "reason", MAX_REASON_BYTES))
+        return await self._session.command("task", "erase_secrets", body, Changed)
 
     async def _uuid(self, task: str) -> str:
         return task.lower() if is_uuid(task) else (await self.get(task)).uuid

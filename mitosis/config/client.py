@@ -169,6 +169,8 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
         retry_delay: Wait before the first retry, as a timedelta or a text; it doubles each time.
         retry_max_delay: The longest wait; None: 5 minutes, or `retry_delay` if that is longer.
         max_losses: How many attempts may be lost with their workers; planned stops do not count.
+        secret_envs: Variables that nobody sees but the running program: stored encrypted, shown
+            nowhere, destroyed when the task ends.
     """
 
     command: tuple[str, ...]
@@ -193,6 +195,10 @@ class SubmitTaskArgs(msgspec.Struct, kw_only=True):
     retry_delay: timedelta | str = timedelta(seconds=DEFAULT_DELAY_SECONDS)
     retry_max_delay: timedelta | str | None = None
     max_losses: int = DEFAULT_MAX_LOSSES
+    secret_envs: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return without_values(self)
 
 
 class TaskEdits(msgspec.Struct, kw_only=True):
@@ -206,6 +212,7 @@ class TaskEdits(msgspec.Struct, kw_only=True):
             limit of its own any more.
         retries, retry_on, retry_delay, retry_max_delay: As in `SubmitTaskArgs`; a wait that has
             begun stays as it is.
+        secret_envs: All secret variables, in place of those that it had; empty: none any more.
     """
 
     command: tuple[str, ...] | None = None
@@ -227,6 +234,18 @@ class TaskEdits(msgspec.Struct, kw_only=True):
     retry_delay: timedelta | str | None = None
     retry_max_delay: timedelta | str | None = None
     max_losses: int | None = None
+    secret_envs: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return without_values(self)
+
+
+def without_values(args: SubmitTaskArgs | TaskEdits) -> str:
+    """Return what `repr` says of them: of secret variables the names alone."""
+    parts = {**msgspec.structs.asdict(args)}
+    if args.secret_envs:
+        parts["secret_envs"] = dict.fromkeys(args.secret_envs, "***")
+    return f"{type(args).__name__}({', '.join(f'{k}={v!r}' for k, v in parts.items())})"
 
 
 class ChangeTaskArgs(TaskEdits, kw_only=True):
@@ -242,13 +261,16 @@ class ChangeTaskArgs(TaskEdits, kw_only=True):
 class RerunArgs(TaskEdits, kw_only=True):
     """In what reruns differ from the tasks that they repeat; None: in nothing.
 
-    What the original waited for is not waited for again, unless `watch` says so.
+    What the original waited for is not waited for again, unless `watch` says so. Its secret
+    variables are not kept: it is refused if `secret_envs` leaves out one of them.
 
     Attributes:
         group: Where they are submitted to; empty: to the group of the original.
         labels: All labels; the empty tuple: none.
         set_envs: Environment variables to set, beside those of the original or of `envs`.
         unset_envs: Names of variables to leave out.
+        secret_envs: Secret variables of each of the new tasks; empty: none, whatever the original
+            had.
     """
 
     group: str = ""

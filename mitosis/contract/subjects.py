@@ -129,6 +129,11 @@ def attachment_tail(group: str, key: str) -> str:
     return f"attachment.{group}.{key_token(key)}"
 
 
+def secret_tail(group: str, secret: str) -> str:
+    """Tail of the aggregate of the sealed secret variables of a task."""
+    return f"secret.{group}.{secret}"
+
+
 PLATFORM_TAIL = "platform"
 
 

@@ -8,6 +8,7 @@
 | report | Reports | Verdicts |
 | upload | UploadWanted | UploadGranted |
 | parts | PartsWanted | PartUrls |
+| secrets | SecretsWanted | Secrets |
 | leave | Leave | Done |
 
 Pushed: `Assignment` on `mito.work.<group>.<worker>`, `Control` on `mito.control.<worker>`.
@@ -155,6 +156,23 @@ class PartsWanted(msgspec.Struct):
 
     object_name: str
     first: int
+
+
+class SecretsWanted(msgspec.Struct):
+    """Ask for the values of the secret variables of a live attempt."""
+
+    task: str
+    attempt: int
+
+
+class Secrets(msgspec.Struct, omit_defaults=True):
+    """By name. `missing`: why there are none, and the attempt cannot start."""
+
+    values: dict[str, str] = {}
+    missing: str = ""
+
+    def __repr__(self) -> str:
+        return f"Secrets({', '.join(self.values)})"
 
 
 class Leave(msgspec.Struct, omit_defaults=True):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mitosis.domain.group import Group
 from mitosis.domain.roles import Role
+from mitosis.domain.task import Task
 from mitosis.domain.user import User, UserPhase
 from mitosis.domain.worker import Worker
 from mitosis.errors import NotAllowed, NotFound, WrongState
@@ -48,6 +49,22 @@ def need_sight(user: User, group: Group | None, task: str) -> None:
     """
     if not user.admin and (group is None or user.name not in group.members):
         raise NotFound(f"there is no task {task}", task=task)
+
+
+def need_secret_right(user: User, group: Group | None, state: Task) -> None:
+    """Check that the user may erase the secrets of a task: its creator, or an Admin.
+
+    Raises:
+        NotAllowed: Neither that, nor Admin in its group, nor platform administrator.
+    """
+    role = group.members.get(user.name) if group is not None else None
+    if not (user.admin or user.name == state.creator or role is Role.ADMIN):
+        raise NotAllowed(
+            f"the secrets of task {state.task} are erased by {state.creator!r}, who submitted it, "
+            f"by an Admin of group {state.group!r} or a platform administrator",
+            group=state.group,
+            needed=Role.ADMIN.label,
+        )
 
 
 def need_group_admin(user: User, group: Group | None, name: str, what: str) -> Group:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mitosis.domain import attachment, group, platform, task, user, worker
+from mitosis.domain import attachment, group, platform, secret, task, user, worker
 from mitosis.domain.event import Event
 from mitosis.errors import CorruptData
 
@@ -20,6 +20,7 @@ AGGREGATES: dict[str, ModuleType] = {
     "attachment": attachment,
     "worker": worker,
     "task": task,
+    "secret": secret,
     "platform": platform,
 }
 

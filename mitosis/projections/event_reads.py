@@ -18,8 +18,8 @@ from mitosis.projections.task_reads import check_page, find_task
 from mitosis.projections.viewer import Viewer, check_group
 from mitosis.projections.worker_reads import find_worker
 
-KINDS = ("task", "worker", "group", "user", "attachment", "platform")
-_IN_GROUPS = ("task", "attachment")
+KINDS = ("task", "worker", "group", "user", "attachment", "platform", "secret")
+_IN_GROUPS = ("task", "attachment", "secret")
 PAGE_BYTES = 700 * 1024  # as stored; shown, a commit may need some more
 _MOST = 2**62
 # The events of an undisturbed task, as the index of all other events says it (schema 0011).
@@ -173,7 +173,7 @@ async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> 
         return _Thing(kind, uuid, "", owned=owner == viewer.name)
     if kind in _IN_GROUPS and not name and not group:
         return _Thing(kind, "", "", groups=None if viewer.admin else tuple(viewer.roles))
-    if kind == "attachment" or group:
+    if kind in ("attachment", "secret") or group:
         if kind not in ("", *_IN_GROUPS):
             raise InvalidInput(f"a {kind} is in no group: leave the group out")
         group = check_name(group or viewer.name, "group")

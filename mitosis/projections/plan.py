@@ -21,7 +21,7 @@ Fold = Callable[[Tables, Commit, Event], None]
 
 
 def _ignore(tables: Tables, commit: Commit, event: Event) -> None:
-    """Terms and marks of the platform are no read model; the archive has them."""
+    """Terms, marks and sealed secrets are no read model; the archive has them."""
 
 
 _FOLDS: dict[str, Fold] = {
@@ -31,6 +31,7 @@ _FOLDS: dict[str, Fold] = {
     "user": users.fold,
     "attachment": attachments.fold,
     "platform": _ignore,
+    "secret": _ignore,
 }
 _FIRST = (TaskSubmitted, WorkerRegistered, GroupCreated, UserCreated)
 _TABLE_OF = {"task": "tasks", "worker": "workers", "group": "groups", "user": "users"}

@@ -20,6 +20,7 @@ from mitosis.domain.task import (
     TaskReady,
     TaskRequeued,
     TaskRetryScheduled,
+    TaskSecretsErased,
     TaskSpec,
     TaskStarted,
     TaskState,
@@ -32,6 +33,7 @@ from mitosis.projections.commit import Commit
 from mitosis.projections.rows import ArtifactRow, Tables, TaskRow, TaskSpecRow
 from mitosis.projections.sequence import out_of_order
 
+SECRETS_ERASED = "its secret variables were erased: no attempt can start any more"
 MAX_FORMER = 32  # of a task that is tried again without end
 
 
@@ -100,6 +102,8 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
             _drop_artifact(tables, row, kind)
         case TaskWarned(_, text):
             row.warnings = [*row.warnings, text][-MAX_WARNINGS:]
+        case TaskSecretsErased():
+            row.warnings = [*row.warnings, SECRETS_ERASED][-MAX_WARNINGS:]
         case TaskRetryScheduled(_, not_before, outcome, reason):
             _keep_attempt(row, AttemptEnd(outcome.value), reason, at)
             row.state, row.worker, row.retry_at = TaskState.PENDING, None, not_before

@@ -34,6 +34,7 @@ SUBJECTS = {
     "attachment": subjects.attachment_tail("<group>", "") + "<token of key>",
     "worker": subjects.worker_tail("<uuid>"),
     "task": subjects.task_tail("<group>", "<uuid>"),
+    "secret": subjects.secret_tail("<group>", "<id>"),
     "platform": subjects.PLATFORM_TAIL,
 }
 _BLOCK = re.compile(r"(<!-- made from [^:]+: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

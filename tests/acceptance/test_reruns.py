@@ -135,3 +135,39 @@ def test_a_task_of_others_cannot_be_repeated_nor_pointed_to(
     assert admin.get_task(own.task).reruns == [done.submitted.task]
     assert person.client.get_task(own.task).reruns == [], "not in a group of theirs"
     person.client.cancel_task(own.task)
+
+
+def test_a_task_with_secrets_runs_once_more_only_with_its_secrets_given_anew(
+    admin: SyncMitoClient, shell: Shell
+) -> None:
+    label = f"run-{uuid4()}"
+    plain, secret = ended(
+        admin,
+        in_shell("true", labels=(label,)),
+        in_shell('test "$TOKEN" = old-value', labels=(label,), secret_envs={"TOKEN": "old-value"}),
+    )
+    refused = shell("rerun", "-l", label, "--yes", "--json")
+    assert refused.status == 1
+    by_origin = {one["rerun_of"]: one for one in refused.json["tasks"]}
+    assert by_origin[plain.uuid]["submitted"], "each is decided by itself"
+    assert by_origin[secret.uuid]["submitted"] is None
+    assert by_origin[secret.uuid]["error"]["code"] == "invalid"
+    assert "TOKEN is not given anew" in by_origin[secret.uuid]["error"]["message"]
+    assert admin.get_task(secret.uuid).reruns == []
+    given = ("--command", "sh -c 'test \"$TOKEN\" = new-value'", "--secret-env", "TOKEN@-")
+    shown = shell("rerun", secret.uuid, *given, "--json", stdin=b"new-value\n")
+    assert b"new-value" not in shown.out
+    (again,) = shown.json["tasks"]
+    (view,) = admin.wait_for_tasks([again["submitted"]["task"]])
+    assert (view.outcome, view.spec.secrets) == ("succeeded", ("TOKEN",))
+    assert view.spec.sealing != secret.spec.sealing
+    differing = [one.field for one in admin.compare_tasks(secret.uuid, view.uuid).differences]
+    assert "argv" in differing
+    assert not {"sealing", "secrets"} & set(differing)
+    (first, *_) = admin.get_events(GetEventsArgs(kind="task", name=view.uuid)).commits
+    then = admin.get_task(view.uuid, as_of=first.position)
+    assert (then.outcome, then.spec) == (None, view.spec)
+    (without,) = admin.rerun_tasks([secret.uuid], RerunArgs(command=("true",), secret_envs={}))
+    assert without.submitted is not None
+    (bare,) = admin.wait_for_tasks([without.submitted])
+    assert (bare.outcome, bare.spec.secrets, bare.spec.sealing) == ("succeeded", (), "")

@@ -13,6 +13,7 @@ from mitosis.domain.attachment import Attachment
 from mitosis.domain.event import Event
 from mitosis.domain.group import Group
 from mitosis.domain.platform import Platform
+from mitosis.domain.secret import Secret
 from mitosis.domain.task import Task
 from mitosis.domain.user import User
 from mitosis.domain.worker import Worker
@@ -22,6 +23,7 @@ STATES = {
     "attachment": Attachment,
     "group": Group,
     "platform": Platform,
+    "secret": Secret,
     "task": Task,
     "user": User,
     "worker": Worker,

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -19,6 +20,7 @@ from mitosis.domain.task import (
     CommitTask,
     DeleteArtifact,
     EndCause,
+    EraseSecrets,
     Exit,
     ExitKind,
     FailWatch,
@@ -59,6 +61,10 @@ SPECS = st.builds(
     watch=st.sampled_from(
         [None, None, *(Watch(WATCHED, "lab", state) for state in list(ExecutionState)[7:9])]
     ),
+).flatmap(
+    lambda spec: st.sampled_from(
+        [spec, msgspec.structs.replace(spec, secrets=("KEY",), sealing="0" * 32)]
+    )
 )
 LABELS = st.sampled_from([(), ("x",), ("y", "x")])
 STEPS = st.lists(
@@ -264,6 +270,13 @@ class TaskMachine(AggregateMachine):
     @rule(spec=SPECS, fired=st.sampled_from(["", "it is there"]))
     def change(self, spec: TaskSpec, fired: str) -> None:
         self.give(ChangeTask(spec, NOW, fired))
+
+    @rule()
+    def erase_secrets(self) -> None:
+        result = self.give(EraseSecrets("leaked"))
+        has_some = bool(self.state.spec.secrets)
+        late = self.end is not None and not self.state.erased
+        assert isinstance(result, Rejection) == (late or not has_some)
 
     @rule()
     def fire(self) -> None:

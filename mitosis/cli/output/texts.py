@@ -43,6 +43,8 @@ def task_lines(task: TaskView, *, artifacts: bool = True) -> list[str]:
     if spec.env:
         pairs = (shlex.quote(f"{name}={value}") for name, value in sorted(spec.env.items()))
         lines.append(f"Environment: {printable(' '.join(pairs))}")
+    if spec.secrets:
+        lines.append(f"Secrets: {' '.join(f'{name}=***' for name in spec.secrets)}")
     lines += ["Terminal: collected"] if spec.terminal else []
     lines += [f"Watch: {watch_text(spec.watch)}"] if spec.watch else []
     lines += [f"Rerun Of: {task.rerun_of}"] if task.rerun_of else []

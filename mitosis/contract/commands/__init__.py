@@ -17,6 +17,7 @@
 | task.cancel | CancelTask | Cancelled |
 | task.label | ReplaceTaskLabels | Changed |
 | task.change | ChangeTask | Changed |
+| task.erase_secrets | EraseSecrets | Changed |
 | attachment.begin | BeginAttachment | UploadBegun |
 | attachment.complete | CompleteAttachment | UploadedAttachment |
 | attachment.delete | DeleteAttachment | Done |
@@ -72,6 +73,7 @@ from mitosis.contract.commands.tasks import (
     ChangedLimits,
     ChangedRetry,
     ChangeTask,
+    EraseSecrets,
     ReplaceTaskLabels,
     SubmitMany,
     SubmitResult,
@@ -129,6 +131,7 @@ __all__ = [
     "DeleteAttachment",
     "Done",
     "DrainWorker",
+    "EraseSecrets",
     "GetParts",
     "GrantWorkerRoles",
     "NewQuota",

@@ -31,6 +31,7 @@ class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     """Needs Write in the group; `group` empty: the user's own.
 
     The same `key` with the same content is the same task; with another content a conflict.
+    `secret_env`: variables whose values only the running program sees.
     `stop_signal`: a name such as `INT`; `grace_seconds`: the time between it and the kill.
     `max_losses`: so many attempts may be lost with their workers. `rerun_of`: the full UUID of the
     task that it repeats, which the user must be allowed to see.
@@ -52,6 +53,10 @@ class SubmitTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     retry: Retry = NO_RETRY
     max_losses: int = DEFAULT_MAX_LOSSES
     rerun_of: str = ""
+    secret_env: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"SubmitTask(key={self.key!r}, group={self.group!r}, argv={self.argv!r})"
 
 
 class Submitted(msgspec.Struct, omit_defaults=True):
@@ -153,7 +158,7 @@ class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     """Change what is given of a task that has not started; the rest stays.
 
     Needs Write in the task's group. `task` is a full UUID. None: as it is; `watch` None: wait for
-    nothing any more.
+    nothing any more. `secret_env` replaces all secret variables; empty: none any more.
     """
 
     task: str
@@ -169,6 +174,10 @@ class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
     grace_seconds: float | None = None
     retry: ChangedRetry | None = None
     max_losses: int | None = None
+    secret_env: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"ChangeTask(task={self.task!r})"
 
     def of(self, spec: TaskSpec) -> TaskSpec:
         """Return a specification with what is changed of it; what it waits for stays."""
@@ -180,6 +189,16 @@ class ChangeTask(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
         if self.retry is not None:
             given["retry"] = self.retry.of(spec.retry)
         return msgspec.structs.replace(spec, **given)
+
+
+class EraseSecrets(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Destroy the key of a task's secret variables, for good. `task` is a full UUID.
+
+    For whoever submitted it, Admins of its group and platform administrators.
+    """
+
+    task: str
+    reason: str = ""
 
 
 class Changed(msgspec.Struct, omit_defaults=True):

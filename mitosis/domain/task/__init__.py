@@ -22,6 +22,7 @@ from mitosis.domain.task.commands import (
     ChangeTask,
     CommitTask,
     DeleteArtifact,
+    EraseSecrets,
     FailWatch,
     FireWatch,
     ReplaceTaskLabels,
@@ -49,6 +50,7 @@ from mitosis.domain.task.events import (
     TaskReady,
     TaskRequeued,
     TaskRetryScheduled,
+    TaskSecretsErased,
     TaskStarted,
     TaskSubmitted,
     TaskWarned,
@@ -71,7 +73,7 @@ from mitosis.domain.task.spec import (
     check_kind,
     check_state,
 )
-from mitosis.domain.task.state import Artifact, Task, evolve
+from mitosis.domain.task.state import Artifact, Task, as_submitted, evolve
 from mitosis.domain.task.verdict import judge
 
 __all__ = [
@@ -90,6 +92,7 @@ __all__ = [
     "CommitTask",
     "DeleteArtifact",
     "EndCause",
+    "EraseSecrets",
     "Exit",
     "ExitKind",
     "FailWatch",
@@ -115,6 +118,7 @@ __all__ = [
     "TaskReady",
     "TaskRequeued",
     "TaskRetryScheduled",
+    "TaskSecretsErased",
     "TaskSpec",
     "TaskStarted",
     "TaskState",
@@ -122,6 +126,7 @@ __all__ = [
     "TaskWarned",
     "Usage",
     "WarnTask",
+    "as_submitted",
     "check_kind",
     "check_spec",
     "check_state",

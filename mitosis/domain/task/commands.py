@@ -138,6 +138,12 @@ class RequestCancel(Command, frozen=True):
     grace_seconds: float | None = None
 
 
+class EraseSecrets(Command, frozen=True):
+    """Note that the key of the secret variables has been destroyed."""
+
+    reason: str = ""
+
+
 class RequeueTask(Command, frozen=True):
     """End the live attempt, which is dead for certain or was never begun, without an outcome."""
 

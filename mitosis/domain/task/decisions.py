@@ -22,12 +22,14 @@ from mitosis.domain.limits import (
 )
 from mitosis.domain.resources import check_grace, check_stop_signal
 from mitosis.domain.retry import check_losses
+from mitosis.domain.secret import check_secret_names
 from mitosis.domain.task.commands import (
     AssignTask,
     BeginRetry,
     ChangeTask,
     CommitTask,
     DeleteArtifact,
+    EraseSecrets,
     FailWatch,
     FireWatch,
     ReplaceTaskLabels,
@@ -54,6 +56,7 @@ from mitosis.domain.task.events import (
     TaskReady,
     TaskRequeued,
     TaskRetryScheduled,
+    TaskSecretsErased,
     TaskStarted,
     TaskSubmitted,
     TaskWarned,
@@ -114,6 +117,8 @@ def decide(state: Task | None, command: Command) -> list[Event]:
         case ReplaceTaskLabels(labels):
             labels = check_tags(labels, "labels")
             return [] if labels == state.labels else [TaskLabelsReplaced(labels)]
+        case EraseSecrets(reason):
+            return _erase_secrets(state, reason)
         case _ if state.state.terminal:
             raise WrongState(_ended(state), task=state.task, state=state.state.value)
         case AssignTask(worker, lease_seconds):
@@ -156,8 +161,11 @@ def check_spec(spec: TaskSpec) -> TaskSpec:
     check_losses(spec.max_losses)
     spec.limits.check()
     check_grace(spec.grace_seconds)
+    if bool(spec.secrets) is not bool(spec.sealing):
+        raise AssertionError("secret variables are named together with their sealing")
     return replace(
         spec,
+        secrets=check_secret_names(spec.secrets, spec.env) if spec.secrets else (),
         tags=check_tags(spec.tags, "tags"),
         watch=spec.watch and check_watch(spec.watch),
         stop_signal=check_stop_signal(spec.stop_signal),
@@ -332,6 +340,18 @@ def _request_cancel(state: Task, command: RequestCancel) -> list[Event]:
     ran = state.retry_at is not None
     when = "while it waited to run again" if ran else "before it ran"
     return [requested, TaskCancelled(Outcome.CANCELLED, reason or f"cancelled {when}")]
+
+
+def _erase_secrets(state: Task, reason: str) -> list[Event]:
+    reason = check_text(reason, "reason", MAX_REASON_BYTES)
+    if not state.spec.secrets:
+        raise InvalidInput(f"task {state.task} has no secret variables", field="task")
+    if state.state.terminal and not state.erased:
+        raise WrongState(
+            f"{_ended(state)}, and with its end its secrets were erased",
+            task=state.task, state=state.state.value,
+        )  # fmt: skip
+    return [] if state.erased else [TaskSecretsErased(reason)]
 
 
 def _requeue(state: Task, command: RequeueTask) -> list[Event]:

@@ -156,6 +156,13 @@ class TaskCommitted(Event, frozen=True):
     reason: str = ""
 
 
+class TaskSecretsErased(Event, frozen=True):
+    """The key of the secret variables was destroyed: nobody can read them, no attempt can start."""
+
+    TOPIC: ClassVar[str] = "task.secrets_erased@1"
+    reason: str = ""
+
+
 class TaskCancelRequested(Event, frozen=True):
     """Somebody wants the task to end; a running program is being stopped.
 

@@ -155,6 +155,8 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         grace_seconds: Time between that and the kill.
         retry: What follows a failed attempt.
         max_losses: So many attempts may be lost with their workers; planned stops do not count.
+        secrets: Names of its secret variables.
+        sealing: Id under which their values are sealed; empty: there are none.
     """
 
     argv: tuple[str, ...]
@@ -169,3 +171,5 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     stop_signal: str = DEFAULT_STOP_SIGNAL
     grace_seconds: float = DEFAULT_GRACE_SECONDS
     retry: Retry = NO_RETRY
+    secrets: tuple[str, ...] = ()
+    sealing: str = ""

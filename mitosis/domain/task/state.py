@@ -21,6 +21,7 @@ from mitosis.domain.task.events import (
     TaskReady,
     TaskRequeued,
     TaskRetryScheduled,
+    TaskSecretsErased,
     TaskStarted,
     TaskSubmitted,
     TaskWarned,
@@ -47,7 +48,8 @@ class Task(Command, frozen=True):
     the execution states of all attempts (see `watch.mask`). `told`: those that the worker of the
     latest attempt has told; each is stored once an attempt, whatever a worker repeats. `retries`:
     how many were used; `retry_at`: it waits until then for the next one. `cancel_signal` and
-    `cancel_grace_seconds`: how it is to be stopped, if not as the specification says.
+    `cancel_grace_seconds`: how it is to be stopped, if not as the specification says. `erased`: the
+    key of its secret variables was destroyed.
     """
 
     task: str
@@ -75,6 +77,7 @@ class Task(Command, frozen=True):
     cancel_signal: str = ""
     cancel_grace_seconds: float | None = None
     rerun_of: str = ""
+    erased: bool = False
 
     @property
     def stored_bytes(self) -> int:
@@ -121,6 +124,8 @@ def _changed(state: Task | None, event: Event) -> Task:
             return replace(state, artifacts=(*others, stored))
         case ArtifactDeleted(kind):
             return replace(state, artifacts=tuple(a for a in state.artifacts if a.kind is not kind))
+        case TaskSecretsErased():
+            return replace(state, erased=True)
         case TaskWarned():
             return replace(state, warnings=state.warnings + 1)
         case TaskRetryScheduled(_, not_before):
@@ -148,7 +153,8 @@ def _changed(state: Task | None, event: Event) -> Task:
         case TaskLabelsReplaced(labels):
             return replace(state, labels=labels, submitted=as_submitted(state))
         case TaskChanged(spec, steps):
-            changed = replace(state, spec=spec, submitted=as_submitted(state))
+            erased = state.erased and spec.sealing == state.spec.sealing
+            changed = replace(state, spec=spec, submitted=as_submitted(state), erased=erased)
             if not steps:
                 return changed
             return replace(

@@ -8,7 +8,7 @@
 | administrator | and `$SRV.>` | and `mito.live.{task,group,worker,attachment}.>` |
 | worker W | `mito.worker.W.>`, `mito.output.*.*.W` | `mito.work.*.W`, `mito.control.W`, own inbox |
 
-Nobody here has rights on `$JS.API`, on `mito.events` or on `mito.live.user`.
+Nobody here has rights on `$JS.API`, on `mito.events`, on `mito.live.user` or on `mito.live.secret`.
 """
 
 from collections.abc import Iterable

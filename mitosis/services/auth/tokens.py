@@ -3,6 +3,8 @@
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mitosis.errors import AuthenticationFailed
@@ -44,6 +46,11 @@ class TokenKeys:
 
     def __repr__(self) -> str:
         return "TokenKeys(...)"
+
+    def derive(self, info: bytes) -> bytes:
+        """Return 32 bytes that only who has the private key can know, for one purpose: `info`."""
+        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=info)
+        return kdf.derive(self._private.private_bytes_raw())
 
     def issue(self, typ: str, sub: str, *, sid: str = "", issued_at: float, exp: float) -> str:
         """Return a signed token; times are Unix times, kept as whole seconds."""

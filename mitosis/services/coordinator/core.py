@@ -32,6 +32,7 @@ from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.tally import INTERNAL, REPEATED, Tally
 from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.vault import Vault
 from mitosis.services.coordinator.watches import Watches
 from mitosis.services.coordinator.world import Head, World
 
@@ -64,6 +65,7 @@ class Core(msgspec.Struct):
     leases: Leases
     standing: Standing
     uploads: Uploads
+    vault: Vault
     clock: Clock
     ids: Ids
     publish: Callable[[str, bytes], None]

@@ -11,8 +11,9 @@ from mitosis.domain.attachment import check_sha256
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.limits import MAX_SIZE_BYTES, MAX_SLOTS, MAX_TIMEOUT_SECONDS, check_number
 from mitosis.domain.names import is_uuid
-from mitosis.domain.task import ArtifactKind, Task
-from mitosis.errors import InvalidInput, TooLarge
+from mitosis.domain.task import ArtifactKind, Task, TaskState
+from mitosis.errors import InvalidInput, StaleAttempt, TooLarge
+from mitosis.services.coordinator.world import World
 
 MAX_REPORTS = 256
 MAX_STEPS = 4 * len(ExecutionState)
@@ -40,6 +41,24 @@ def check_attempt(task: str, attempt: int) -> None:
     if not is_uuid(task):
         raise InvalidInput(f"{task[:60]!r} is no UUID of a task", field="task")
     check_number(attempt, "attempt", 1, MAX_ATTEMPT)
+
+
+def live_task(world: World, worker: str, uuid: str, attempt: int) -> Task:
+    """Return the task of a live attempt.
+
+    Raises:
+        StaleAttempt: It is not the live one, or not this worker's.
+    """
+    state = world.tasks.get(uuid)
+    if (
+        state is None
+        or state.state is not TaskState.RUNNING
+        or (state.worker, state.attempt) != (worker, attempt)
+    ):
+        raise StaleAttempt(
+            f"attempt {attempt} of task {uuid} is not live on worker {worker}", task=uuid
+        )
+    return state
 
 
 def check_held(held: list[work.Held]) -> None:

@@ -27,6 +27,7 @@ from mitosis.errors import (
     Unavailable,
 )
 from mitosis.events.messages import stream_state
+from mitosis.events.secret_keys import SecretKeys
 from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.connection import Connection, tls_context
@@ -180,6 +181,7 @@ class Coordinator:
             try:
                 await ensure_stream(store_client, StreamDefinition(replicas=replicas))
                 await SnapshotStore(store_client).ensure(replicas)
+                await SecretKeys(store_client).ensure(replicas)
             except StoreUnavailable as error:
                 if clock() >= deadline:
                     raise

@@ -20,6 +20,7 @@ from mitosis.contract import subjects, wire, work
 from mitosis.errors import Fenced, MitosisError, StoreUnavailable
 from mitosis.events.messages import age_seconds, stream_state
 from mitosis.events.reader import EventReader
+from mitosis.events.secret_keys import SecretKeys
 from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.writer import PipelinedWriter
 from mitosis.nats.connection import Connection
@@ -28,6 +29,7 @@ from mitosis.nats.store_client import StoreClient
 from mitosis.runtime import Clock, Ids
 from mitosis.services.auth.password_check import PasswordCheck
 from mitosis.services.auth.passwords import Passwords
+from mitosis.services.auth.sealing import Sealer
 from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
@@ -42,10 +44,11 @@ from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.platform import PlatformHandlers
 from mitosis.services.coordinator.handlers.presence import PresenceHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
+from mitosis.services.coordinator.handlers.secrets import SecretHandlers, SecretReports
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
 from mitosis.services.coordinator.handlers.users import UserHandlers
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
-from mitosis.services.coordinator.journal import Journal
+from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.shutdown import ShutdownSecret
@@ -55,6 +58,7 @@ from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachment
 from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.tally import Tally
 from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.vault import Vault
 from mitosis.services.coordinator.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -142,11 +146,26 @@ class Term:
             push = _pusher(parts.connection)
             journal = Journal(world, writer, parts.clock, parts.ids, closed)
             dispatcher = Dispatcher(world, push)
+            watches = Watches(world, dispatcher, journal, parts.clock)
+            vault = Vault(
+                SecretKeys(parts.store_client),
+                Sealer(parts.keys),
+                parts.ids,
+                lambda tail: history.read_aggregate(reader, tail),
+                world,
+            )
+
+            def before_close(unit: Unit) -> None:
+                watches.follow_up(unit)
+                vault.follow_up(unit)
+
+            journal.before_close = before_close
             core = Core(
                 world=world,
                 journal=journal,
                 dispatcher=dispatcher,
-                watches=Watches(world, dispatcher, journal, parts.clock),
+                watches=watches,
+                vault=vault,
                 retries=Retries(world, dispatcher, journal, parts.clock),
                 leases=Leases(parts.clock),
                 standing=Standing(parts.clock),
@@ -203,11 +222,12 @@ class Term:
         session_seconds = parts.config.access_token_expires_in.total_seconds()
         workers = WorkerHandlers(core, self._worker_token, lease_seconds, session_seconds)
         reports = ReportHandlers(core, parts.objects.artifacts)
+        secrets = SecretHandlers(core)
         files = FileHandlers(core, parts.objects.artifacts, parts.objects.attachments)
-        for handlers in (tasks, users, groups, workers, files, platform):
+        for handlers in (tasks, users, groups, workers, files, platform, secrets):
             for verb, body, handler in handlers.verbs():
                 self._commands.add(verb, body, guarded(core, handler))
-        for verb, body, handler in reports.verbs():
+        for verb, body, handler in (*reports.verbs(), *SecretReports(core).verbs()):
             self._reports.add(verb, body, guarded(core, handler))
         await self._commands.start()
         await self._reports.start()
@@ -221,6 +241,7 @@ class Term:
             asyncio.create_task(self._sweep(), name="sweeper"),
             asyncio.create_task(self._snapshots.keep(), name="snapshots"),
             asyncio.create_task(self._checkpoints.keep(), name="checkpoints"),
+            asyncio.create_task(core.vault.keep_clean(), name="secrets"),
         ]
         for loop in self._loops:
             loop.add_done_callback(self._loop_ended)

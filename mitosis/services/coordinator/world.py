@@ -113,6 +113,8 @@ class World(msgspec.Struct, eq=False):
                 self._apply_group(name, event)
             case "attachment":
                 self._apply_attachment(tail, name, event)
+            case "secret":
+                pass  # nothing is decided on one: whoever needs it reads it from the store
             case "platform":
                 self.platform = platform.evolve(self.platform, event)
             case _:
@@ -143,7 +145,7 @@ class World(msgspec.Struct, eq=False):
             if file is None or not file.object_name:
                 self.attachments.pop(name, None)
                 self.heads.pop(tail, None)
-        elif kind == "worker" and name not in self.workers:
+        elif kind == "secret" or (kind == "worker" and name not in self.workers):
             self.heads.pop(tail, None)
 
     def _apply_task(self, group_name: str, name: str, event: Event, position: int) -> None:

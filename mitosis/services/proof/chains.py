@@ -134,5 +134,7 @@ def is_over(tail: str, state: Any) -> bool:
             return bool(state.phase is WorkerPhase.GONE)
         case "attachment":
             return not state.object_name
+        case "secret":
+            return True  # it never changes
         case _:
             return False

@@ -35,6 +35,7 @@ class Inbox:
         on_slots: Told how many tasks may run at once.
         on_follow: Told who wants to see the output of an attempt.
         on_resumed: Told that it was resumed, before tasks come.
+        on_secret: Told of assignments that need secret variables first.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Inbox:
         on_slots: Callable[[int], None],
         on_follow: Callable[[FollowOutput], None],
         on_resumed: Callable[[], None],
+        on_secret: Callable[[Assignment], None],
     ) -> None:
         self._core = core
         self._on_drain = on_drain
@@ -52,6 +54,7 @@ class Inbox:
         self._on_slots = on_slots
         self._on_follow = on_follow
         self._on_resumed = on_resumed
+        self._on_secret = on_secret
 
     async def subscribe(self, connection: Connection, worker: str) -> None:
         """Listen, through all reconnects."""
@@ -67,7 +70,10 @@ class Inbox:
             # It cannot be named, so it cannot be handed back: its lease ends it.
             log.error("an assignment cannot be read: %s", error)
             return
-        self._core.assign(assignment)
+        if assignment.spec.secrets:
+            self._on_secret(assignment)
+        else:
+            self._core.assign(assignment)
 
     def control(self, message: Msg) -> None:
         """Obey an order."""

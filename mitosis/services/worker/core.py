@@ -13,7 +13,8 @@ import enum
 import logging
 import signal
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
@@ -22,6 +23,7 @@ from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import EndCause, Exit, ExitKind
 from mitosis.processes.runs import Cause, RunResult
 from mitosis.services.worker.drafts import Draft, Key
+from mitosis.services.worker.masking import Masking
 from mitosis.services.worker.run import (
     Ending,
     Fault,
@@ -39,6 +41,7 @@ PATIENCE_SECONDS = 0.2
 DISK_PATIENCE_SECONDS = 1.0
 REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
 STALE = "conflict.stale_attempt"
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 
 
 class Phase(enum.Enum):
@@ -67,11 +70,15 @@ class RunHandle(Protocol):
 class Attempt:
     """One attempt that this worker holds."""
 
-    __slots__ = ("assigned_at", "assignment", "dropped", "key", "obeyed", "phase", "refused",
-                 "run")  # fmt: skip
+    __slots__ = ("assigned_at", "assignment", "dropped", "key", "masking", "obeyed", "phase",
+                 "refused", "run", "secrets")  # fmt: skip
 
-    def __init__(self, assignment: Assignment, now: float) -> None:
+    def __init__(
+        self, assignment: Assignment, now: float, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> None:
         self.assignment = assignment
+        self.secrets = secrets
+        self.masking = Masking(secrets.values()) if secrets else None
         self.key: Key = (assignment.task, assignment.attempt)
         self.assigned_at = now
         self.phase = Phase.WAITING
@@ -178,17 +185,12 @@ class Core:
 
     # --- what the coordinator says -----------------------------------------------------------
 
-    def assign(self, assignment: Assignment) -> None:
-        """Take an assignment; the same one again changes nothing."""
-        key = (assignment.task, assignment.attempt)
-        if key in self._attempts or key in self._over:
+    def assign(self, assignment: Assignment, secrets: Mapping[str, str] = NO_SECRETS) -> None:
+        """Take an assignment with its secret variables; the same one again changes nothing."""
+        attempt = self._new(assignment, secrets)
+        if attempt is None:
             return
-        for other in list(self._attempts.values()):
-            if other.assignment.task == assignment.task:
-                if other.assignment.attempt > assignment.attempt:
-                    return
-                self.drop(other.key)
-        attempt = Attempt(assignment, self._effects.now())
+        key = attempt.key
         if key in self._cancelled_early:
             del self._cancelled_early[key]
             self._hand_back(attempt, "cancelled before it started")
@@ -201,6 +203,27 @@ class Core:
             self.fill()
             if attempt.phase is Phase.WAITING:
                 self._effects.remind(attempt, PATIENCE_SECONDS)
+
+    def refuse(self, assignment: Assignment, end: Exit) -> None:
+        """Take an assignment that cannot start, and say why."""
+        attempt = self._new(assignment)
+        if attempt is not None:
+            self._attempts[attempt.key] = attempt
+            self.not_started(attempt, end)
+
+    def _new(
+        self, assignment: Assignment, secrets: Mapping[str, str] = NO_SECRETS
+    ) -> Attempt | None:
+        """Return a new attempt, after older ones of its task were dropped; None: it is none."""
+        key = (assignment.task, assignment.attempt)
+        if key in self._attempts or key in self._over:
+            return None
+        for other in list(self._attempts.values()):
+            if other.assignment.task == assignment.task:
+                if other.assignment.attempt > assignment.attempt:
+                    return None
+                self.drop(other.key)
+        return Attempt(assignment, self._effects.now(), secrets)
 
     def cancel(self, order: CancelAttempt) -> None:
         """Stop an attempt for its owner."""
@@ -321,7 +344,7 @@ class Core:
             self._release(attempt)
             self._remove(attempt)
             return
-        end = ending(result)
+        end = ending(result, attempt.masking)
         if isinstance(end, Exit) and end.kind is not ExitKind.NOT_STARTED:
             self._exited(attempt, result, end)
         else:

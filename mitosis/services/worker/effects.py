@@ -96,7 +96,8 @@ class Parts:
         if held is None:
             return Followed(None, over=True) if self.core.is_over((task, attempt)) else None
         run = held.run if isinstance(held.run, Run) else None
-        return Followed(run, over=held.phase in {Phase.DELIVERING, Phase.REPORTED})
+        over = held.phase in {Phase.DELIVERING, Phase.REPORTED}
+        return Followed(run, over, held.masking)
 
     def resize(self, slots: int) -> None:
         """Run so many at once from now on."""
@@ -124,7 +125,7 @@ class Parts:
         end: Ending
         try:
             return self._engine.start_task(
-                run_spec(attempt.assignment, self._terms),
+                run_spec(attempt.assignment, self._terms, attempt.secrets, attempt.masking),
                 on_started=partial(self._started, attempt),
                 on_ended=partial(self._ended, attempt),
             )

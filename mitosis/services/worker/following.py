@@ -28,6 +28,7 @@ from mitosis.nats.connection import Connection
 from mitosis.processes.follow import STREAMS, Chunk
 from mitosis.processes.run import Run
 from mitosis.processes.runs import StreamName
+from mitosis.services.worker.masking import MaskedStream, Masking
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Followed(NamedTuple):
-    """What the worker knows of an attempt: its run, or that there is none any more."""
+    """What the worker knows of an attempt: its run, or that there is none any more.
+
+    `masking`: what is taken out of its output.
+    """
 
     run: Run | None
     over: bool = False
+    masking: Masking | None = None
 
 
 FindRun = Callable[[str, int], Followed | None]
@@ -154,7 +159,7 @@ class Followers:
         if found.run is None:
             self.post(subject, OutputReached(order.follower, order.attempt, over=True))
             return None
-        follower = Follower(self, order, subject)
+        follower = Follower(self, order, subject, found.masking)
         if len(self) >= self._max_followers:
             follower.refused = f"{self._max_followers} follow tasks of this worker already"
             follower.tell()
@@ -173,8 +178,16 @@ class Follower:
         refused: Why it may not follow; empty: it may.
     """
 
-    def __init__(self, followers: Followers, order: FollowOutput, subject: str) -> None:
+    def __init__(
+        self,
+        followers: Followers,
+        order: FollowOutput,
+        subject: str,
+        masking: Masking | None = None,
+    ) -> None:
         self._followers, self._subject = followers, subject
+        self._masking = masking
+        self._masked: dict[StreamName, MaskedStream] = {}
         self.order = order
         self.over = False
         self.refused = ""
@@ -246,8 +259,23 @@ class Follower:
             self.refused = "" if run.outcome is not None else str(error)
         else:
             await follow.wait()
+            for stream, masked in self._masked.items():
+                for offset, data in masked.end():
+                    await self._send(Chunk(stream, offset, data))
 
     async def _take(self, chunk: Chunk) -> None:
+        """Send a piece, or what can be shown of it; the rest of it comes with the next one."""
+        if self._masking is None:
+            await self._send(chunk)
+            return
+        stream = chunk.stream
+        masked = self._masked.setdefault(stream, MaskedStream(self._masking))
+        for offset, data in masked.feed(chunk.offset, chunk.data):
+            sent = self._sent.get(stream)
+            missing = chunk.skipped_bytes if sent is None else offset - sent
+            await self._send(Chunk(stream, offset, data, missing))
+
+    async def _send(self, chunk: Chunk) -> None:
         """Send a piece, when the other side has come near it; until then nothing more is read."""
         stream = chunk.stream
         if stream not in self._sent:

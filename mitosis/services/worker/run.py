@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -24,6 +25,7 @@ from mitosis.processes.runs import (
     Stage,
     StreamResult,
 )
+from mitosis.services.worker.masking import Masking
 
 TERMINAL_CAP_BYTES = 1 << 30  # of each stream; what comes besides is counted and named
 
@@ -71,7 +73,12 @@ class TaskTerms(msgspec.Struct, frozen=True):
     ceilings: Limits = NO_LIMITS
 
 
-def run_spec(assignment: Assignment, terms: TaskTerms) -> RunSpec:
+def run_spec(
+    assignment: Assignment,
+    terms: TaskTerms,
+    secrets: Mapping[str, str] = MappingProxyType({}),
+    masking: Masking | None = None,
+) -> RunSpec:
     """What the engine runs; a task cannot replace the variables that say where its folders are."""
     spec = assignment.spec
     own = {
@@ -83,12 +90,13 @@ def run_spec(assignment: Assignment, terms: TaskTerms) -> RunSpec:
     directories = _DIRECTORIES if TEMPORARY[1] in spec.env else _DIRECTORIES_AND_TEMPORARY
     return RunSpec(
         argv=list(spec.argv),
-        env={**terms.environment, **spec.env, **own},
+        env={**terms.environment, **spec.env, **secrets, **own},
         timeout_seconds=spec.timeout_seconds,
         grace_seconds=spec.grace_seconds,
         stop_signal=signal.Signals[f"SIG{spec.stop_signal}"],
         output="file" if spec.terminal else "tail",
-        tail_bytes=MAX_TAIL_BYTES,
+        # A value at the border of what is told would be told in part.
+        tail_bytes=MAX_TAIL_BYTES + (masking.longest if masking else 0),
         cap_bytes=TERMINAL_CAP_BYTES if spec.terminal else None,
         limits=limits_of(spec.limits, terms),
         directory_env=directories,
@@ -101,8 +109,8 @@ def limits_of(asked: Limits, terms: TaskTerms) -> Limits | None:
     return None if limits == NO_LIMITS else limits
 
 
-def ending(result: RunResult) -> Ending:
-    """What the end of a program means for its attempt."""
+def ending(result: RunResult, masking: Masking | None = None) -> Ending:
+    """What the end of a program means for its attempt; nothing of it holds a secret value."""
     outcome = result.outcome
     if isinstance(outcome, Lost) and outcome.by_task:
         return Fault(
@@ -118,7 +126,7 @@ def ending(result: RunResult) -> Ending:
         return _not_started(outcome)
     if result.cause == "shutdown":
         return HandedBack("the worker was stopped")
-    return _exit(outcome, result)
+    return _exit(outcome, result, masking)
 
 
 def is_doubtful(end: Exit, outputs: bool | None) -> bool:
@@ -213,7 +221,7 @@ def _limits_hit(result: RunResult) -> str:
     return "; ".join(found)
 
 
-def _exit(outcome: Exited | Signaled, result: RunResult) -> Exit:
+def _exit(outcome: Exited | Signaled, result: RunResult, masking: Masking | None = None) -> Exit:
     if isinstance(outcome, Exited):
         kind, number = ExitKind.CODE, outcome.code
     else:
@@ -232,8 +240,8 @@ def _exit(outcome: Exited | Signaled, result: RunResult) -> Exit:
         cause=EndCause(result.cause),
         reason=_limits_hit(result) if result.limits_hit else "",
         usage=usage,
-        stdout_tail=_text(result.stdout),
-        stderr_tail=_text(result.stderr),
+        stdout_tail=_text(result.stdout, masking),
+        stderr_tail=_text(result.stderr, masking),
     )
 
 
@@ -241,5 +249,10 @@ def _written(stream: StreamResult) -> int:
     return stream.kept_bytes + stream.dropped_bytes
 
 
-def _text(stream: StreamResult) -> str:
-    return stream.tail[-MAX_TAIL_BYTES:].decode("utf-8", "replace") if stream.tail else ""
+def _text(stream: StreamResult, masking: Masking | None) -> str:
+    if not stream.tail:
+        return ""
+    tail = stream.tail
+    if masking is not None:
+        tail = masking.tail(tail, cut=len(tail) < stream.total_bytes)
+    return tail[-MAX_TAIL_BYTES:].decode("utf-8", "replace")

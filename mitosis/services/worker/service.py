@@ -43,6 +43,7 @@ from mitosis.services.worker.registration import (
     registration,
 )
 from mitosis.services.worker.run import TaskTerms
+from mitosis.services.worker.secrets import Fetching
 from mitosis.services.worker.slots import SlotEngine
 
 log = logging.getLogger(__name__)
@@ -237,9 +238,10 @@ class _Worker:
         self._engine.renew(registered.lease_seconds, measured_from=begun)
         connection.add_listener(on_reconnect=parts.lease.ask_now)
         followers = Followers(connection, registered.worker, parts.find_run)
+        fetching = Fetching(link, parts.core)
         inbox = Inbox(
             parts.core, self._on_drain, parts.lease.ask_now, parts.resize, followers.order,
-            lambda: self._restore(parts, membership),
+            lambda: self._restore(parts, membership), fetching.take,
         )  # fmt: skip
         try:
             await inbox.subscribe(connection, registered.worker)
@@ -257,6 +259,7 @@ class _Worker:
             return await self._leave(link, parts)
         finally:
             self._departure.listen(None)
+            await fetching.close()
             await followers.close()
             await parts.deliveries.close()
             await connection.close()

@@ -36,6 +36,7 @@ from mitosis.processes.runs import RunResult
 from mitosis.services.worker.core import STALE, Attempt
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.link import Link, longer
+from mitosis.services.worker.masking import MaskedLog, Masking
 from mitosis.services.worker.run import stream_warnings
 from mitosis.tls import Trust
 
@@ -278,7 +279,8 @@ class _Delivery:
         ]
         if self.attempt.assignment.spec.terminal:
             output = folder / "output"
-            found.append((ArtifactKind.STD_LOG, partial(_pack_output, output, stop)))
+            packing = partial(_pack_output, output, stop, self.attempt.masking)
+            found.append((ArtifactKind.STD_LOG, packing))
         return found
 
     async def _pack(
@@ -369,5 +371,10 @@ def _pack_folder(folder: Path, top: str, stop: Callable[[], bool], archive: Path
     return pack_directory(folder, top, archive, stop=stop)
 
 
-def _pack_output(folder: Path, stop: Callable[[], bool], archive: Path) -> Packed:
-    return pack_std_log(folder / "stdout.log", folder / "stderr.log", archive, stop=stop)
+def _pack_output(
+    folder: Path, stop: Callable[[], bool], masking: Masking | None, archive: Path
+) -> Packed:
+    through = partial(MaskedLog, masking) if masking is not None else None
+    return pack_std_log(
+        folder / "stdout.log", folder / "stderr.log", archive, stop=stop, through=through
+    )

@@ -38,6 +38,9 @@ class Stage(Protocol):
     def task(self) -> str:
         """A task of the group that has not started."""
 
+    def secret_task(self) -> str:
+        """One with a secret variable, of a user with another role."""
+
     def victim(self) -> str:
         """A user without rights."""
 
@@ -204,6 +207,9 @@ REQUESTS: dict[str, Request] = {
     "task.cancel": Request(lambda stage, actor: commands.CancelTask(stage.task())),
     "task.label": Request(lambda stage, actor: commands.ReplaceTaskLabels(stage.task(), ("l",))),
     "task.change": Request(lambda stage, actor: commands.ChangeTask(stage.task(), priority=3)),
+    "task.erase_secrets (of a task of somebody else; of an own one always)": Request(
+        lambda stage, actor: commands.EraseSecrets(stage.secret_task())
+    ),
     # --- files ----------------------------------------------------------------------------
     "attachment.begin": Request(
         lambda stage, actor: commands.BeginAttachment(secrets.token_hex(4), 1, stage.group)

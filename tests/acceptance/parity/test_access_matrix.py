@@ -74,6 +74,12 @@ class Cast:
     def task(self) -> str:
         return self._tasks.pop()
 
+    def secret_task(self) -> str:
+        args = SubmitTaskArgs(
+            command=("true",), group=self.group, secret_envs={"KEY": secrets.token_hex(8)}
+        )
+        return self._owner.client.submit_task(args).task
+
     def victim(self) -> str:
         name = fresh("victim")
         self._admin.create_user(CreateUserArgs(username=name, password="password"))

@@ -1,8 +1,9 @@
 from datetime import timedelta
 
+import msgspec
 import pytest
 
-from mitosis.client.reruns import Origin, check_edits, check_key, to_rerun
+from mitosis.client.reruns import Origin, check_edits, check_key, missing_secrets, to_rerun
 from mitosis.config.client import NO_LIMIT, RerunArgs, WatchArgs
 from mitosis.contract.commands import SubmitTask, WatchWanted
 from mitosis.domain.execution import ExecutionState
@@ -35,7 +36,7 @@ def test_everything_but_the_wait_for_another_task_is_as_in_the_original() -> Non
     body = rerun()
     assert (body.rerun_of, body.group, body.labels) == (TASK, "lab", ("run-7",))
     assert body.watch is None
-    for field in set(SPEC.__struct_fields__) - {"watch"}:
+    for field in set(SPEC.__struct_fields__) - {"watch", "secrets", "sealing"}:
         assert getattr(body, field) == getattr(SPEC, field), field
 
 
@@ -65,11 +66,44 @@ def test_an_edit_changes_what_it_names() -> None:
         RerunArgs(labels=("",)),
         RerunArgs(group="a/b"),
         RerunArgs(timeout="5"),
+        RerunArgs(secret_envs={"A": ""}),
+        RerunArgs(secret_envs={"A": "1"}, set_envs={"A": "1"}),
     ],
 )
 def test_an_edit_that_cannot_be_is_refused_before_anything_is_sent(wrong: RerunArgs) -> None:
     with pytest.raises(InvalidInput):
         check_edits(wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (None, "PASSWORD, TOKEN are"),
+        ({"TOKEN": "new"}, "PASSWORD is"),
+        ({"TOKEN": "new", "PASSWORD": "new", "MORE": "new"}, None),
+        ({}, None),
+    ],
+)
+def test_secrets_are_never_copied_and_have_to_be_given_anew_or_to_be_given_up(
+    given: dict[str, str] | None, missing: str | None
+) -> None:
+    spec = msgspec.structs.replace(SPEC, secrets=("PASSWORD", "TOKEN"), sealing="5f" * 16)
+    origin = msgspec.structs.replace(ORIGIN, spec=spec)
+    args = RerunArgs(secret_envs=given)
+    change = check_edits(args)
+    refusal = missing_secrets(origin, change)
+    assert (refusal is None) is (missing is None)
+    assert missing is None or missing in str(refusal)
+    assert "new'" not in repr(args)
+    body = to_rerun(origin, args, change, "key")
+    assert body.secret_env == (given or {})
+    assert spec.sealing.encode() not in msgspec.json.encode(body)
+
+
+def test_secrets_can_be_given_to_what_had_none() -> None:
+    args = RerunArgs(secret_envs={"SEED": "4"}, unset_envs=("SEED",))
+    body = to_rerun(ORIGIN, args, check_edits(args), "key")
+    assert (body.env, body.secret_env) == ({"MODE": "full"}, {"SEED": "4"})
 
 
 def test_the_key_of_each_submit_follows_from_key_and_original_and_fits() -> None:

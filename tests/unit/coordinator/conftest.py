@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mitosis.artifacts.multipart import part_length
 from mitosis.contract import commands, subjects, wire, work
@@ -18,22 +19,30 @@ from mitosis.errors import AuthenticationFailed, MitosisError
 from mitosis.events.envelope import Commit, decode_commit
 from mitosis.events.writer import Append
 from mitosis.nats.rpc import Caller
+from mitosis.services.auth.key_files import pem_of
+from mitosis.services.auth.sealing import Sealer
+from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator.core import Answered, Core, guarded
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.handlers.files import FileHandlers
 from mitosis.services.coordinator.handlers.groups import GroupHandlers
 from mitosis.services.coordinator.handlers.reports import ReportHandlers
+from mitosis.services.coordinator.handlers.secrets import SecretHandlers, SecretReports
 from mitosis.services.coordinator.handlers.tasks import TaskHandlers
 from mitosis.services.coordinator.handlers.users import UserHandlers, add_user
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.history import take_in
-from mitosis.services.coordinator.journal import Journal
+from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.standing import Standing
 from mitosis.services.coordinator.uploads import Uploads
+from mitosis.services.coordinator.vault import Vault
 from mitosis.services.coordinator.watches import Watches
 from mitosis.services.coordinator.world import World
+
+PRIVATE = Ed25519PrivateKey.generate()
+KEYS = TokenKeys(PRIVATE, pem_of(PRIVATE))
 
 
 class Clock:
@@ -108,6 +117,25 @@ class Store:
         ]
 
 
+class MemoryKeys:
+    """The stream of keys."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, secret: str, key: bytes) -> None:
+        self.kept[secret] = key
+
+    async def get(self, secret: str) -> bytes | None:
+        return self.kept.get(secret)
+
+    async def destroy(self, secret: str) -> None:
+        self.kept.pop(secret, None)
+
+    async def stored(self) -> set[str]:
+        return set(self.kept)
+
+
 class Objects:
     """A bucket: sizes by name, and the multipart uploads that were begun."""
 
@@ -168,6 +196,7 @@ class Coordinator:
     def __init__(self) -> None:
         self.clock, self.ids, self.store, self.objects = Clock(), Ids(), Store(), Objects()
         self.attachments = Objects()
+        self.keys = MemoryKeys()
         self.world = World()
         self.alive = True  # the loop that looks at the clock runs
         self.sent: list[tuple[str, bytes]] = []
@@ -178,15 +207,24 @@ class Coordinator:
         push = lambda subject, data: self.sent.append((subject, data))  # noqa: E731
         journal = Journal(self.world, self.store, self.clock, self.ids)  # type: ignore[arg-type]
         dispatcher = Dispatcher(self.world, push)
+        self.vault = Vault(self.keys, Sealer(KEYS), self.ids, self._read, self.world)
+        watches = Watches(self.world, dispatcher, journal, self.clock)
+
+        def before_close(unit: Unit) -> None:
+            watches.follow_up(unit)
+            self.vault.follow_up(unit)
+
+        journal.before_close = before_close
         self.core = Core(
             world=self.world,
             journal=journal,
             dispatcher=dispatcher,
-            watches=Watches(self.world, dispatcher, journal, self.clock),
+            watches=watches,
             retries=Retries(self.world, dispatcher, journal, self.clock),
             leases=Leases(self.clock),
             standing=Standing(self.clock),
             uploads=Uploads(self.clock),
+            vault=self.vault,
             clock=self.clock,
             ids=self.ids,
             publish=push,
@@ -199,6 +237,8 @@ class Coordinator:
         self.users = UserHandlers(self.core, FastPasswords(), FastCheck(self.core))  # type: ignore[arg-type]
         self.groups = GroupHandlers(self.core)
         self.files = FileHandlers(self.core, self.objects, self.attachments)
+        self.secrets = SecretHandlers(self.core)
+        self.told = SecretReports(self.core)
         self.workers = WorkerHandlers(self.core, lambda name, _: f"token of {name}", 600.0)
 
     async def _read(self, tail: str) -> Any:

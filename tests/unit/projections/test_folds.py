@@ -196,6 +196,11 @@ def test_changes_before_the_start_are_shown() -> None:
     assert spec.spec.argv == ("other",)
 
 
+def test_erased_secrets_are_shown_and_no_event_of_a_task_is_unknown() -> None:
+    one = OneTask().store(task.TaskSecretsErased("leaked"))
+    assert "erased" in one.row.warnings[0]
+
+
 def test_warnings_are_bounded_to_the_newest() -> None:
     one = OneTask().store(*(task.TaskWarned(0, str(n)) for n in range(task.MAX_WARNINGS + 5)))
     assert one.row.warnings == [str(n) for n in range(5, task.MAX_WARNINGS + 5)]

@@ -10,7 +10,7 @@ from mitosis.contract import commands, subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.execution import Step
 from mitosis.domain.limits import MAX_REASON_BYTES, clip_text
-from mitosis.domain.task import Artifact, Task, TaskState
+from mitosis.domain.task import Artifact, Task
 from mitosis.domain.worker import DrainWorker, PauseWorker, Worker, WorkerPhase
 from mitosis.errors import (
     AuthenticationFailed,
@@ -31,6 +31,7 @@ from mitosis.services.coordinator.report_checks import (
     check_order,
     check_report,
     check_wanted,
+    live_task,
 )
 from mitosis.services.coordinator.stopping import order_stop
 from mitosis.services.coordinator.uploads import (
@@ -354,16 +355,7 @@ class ReportHandlers:
         return state
 
     def _live(self, name: str, uuid: str, attempt: int) -> Task:
-        state = self._core.world.tasks.get(uuid)
-        if (
-            state is None
-            or state.state is not TaskState.RUNNING
-            or (state.worker, state.attempt) != (name, attempt)
-        ):
-            raise StaleAttempt(
-                f"attempt {attempt} of task {uuid} is not live on worker {name}", task=uuid
-            )
-        return state
+        return live_task(self._core.world, name, uuid, attempt)
 
     def _steps(self, report: work.TaskReport) -> tuple[Step, ...]:
         """Turn ages into times of the coordinator's clock."""

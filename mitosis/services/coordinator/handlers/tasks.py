@@ -16,14 +16,17 @@ from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import MAX_BATCH, MAX_KEY_BYTES, check_text
 from mitosis.domain.names import check_name, check_uuid, is_uuid, task_uuid
 from mitosis.domain.roles import Role
+from mitosis.domain.secret import check_secrets
 from mitosis.domain.task import Task, TaskSpec, TaskState
 from mitosis.domain.user import User
 from mitosis.domain.watch import Verdict, Watch, check_watch
 from mitosis.errors import InvalidInput, MitosisError, NotFound, TooLarge, WrongState
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
+from mitosis.services.coordinator.handlers.secrets import Sealings, sealed_for, sealed_submits
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.stopping import order_stop
+from mitosis.services.coordinator.vault import NO_SECRETS, Sealed, settling
 from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
 
 READS_AT_ONCE = 32  # of ended tasks that are submitted again
@@ -31,6 +34,8 @@ ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one repl
 
 Recalled = Mapping[str, Task]
 """Tasks that have ended and that are watched or repeated, as the store has them."""
+
+Decide = Callable[[Recalled, Sealings], None]
 
 
 class TaskHandlers:
@@ -67,22 +72,33 @@ class TaskHandlers:
             )
         return self._recalled(user, body.tasks, partial(self._submit_all, caller, body.tasks))
 
-    def _submit_one(self, caller: Caller, body: commands.SubmitTask, recalled: Recalled) -> None:
+    def _submit_one(
+        self,
+        caller: Caller,
+        body: commands.SubmitTask,
+        recalled: Recalled,
+        sealings: Sealings,
+    ) -> None:
         user = self._core.user(caller.owner)
         unit = self._core.begin(f"user:{user.name}", caller)
         with _closed_if_refused(unit):
-            submitted = self._submit(unit, user, body, recalled)
+            submitted = self._submit(unit, user, body, recalled, sealings)
         self._core.answer(unit, caller, submitted)
 
     def _submit_all(
-        self, caller: Caller, bodies: list[commands.SubmitTask], recalled: Recalled
+        self,
+        caller: Caller,
+        bodies: list[commands.SubmitTask],
+        recalled: Recalled,
+        sealings: Sealings,
     ) -> None:
         user = self._core.user(caller.owner)
         unit = self._core.begin(f"user:{user.name}", caller)
         results = []
         for one in bodies:
             try:
-                results.append(commands.SubmitResult(self._submit(unit, user, one, recalled)))
+                submitted = self._submit(unit, user, one, recalled, sealings)
+                results.append(commands.SubmitResult(submitted))
             except MitosisError as error:
                 results.append(commands.SubmitResult(error=wire.error_body(error, ERROR_CHARS)))
         self._core.answer(unit, caller, commands.SubmittedMany(results))
@@ -120,16 +136,37 @@ class TaskHandlers:
         core = self._core
         wanted = body.watch
         recalled = await self._recall([wanted.task] if isinstance(wanted, WatchWanted) else [])
-        async with self._writable(caller, body.task, "changing a task") as state:
+        async with (
+            self._sealed_change(caller, body) as sealed,
+            self._writable(caller, body.task, "changing a task") as state,
+        ):
             uuid, user = state.task, core.user(caller.owner)
-            spec, fired = self._changed_spec(user, uuid, state, body, recalled)
+            spec, fired = self._changed_spec(user, uuid, state, body, recalled, sealed)
             unit = core.begin(f"user:{user.name}", caller)
             with _closed_if_refused(unit):
                 tail = subjects.task_tail(state.group, uuid)
-                now = core.clock.now()
-                events = unit.run(tail, task.ChangeTask(spec, now, fired))
+                change = task.ChangeTask(spec, core.clock.now(), fired)
+                task.decide(state, change)  # what is refused leaves no sealing behind
+                sealed.store(unit)
+                events = unit.run(tail, change)
+                if state.spec.sealing not in ("", spec.sealing):
+                    unit.then(lambda _: core.vault.doom([state.spec.sealing]))
                 runnable = self._place(unit, uuid) if events else True
             core.answer(unit, caller, commands.Changed(uuid, bool(events), runnable))
+
+    @asynccontextmanager
+    async def _sealed_change(
+        self, caller: Caller, body: commands.ChangeTask
+    ) -> AsyncIterator[Sealed]:
+        """Seal the secret variables that a task is to have; their key goes if it does not."""
+        if not body.secret_env:
+            yield NO_SECRETS
+            return
+        check_secrets(body.secret_env, body.env or ())
+        async with self._writable(caller, body.task, "changing a task") as state:
+            sealed = await self._core.vault.seal(state.group, state.task, body.secret_env)
+        with settling(self._core.vault, [sealed]):
+            yield sealed
 
     @asynccontextmanager
     async def _writable(self, caller: Caller, name: str, what: str) -> AsyncIterator[Task]:
@@ -149,9 +186,12 @@ class TaskHandlers:
         state: Task,
         body: commands.ChangeTask,
         recalled: Recalled,
+        sealed: Sealed,
     ) -> tuple[TaskSpec, str]:
         """Return the new specification, and how its watch is fulfilled already."""
         spec, fired = body.of(state.spec), ""
+        if body.secret_env is not None:
+            spec = msgspec.structs.replace(spec, secrets=sealed.names, sealing=sealed.sealing)
         if isinstance(body.watch, WatchWanted):
             watch, fired = self._watch(user, body.watch, recalled)
             if self._core.watches.would_close_a_circle(uuid, watch):
@@ -210,7 +250,7 @@ class TaskHandlers:
     # --- submitting ---------------------------------------------------------------------------
 
     def _recalled(
-        self, user: User, bodies: list[commands.SubmitTask], decide: Callable[[Recalled], None]
+        self, user: User, bodies: list[commands.SubmitTask], decide: Decide
     ) -> Coroutine[Any, Any, None] | None:
         """Decide, after what is needed of ended tasks was read from the store.
 
@@ -222,18 +262,22 @@ class TaskHandlers:
         ]
         named = [body.watch.task for body in bodies if body.watch is not None]
         named += [body.rerun_of for body in bodies if body.rerun_of]
-        if any(world.has_ended(uuid) and uuid not in world.tasks for _, uuid in tasks) or any(
-            name not in world.tasks for name in named
+        if (
+            any(world.has_ended(uuid) and uuid not in world.tasks for _, uuid in tasks)
+            or any(name not in world.tasks for name in named)
+            or any(body.secret_env for body in bodies)
         ):
-            return self._recall_and(tasks, named, decide)
-        decide({})  # the hot path makes no task
+            return self._recall_and(user, bodies, tasks, named, decide)
+        decide({}, {})  # the hot path makes no task
         return None
 
     async def _recall_and(
         self,
+        user: User,
+        bodies: list[commands.SubmitTask],
         tasks: list[tuple[str, str]],
         named: list[str],
-        decide: Callable[[Recalled], None],
+        decide: Decide,
     ) -> None:
         """Decide with everything in memory that it stands on.
 
@@ -246,7 +290,8 @@ class TaskHandlers:
                 held.enter_context(journal.holding(subjects.task_tail(group, uuid)))
             recalled = await self._recall(named)
             await self._bring_back([one for one in tasks if world.has_ended(one[1])])
-            decide(recalled)
+            async with sealed_submits(self._core, user, bodies) as sealings:
+                decide(recalled, sealings)
 
     async def _bring_back(self, tasks: list[tuple[str, str]]) -> None:
         """Bring ended tasks back into memory; the caller holds them."""
@@ -263,7 +308,12 @@ class TaskHandlers:
                     raise outcome
 
     def _submit(
-        self, unit: Unit, user: User, body: commands.SubmitTask, recalled: Recalled
+        self,
+        unit: Unit,
+        user: User,
+        body: commands.SubmitTask,
+        recalled: Recalled,
+        sealings: Sealings,
     ) -> commands.Submitted:
         core = self._core
         name = check_name(body.group, "group") if body.group else user.name
@@ -278,6 +328,7 @@ class TaskHandlers:
         try:
             watch, fired = self._watch_of(user, body, known, recalled)
             origin = body.rerun_of and self._origin_of(user, body.rerun_of, known, recalled)
+            sealed = sealed_for(sealings, uuid, body)
             spec = task.TaskSpec(
                 argv=body.argv,
                 env=body.env,
@@ -291,11 +342,16 @@ class TaskHandlers:
                 grace_seconds=body.grace_seconds,
                 retry=body.retry,
                 max_losses=body.max_losses,
+                secrets=sealed.names,
+                sealing=sealed.sealing,
             )
             now = core.clock.now()
             submit = task.SubmitTask(
                 uuid, name, user.name, number, spec, body.labels, now, fired, origin
             )
+            if sealed.fresh is not None:
+                task.decide(known, submit)  # what is refused leaves no sealing behind
+                sealed.store(unit)
             events = unit.run(tail, submit)
         finally:
             if known:
