@@ -121,7 +121,7 @@ def script(platform: Platform, folder: Path) -> list[str]:
         f"get artifact {group}#1 result -o {folder}/out.tar.gz",
         f"tasks artifacts delete {group}#1 result",
         f"manage task {group}#1 cancel",
-        f"rerun {group}#1 --yes",
+        f"rerun {group}#1 --secret-env S=5678 --yes",
         f"diff {group}#1 {group}#1",
         f"explain {group}#1",
         f"upload attachment -g {group} {file} key",
