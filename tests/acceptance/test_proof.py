@@ -298,8 +298,9 @@ def test_the_archive_names_a_changed_message_and_a_cut_tail(
     done = asyncio.run(verified())
     told = json.loads(done.out)
     assert done.status == 1
-    assert told["archived"] >= len(past.stored) - 1, "all but the last checkpoint, perhaps"
+    # What a platform stores last, when its workers leave, may come behind its last projection.
     first = len(past.stored) - 3
+    assert told["archived"] >= first
     assert places(told, "archive") == [(at + 1, at + 1), (first, told["archived"])]
 
 
