@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from mitosis.cli.output.progress import moving
 from mitosis.cli.output.screen import note, on_terminal, printable, show
-from mitosis.cli.parameters import AsOf, Flag, Group, Number, Output, VerboseFlag
+from mitosis.cli.parameters import Flag, Group, Moment, Number, Output, VerboseFlag
 from mitosis.cli.running import with_client
 from mitosis.config.client import DEFAULT_PAGE, GetAttachmentsArgs
 
@@ -98,7 +98,7 @@ def get_attachments(
     after: str = "",
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
-    as_of: AsOf = None,
+    as_of: Moment = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.
@@ -134,7 +134,7 @@ def query_attachments(
     after: str = "",
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
-    as_of: AsOf = None,
+    as_of: Moment = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of attachments subject to the filter, in the order of their keys.

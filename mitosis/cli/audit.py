@@ -17,12 +17,12 @@ from mitosis.cli.output.screen import show
 from mitosis.cli.parameters import (
     Coordinator,
     Group,
+    Moment,
     OptionalNumber,
     User,
     several,
 )
 from mitosis.cli.running import with_client
-from mitosis.cli.watch import Since
 from mitosis.config.client import GetEventsArgs
 from mitosis.domain.limits import MAX_PAGE, check_number
 
@@ -51,8 +51,8 @@ class Chosen:
         last: Only so many, the last ones.
     """
 
-    since: Since = None
-    until: Since = None
+    since: Moment = None
+    until: Moment = None
     actor: str = ""
     event: Annotated[tuple[str, ...], several("--event")] = ()
     command: str = ""

@@ -14,7 +14,7 @@ from mitosis.cli.output.results import (
     StorageQuota,
 )
 from mitosis.cli.output.screen import show
-from mitosis.cli.parameters import AsOf, read_list
+from mitosis.cli.parameters import Moment, read_list
 from mitosis.cli.running import with_client
 from mitosis.contract.queries import GroupList
 from mitosis.domain.durations import format_size
@@ -33,7 +33,7 @@ def create_group(name: str, /) -> None:
     show(NamedGroup(name), lambda: [f"Created group {name}"])
 
 
-def get_group(name: str, /, *, as_of: AsOf = None) -> None:
+def get_group(name: str, /, *, as_of: Moment = None) -> None:
     """Get the information of a group.
 
     Args:
@@ -47,7 +47,7 @@ def get_group(name: str, /, *, as_of: AsOf = None) -> None:
     show(group, lambda: group_lines(group))
 
 
-def get_groups(*, as_of: AsOf = None) -> None:
+def get_groups(*, as_of: Moment = None) -> None:
     """Get all groups the user has access to.
 
     Args:

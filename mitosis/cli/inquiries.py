@@ -9,9 +9,8 @@ from cyclopts import Parameter
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, printable, show
 from mitosis.cli.output.texts import listed, moment
-from mitosis.cli.parameters import Group, Tags, converter, read_outputs
+from mitosis.cli.parameters import Group, Moment, Tags, converter, read_outputs
 from mitosis.cli.running import with_client
-from mitosis.cli.watch import Since
 from mitosis.domain.task import ArtifactKind
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def history_readers(
     *,
     group: Group = "",
     artifact: OptionalKind = None,
-    since: Since = None,
-    until: Since = None,
+    since: Moment = None,
+    until: Moment = None,
 ) -> None:
     """Show who could read what is in a group, or an output of a task, from when to when.
 

@@ -269,11 +269,9 @@ OptionalDuration = Annotated[
     timedelta | None,
     Parameter(converter=converter(read_duration), n_tokens=1, metavar="DURATION"),
 ]
-AsOf = Annotated[
+Moment = Annotated[
     datetime | int | None,
-    Parameter(
-        name="--as-of", converter=converter(read_moment), n_tokens=1, metavar="TIME|POSITION"
-    ),
+    Parameter(converter=converter(read_moment), n_tokens=1, metavar="TIME|POSITION"),
 ]
 Size = Annotated[
     int,

@@ -11,13 +11,13 @@ from mitosis.cli.exit_codes import DONE
 from mitosis.cli.invocation import UsageError, current
 from mitosis.cli.output.screen import complain, note, on_terminal, show
 from mitosis.cli.parameters import (
-    AsOf,
     CountLimit,
     Duration,
     Envs,
     Flag,
     Group,
     Labels,
+    Moment,
     Number,
     OptionalDuration,
     OptionalNumber,
@@ -220,7 +220,7 @@ def submit(
     return DONE
 
 
-def get_task(task: str, /, *, as_of: AsOf = None) -> None:
+def get_task(task: str, /, *, as_of: Moment = None) -> None:
     """Get the info of a task.
 
     Args:
@@ -248,7 +248,7 @@ def get_tasks(
     offset: Number = 0,
     before: Number = 0,
     count: Flag = False,
-    as_of: AsOf = None,
+    as_of: Moment = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of tasks subject to the filter, newest last.

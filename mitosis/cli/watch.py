@@ -4,13 +4,11 @@ import contextlib
 import sys
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from mitosis.cli.exit_codes import DONE
 from mitosis.cli.output.screen import printable, show
-from mitosis.cli.parameters import Group, Labels, Tags, converter, read_moment
+from mitosis.cli.parameters import Group, Labels, Moment, Tags
 from mitosis.cli.running import with_client
 from mitosis.cli.tasks import Creators, Outcomes, States
 from mitosis.config.client import WatchTasksArgs
@@ -19,15 +17,10 @@ if TYPE_CHECKING:
     from mitosis.client.client import MitoClient
     from mitosis.client.task_changes import TaskChange
 
-Since = Annotated[
-    datetime | int | None,
-    Parameter(converter=converter(read_moment), n_tokens=1, metavar="TIME|POSITION"),
-]
-
 
 def watch(
     *tasks: str,
-    since: Since = None,
+    since: Moment = None,
     creators: Creators = (),
     group: Group = "",
     tags: Tags = (),

@@ -9,10 +9,10 @@ from cyclopts import Parameter
 from mitosis.cli.invocation import UsageError
 from mitosis.cli.output.screen import note, on_terminal, show
 from mitosis.cli.parameters import (
-    AsOf,
     Flag,
     Group,
     Labels,
+    Moment,
     Number,
     Tags,
     VerboseFlag,
@@ -34,7 +34,7 @@ ForceFlag = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
 Roles = Annotated[tuple[Role, ...], several("--role", "-r", read=read_roles)]
 
 
-def get_worker(worker: str, /, *, as_of: AsOf = None) -> None:
+def get_worker(worker: str, /, *, as_of: Moment = None) -> None:
     """Get the info of a worker.
 
     Args:
@@ -59,7 +59,7 @@ def get_workers(
     all: Flag = False,  # noqa: A002  the name of the option
     limit: Number = DEFAULT_PAGE,
     offset: Number = 0,
-    as_of: AsOf = None,
+    as_of: Moment = None,
     verbose: VerboseFlag = False,
 ) -> None:
     """Query a list of workers subject to the filter.
@@ -101,7 +101,7 @@ def get_workers(
     note(f"{page.total} worker{'' if page.total == 1 else 's'}")
 
 
-def _say_what_no_past_has(as_of: AsOf) -> None:
+def _say_what_no_past_has(as_of: Moment) -> None:
     if as_of is not None:
         note("When a worker was heard, and whether it was connected, is no event: no past has it")
 

@@ -76,6 +76,26 @@ def parse_answer(data: bytes) -> Answer:
         return Answer(error=_Error(description=f"unreadable answer {data[:80]!r}"))
 
 
+async def found_or_made(nc: Client, config: dict[str, Any]) -> dict[str, Any]:
+    """Create a stream with these settings if there is none of its name.
+
+    Returns:
+        The settings that it has; one that was there may have others.
+
+    Raises:
+        StoreUnavailable: JetStream does not answer or cannot create it.
+    """
+    name = config["name"]
+    try:
+        answer = await request(nc, f"$JS.API.STREAM.INFO.{name}")
+    except JetStreamError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+        answer = await request(nc, f"$JS.API.STREAM.CREATE.{name}", config)
+    found: dict[str, Any] = answer["config"]
+    return found
+
+
 async def request(
     nc: Client, subject: str, body: Any = None, timeout: float = REQUEST_TIMEOUT_SECONDS
 ) -> dict[str, Any]:

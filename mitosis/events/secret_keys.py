@@ -13,9 +13,9 @@ from mitosis.contract.subjects import ROOT
 from mitosis.errors import StoreUnavailable
 from mitosis.events.messages import (
     MESSAGE_NOT_FOUND,
-    STREAM_NOT_FOUND,
     JetStreamError,
     ask,
+    found_or_made,
     last_message,
     parse_answer,
     request,
@@ -45,23 +45,18 @@ class SecretKeys:
         Raises:
             StoreUnavailable: JetStream does not answer or cannot create it.
         """
-        try:
-            await request(self._nc, f"$JS.API.STREAM.INFO.{self._stream}")
-        except JetStreamError as error:
-            if error.err_code != STREAM_NOT_FOUND:
-                raise
-            config = {
-                "name": self._stream,
-                "subjects": [f"{self._prefix}.*"],
-                "storage": "file",
-                "retention": "limits",
-                "discard": "new",
-                "max_msgs_per_subject": 1,
-                "num_replicas": replicas,
-                "allow_direct": False,
-                "compression": "none",  # so that a message can be overwritten where it lies
-            }
-            await request(self._nc, f"$JS.API.STREAM.CREATE.{self._stream}", config)
+        config = {
+            "name": self._stream,
+            "subjects": [f"{self._prefix}.*"],
+            "storage": "file",
+            "retention": "limits",
+            "discard": "new",
+            "max_msgs_per_subject": 1,
+            "num_replicas": replicas,
+            "allow_direct": False,
+            "compression": "none",  # so that a message can be overwritten where it lies
+        }
+        await found_or_made(self._nc, config)
 
     async def put(self, secret: str, key: bytes) -> None:
         """Store a key; it is on disk when this returns.

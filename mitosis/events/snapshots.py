@@ -16,9 +16,8 @@ from nats.aio.client import Client
 from mitosis.contract.subjects import ROOT
 from mitosis.errors import StoreUnavailable
 from mitosis.events.messages import (
-    STREAM_NOT_FOUND,
-    JetStreamError,
     ask,
+    found_or_made,
     parse_answer,
     request,
     subject_messages,
@@ -78,22 +77,17 @@ class SnapshotStore:
         Raises:
             StoreUnavailable: JetStream does not answer or cannot create it.
         """
-        try:
-            await request(self._nc, f"$JS.API.STREAM.INFO.{self._stream}")
-        except JetStreamError as error:
-            if error.err_code != STREAM_NOT_FOUND:
-                raise
-            config = {
-                "name": self._stream,
-                "subjects": [f"{self._prefix}.>"],
-                "storage": "file",
-                "retention": "limits",
-                "discard": "old",
-                "num_replicas": replicas,
-                "allow_direct": True,
-                "compression": "none",  # as the stream of events
-            }
-            await request(self._nc, f"$JS.API.STREAM.CREATE.{self._stream}", config)
+        config = {
+            "name": self._stream,
+            "subjects": [f"{self._prefix}.>"],
+            "storage": "file",
+            "retention": "limits",
+            "discard": "old",
+            "num_replicas": replicas,
+            "allow_direct": True,
+            "compression": "none",  # as the stream of events
+        }
+        await found_or_made(self._nc, config)
 
     async def manifests(self) -> list[Manifest]:
         """Return what is there, newest first; what cannot be read is left out.

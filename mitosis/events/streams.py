@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from mitosis.contract import subjects
 from mitosis.errors import Misconfigured
-from mitosis.events.messages import STREAM_NOT_FOUND, JetStreamError, request
+from mitosis.events.messages import found_or_made, request
 
 MINIMUM_SERVER = (2, 12)  # atomic batches: JetStream API level 2
 DUPLICATE_WINDOW_SECONDS = 120
@@ -92,13 +92,7 @@ async def ensure_stream(nc: Client, definition: StreamDefinition = EVENTS) -> No
     """
     server = nc.connected_server_version
     check_version(f"{server.major}.{server.minor}.{server.patch}")
-    try:
-        answer = await request(nc, f"$JS.API.STREAM.INFO.{definition.name}")
-    except JetStreamError as error:
-        if error.err_code != STREAM_NOT_FOUND:
-            raise
-        answer = await request(nc, f"$JS.API.STREAM.CREATE.{definition.name}", definition.config())
-    found = answer["config"]
+    found = await found_or_made(nc, definition.config())
     plain = found | {"compression": definition.config()["compression"]}
     _compare(definition, plain)
     if found != plain:
