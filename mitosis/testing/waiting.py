@@ -1,6 +1,7 @@
 """Waiting in tests: a question asked again with a bound, the last answer in the failure."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,16 @@ async def eventually(question: Callable[[], T], *, seconds: float = 20.0) -> T:
             raise AssertionError(f"still {answer!r} after {seconds} s")
         await asyncio.sleep(0.05)
     return answer
+
+
+def open_files(pid: int) -> set[str]:
+    """Returns what the descriptors of a process of Linux stand for; none when it has ended."""
+    found = set()
+    with contextlib.suppress(FileNotFoundError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.add(str(link.readlink()))
+    return found
 
 
 def processes_with(text: str) -> list[int]:

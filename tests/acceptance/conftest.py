@@ -291,7 +291,10 @@ def platform(scratch: Path) -> Iterator[Platform]:
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         started = Platform(scratch)
         try:
-            yield runner.run(started.start())
+            runner.run(started.start())
+            with SyncMitoClient(started.config()) as client:  # many tests make groups on it
+                client.set_group_quota(started.notice["admin_user"], "+1000")
+            yield started
         finally:
             started.close()
 

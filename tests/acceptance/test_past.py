@@ -127,7 +127,8 @@ async def test_the_past_answers_what_was_recorded_at_fifty_moments(
     async with MitoClient(platform.config()) as admin:
         password = "long enough for everybody"
         await admin.create_user(CreateUserArgs(username="historian", password=password))
-        before = (await admin.get_workers()).workers
+        # What another test left behind is unreachable, which is no event: no past has it.
+        before = [one for one in (await admin.get_workers()).workers if one.state == "normal"]
         workers = [one.uuid for one in before]
         async with MitoClient(platform.config("historian", password)) as client:
             await client.change_members("historian", {platform.notice["admin_user"]: Role.WRITE})

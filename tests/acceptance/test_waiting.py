@@ -19,7 +19,7 @@ from mitosis.client.waiting import WaitProgress
 from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import NotFound, Unavailable
-from mitosis.testing.waiting import eventually
+from mitosis.testing.waiting import eventually, open_files
 
 from .conftest import Done, Person, Platform, in_shell, side_by_side
 from .parity.terminals import Terminal
@@ -34,8 +34,7 @@ async def is_connected(pid: int, platform: Platform) -> None:
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         rows = [line.split() for line in lines]
         inodes = {f"socket:[{r[9]}]" for r in rows if r[2].endswith(port) and r[3] == "01"}
-        files = Path(f"/proc/{pid}/fd").iterdir()
-        return any(str(file.readlink()) in inodes for file in files)
+        return not inodes.isdisjoint(open_files(pid))
 
     await eventually(connected)
 
