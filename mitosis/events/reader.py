@@ -4,6 +4,10 @@ A pull consumer without acknowledgements, asked by an own loop: the outstanding 
 exactly (asking for too much makes the server drop the connection), the consumer's own sequence must
 have no gap, and after a gap, a reconnection or silence a new consumer starts behind the last
 message that was delivered. The place that a reader has reached is its owner's to keep.
+
+What is stored already is asked for ahead. A reader that has all of it asks for the rest only when
+it wants it, and then gets all that has come meanwhile at once: a message that is sent by itself, as
+it is stored, costs server and reader several times as much.
 """
 
 import asyncio
@@ -173,6 +177,7 @@ class _Pull:
         self._inbox = ""
         self._delivered = 0  # sequence of the consumer
         self._outstanding = 0
+        self._left = 0  # behind the last message that was taken, as the server last said
         self._reconnects = 0
         self.last = start - 1
         self.drained = False  # the consumer has said that nothing more matches now
@@ -185,7 +190,7 @@ class _Pull:
                 return []
         try:
             await self._ask()
-            if not self._arrived and not await self._wait():
+            if not await self._wait(limit):
                 await self._abandon()
                 return []
         except (NatsError, OSError):
@@ -250,7 +255,8 @@ class _Pull:
         self._delivered = 0
         self._outstanding = 0
         self._consumer = name
-        self.drained = answer.get("num_pending", 0) == 0
+        self._left = answer.get("num_pending", 0)
+        self.drained = self._left == 0
 
     async def _abandon(self) -> None:
         """Forget the consumer; the server removes it when nobody asks any more."""
@@ -269,31 +275,45 @@ class _Pull:
         self._wake.set()
 
     def _status(self, message: Msg) -> None:
-        """Take back what a request will not deliver any more (408: its time is over)."""
+        """Take back what a request will not deliver any more.
+
+        408: its time is over. 404: that was all there is, to the one that asked for it.
+        """
         headers = message.headers or {}
         left = headers.get("Nats-Pending-Messages")
         if left is not None:
             self._outstanding -= int(left)
+        elif headers.get("Status") == "404":
+            self._outstanding = 0
 
     async def _ask(self) -> None:
         if self._outstanding > _AHEAD // 2 or len(self._arrived) > _AHEAD:
             return
-        count = _AHEAD - max(self._outstanding, 0)
+        stored = self._left - len(self._arrived) - self._outstanding
+        if stored > 0:
+            await self._request(min(stored, _AHEAD - self._outstanding), b"")
+        elif not self._arrived and not self._outstanding:
+            # All that there is when there is something, and then no more.
+            await self._request(_AHEAD, b',"no_wait":true')
+
+    async def _request(self, count: int, how: bytes) -> None:
         self._outstanding += count
         await self._nc.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
-            b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}'
-            % (count, _PULL_SECONDS * _NANOSECONDS, _BEAT_SECONDS * _NANOSECONDS),
+            b'{"batch":%d,"expires":%d,"idle_heartbeat":%d%b}'
+            % (count, _PULL_SECONDS * _NANOSECONDS, _BEAT_SECONDS * _NANOSECONDS, how),
             self._inbox,
         )
 
-    async def _wait(self) -> bool:
-        """Wait for anything; False when the consumer must be taken for lost."""
+    async def _wait(self, limit: int) -> bool:
+        """Wait for all that is under way, or enough; False when the consumer is taken for lost."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _SILENCE_SECONDS
-        while not self._arrived:
+        arrived, deadline = 0, loop.time() + _SILENCE_SECONDS
+        while not self._arrived or (len(self._arrived) < limit and self._outstanding > 0):
             if not self._nc.is_connected or self._nc.stats["reconnects"] != self._reconnects:
                 return False
+            if len(self._arrived) > arrived:
+                arrived, deadline = len(self._arrived), loop.time() + _SILENCE_SECONDS
             if loop.time() >= deadline:
                 return False
             self._wake.clear()
@@ -319,7 +339,7 @@ class _Pull:
                 break
             if not (self._filters or self._gaps) and position != self.last + 1:
                 raise _lost(self._stream, self.last + 1)
-            self._delivered = delivered
+            self._delivered, self._left = delivered, left
             self.last = position
             self.drained = left == 0
             batch.append(StoredMessage(position, message.subject, message.data))

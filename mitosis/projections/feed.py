@@ -16,7 +16,11 @@ MAX_WAITING_BYTES = 16 * 1024 * 1024
 
 
 class Feed:
-    """Reads ahead; `take` gives what is there, at most one batch, and waits only for the first."""
+    """Reads ahead; `take` gives what is there, at most one batch, and waits only for the first.
+
+    It reads ahead while there is more than a batch, so that reading and writing overlap. Behind
+    that it asks the stream only when a batch is wanted, which is cheaper for everybody.
+    """
 
     def __init__(self, source: CommitSource, start: int) -> None:
         """`start` is the first position wanted. Use as an asynchronous context manager."""
@@ -26,6 +30,7 @@ class Feed:
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
+        self._wanted = False
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Feed":
@@ -51,6 +56,8 @@ class Feed:
             StoreUnavailable: The stream does not answer. CorruptData: It cannot be read.
         """
         while not self._waiting:
+            self._wanted = True
+            self._room.set()
             self._arrived.clear()
             if self._task is None or self._task.done():
                 self._raise_end()
@@ -74,7 +81,8 @@ class Feed:
         try:
             async for batch in self._source.batches(self._start):
                 self._add(batch)
-                while self._full():
+                is_far_behind = len(batch) >= MAX_BATCH_COMMITS
+                while self._full() if is_far_behind else not self._wanted:
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -83,6 +91,7 @@ class Feed:
     def _add(self, batch: Sequence[RawCommit]) -> None:
         self._waiting.extend(batch)
         self._waiting_bytes += sum(len(payload) for _, _, payload in batch)
+        self._wanted = False
         self._arrived.set()
 
     def _full(self) -> bool:

@@ -232,3 +232,17 @@ async def test_chains_are_verified_over_the_real_stream(
         verifier.check(batch)
 
     assert verifier.chains == {"task.lab.1": (5, previous)}
+
+
+async def test_what_was_stored_while_nobody_wanted_it_comes_at_once(
+    nc: Client, stream: StreamDefinition
+) -> None:
+    await fill(nc, stream, 3)
+    batches = reader_of(nc, stream).batches(limit=200)
+    assert [m.position for m in await anext(batches)] == [1, 2, 3]
+    await fill(nc, stream, 50)
+    assert [m.position for m in await anext(batches)] == list(range(4, 54))
+    waiting = asyncio.create_task(anext(batches))
+    await fill(nc, stream, 1)
+    assert [m.position for m in await asyncio.wait_for(waiting, 10)] == [54]
+    await batches.aclose()

@@ -81,6 +81,16 @@ async def test_reading_ahead_stops_at_a_bound() -> None:
     assert seen == len(source.commits)
 
 
+async def test_behind_what_was_stored_the_stream_is_asked_only_for_a_batch_that_is_wanted() -> None:
+    source = CountingSource(commits(3))
+    async with Feed(source, 1) as feed:
+        assert len(await feed.take()) == 3
+        source.append([(4, "s", b"x"), (5, "s", b"x")])
+        await _turn()
+        assert source.given == 3
+        assert len(await feed.take()) == 2
+
+
 class EndingSource(MemoryCommitSource):
     async def batches(self, start: int) -> AsyncIterator[Sequence[RawCommit]]:
         yield self.commits[start - 1 :]
