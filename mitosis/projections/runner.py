@@ -33,7 +33,7 @@ READ_TIMEOUT_SECONDS = 10.0  # for one commit that is known to be there
 # A batch costs projector and Postgres about 5 ms each, with one commit or with fifty. So batches
 # do not begin more often than this; but a read that waits is served at once, and after a quiet
 # moment a commit is taken at once.
-LINGER_SECONDS = 0.1
+LINGER_SECONDS = 0.25
 
 
 class Runner:
