@@ -46,13 +46,20 @@ fmt:
 types:
     {{ bin }}/mypy
 
-# Measure: tasks per second and round trips (--quick for the short form)
+# Measure everything (--quick: a minute; --peers VENV; --json FILE; SECTION ...: only these)
 bench *args:
-    {{ bin }}/python -m bench.quick {{ args }}
+    {{ bin }}/python -m bench {{ args }}
 
-# Measure a coordinator's start with a long past (--tasks N ...: 100,000 and 1,000,000)
-bench-history *args:
-    {{ bin }}/python -m bench.history {{ args }}
+# Make a virtual environment with what `just bench --peers` compares with
+bench-peers venv:
+    python3 -m venv {{ venv }}
+    {{ venv }}/bin/pip install --quiet --requirement bench/peers/requirements.txt
+    @echo "redis-server, parallel and task-spooler are system packages, as of Debian:"
+    @echo "  apt-get install --no-install-recommends redis-server parallel task-spooler"
+
+# Write flame graphs of our processes under load to a folder (py-spy is needed)
+bench-flame *args:
+    {{ bin }}/python -m bench.flame {{ args }}
 
 # Measure how long the verification of a history takes (--events N, 1,000,000)
 bench-proof *args:

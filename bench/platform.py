@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from mitosis import MitoClient
 from mitosis.config.client import ClientConfig
@@ -15,9 +16,25 @@ from mitosis.config.client import ClientConfig
 START_SECONDS = 90.0
 
 
+class Shape(NamedTuple):
+    """How a platform is started; see `mito up`."""
+
+    workers: int
+    slots: int = 2
+    relaxed: bool = False
+
+
+class Up(NamedTuple):
+    """A platform that serves: its data folder, the settings of a client, its HTTP endpoint."""
+
+    data: Path
+    config: ClientConfig
+    http: str
+
+
 @contextlib.contextmanager
-def platform(*, workers: int, slots: int) -> Iterator[tuple[Path, ClientConfig]]:
-    """Run `mito up`; yield its data folder and the settings of a client."""
+def platform(*, workers: int, slots: int, relaxed: bool = False) -> Iterator[Up]:
+    """Run `mito up` in a scratch folder, with synced commits unless `relaxed`."""
     with tempfile.TemporaryDirectory(prefix="mito-bench-") as scratch:
         folder = Path(scratch)
         ready = folder / "ready.json"
@@ -25,10 +42,12 @@ def platform(*, workers: int, slots: int) -> Iterator[tuple[Path, ClientConfig]]
             sys.executable, "-m", "mitosis", "up", "--data", str(folder / "data"),
             "--workers", str(workers), "--slots", str(slots), "--ready-file", str(ready),
             "--bind", "127.0.0.1:0", "--nats-port", "0", "--log-level", "warning",
+            *(["--relaxed-sync"] if relaxed else []),
         ]  # fmt: skip
-        with subprocess.Popen(command, stderr=None) as up:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as up:
             try:
-                yield folder / "data", _client_config(_await_ready(up, ready), folder)
+                notice = _await_ready(up, ready)
+                yield Up(folder / "data", _client_config(notice, folder), notice["http"])
             finally:
                 up.terminate()
                 up.wait()

@@ -176,8 +176,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=20_000)
     count = parser.parse_args().tasks
-    with platform(workers=1, slots=1) as (data, config):
-        found = asyncio.run(measure(data, config, count))
+    with platform(workers=1, slots=1) as up:
+        found = asyncio.run(measure(up.data, up.config, count))
     for complaint in found[:50]:
         print(f"WRONG: {complaint}")
     if found:

@@ -275,6 +275,7 @@ def run_platform(options: PlatformOptions, announce: "Callable[[ReadyNotice], No
         ready_file=options.ready_file,
         on_ready=announce,
         reset_admin_password=options.reset_admin_password,
+        sync_always=not options.relaxed_sync,
     )
     return serve(settings)
 

@@ -30,6 +30,7 @@ def up(
     nats_port: OptionalNumber = None,
     log_level: str = "info",
     reset_admin_password: Flag = False,
+    relaxed_sync: Flag = False,
 ) -> int:
     """Run a whole platform on this machine, with nothing to configure.
 
@@ -44,6 +45,8 @@ def up(
         log_level: The least level that is logged.
         reset_admin_password: Give the administrator the password in the data folder anew; all
             sessions of the account end.
+        relaxed_sync: Let NATS sync to disk every two minutes: faster, but a power cut may lose
+            what was acknowledged.
     """
     _check_counts(workers, 0, slots)
     _check_places(bind, nats_port, log_level)
@@ -58,6 +61,7 @@ def up(
         nats_port=nats_port,
         log_level=log_level,
         reset_admin_password=reset_admin_password,
+        relaxed_sync=relaxed_sync,
     )
     return run_platform(options, _announce)
 

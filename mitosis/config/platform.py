@@ -18,6 +18,7 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
         nats_port: Port of NATS; 0: any free one; None: 4222 if free, else a free one.
         log_level: Level of what is logged.
         reset_admin_password: Give the administrator the password of the data folder anew.
+        relaxed_sync: Let NATS sync its store every two minutes only.
     """
 
     data: Path | None = None
@@ -28,6 +29,7 @@ class PlatformOptions(msgspec.Struct, frozen=True, kw_only=True):
     nats_port: int | None = None
     log_level: str = "info"
     reset_admin_password: bool = False
+    relaxed_sync: bool = False
 
 
 class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):

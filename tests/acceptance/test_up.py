@@ -60,6 +60,15 @@ def test_a_second_platform_on_the_same_folder_is_refused(platform: Platform) -> 
     assert platform.client("auth", more={"HOME": str(other)}).status == 4  # it still answers
 
 
+async def test_relaxed_syncs_are_chosen_by_name_and_warned_of(
+    make_platform: Callable[..., Platform],
+) -> None:
+    platform = await make_platform(workers=0).add("--relaxed-sync").start()
+    assert "sync_interval" not in (platform.data / "nats" / "nats.conf").read_text()
+    log = (platform.data / "logs" / "coordinator.log").read_text()
+    assert "a power cut may lose acknowledged commits" in log
+
+
 def test_the_folder_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     home, data = Home(tmp_path), tmp_path / "data"
     data.mkdir()

@@ -97,7 +97,7 @@ async def run_worker(
         if user is not None:
             folder.let_others_pass()
         await _start(engine, config)
-        worker = _Worker(config, folder, machine, engine, base, departure, announce or _print_line)
+        worker = Worker(config, folder, machine, engine, base, departure, announce or _print_line)
         return await worker.run(access)
     finally:
         if undo is not None:
@@ -147,7 +147,7 @@ def _print_line(worker: str) -> None:
     sys.stdout.flush()
 
 
-class _Worker:
+class Worker:
     """One process, through its registrations."""
 
     def __init__(

@@ -101,7 +101,7 @@ class CountingReader(EventReader):
 async def test_a_start_reads_what_is_behind_the_snapshot_however_long_the_past_is(
     empty: Client, scaled: Callable[[int, int], int]
 ) -> None:
-    """`python -m bench.history` measures how long that takes."""
+    """`python -m bench history` measures how long that takes."""
     tasks, behind = scaled(2_000, 100_000), COMMITS_OF_A_TASK + 1  # the last task, and a farewell
     last = await store_past(empty, tasks)
     assert last == COMMITS_OF_A_TASK * tasks + 2  # the worker has come and gone

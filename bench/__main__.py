@@ -1,0 +1,116 @@
+"""`just bench`: the whole platform beside its peers and the floors of the machine.
+
+Without sections all are measured, which takes about 12 minutes with the peers. Every campaign ends
+with a look at each task's outcome in the read model. Ends with status 1 when a section failed.
+"""
+
+import argparse
+import asyncio
+import inspect
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from bench.machine import this_machine
+from bench.output import as_json, tables, write_json
+from bench.platform import Up, platform
+from bench.rows import Results
+from bench.sections import SECTIONS, Section
+from bench.sizes import FULL, QUICK, USUAL, Bench, Sizes
+from bench.targets import verdicts
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line, measure, print."""
+    given = _parser().parse_args(arguments)
+    sizes = QUICK if given.quick else FULL if given.full else USUAL
+    bench = Bench(sizes=_sized(sizes, given), results=Results(), peers=given.peers)
+    machine = this_machine(given.peers)
+    failed = [name for name in _measured(bench, list(_wanted(given))) if name]
+    judged = verdicts(bench.results)
+    print("\n" + tables(machine, bench.results, judged))
+    if given.json:
+        settings = msgspec.to_builtins(bench.sizes) | {"peers": bench.peers is not None}
+        write_json(given.json, as_json(machine, settings, bench.results, judged))
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="just bench", description=__doc__)
+    names = list(dict.fromkeys(section.name for section in SECTIONS))
+    parser.add_argument("sections", nargs="*", choices=[[], *names], metavar="SECTION",
+                        help=f"any of {', '.join(names)}")  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="small sizes, a minute")
+    parser.add_argument("--full", action="store_true", help="with a history of 1,000,000 tasks")
+    parser.add_argument("--peers", type=Path, metavar="VENV",
+                        help="the peers' virtual environment, as by just bench-peers")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", nargs="?", const=Path("/dev/stdout"),
+                        help="write all figures to a file, or print them")  # fmt: skip
+    parser.add_argument("--tasks", type=int, help="of `true` and the engine, instead")
+    parser.add_argument("--rounds", type=int, help="of `true`, instead")
+    parser.add_argument("--trips", type=int, help="round trips, instead")
+    return parser
+
+
+def _sized(sizes: Sizes, given: argparse.Namespace) -> Sizes:
+    """Return the sizes with what is given instead."""
+    if given.tasks:
+        rounds = sizes.true[0].rounds
+        true = (sizes.true[0]._replace(tasks=given.tasks, rounds=rounds),)
+        sizes = msgspec.structs.replace(sizes, true=true, engine=given.tasks)
+    if given.rounds:
+        true = tuple(one._replace(rounds=given.rounds) for one in sizes.true)
+        sizes = msgspec.structs.replace(sizes, true=true)
+    if given.trips:
+        sizes = msgspec.structs.replace(sizes, trips=given.trips, peer_trips=given.trips)
+    return sizes
+
+
+def _wanted(given: argparse.Namespace) -> Iterator[Section]:
+    for section in SECTIONS:
+        if given.sections:
+            wanted = section.name in given.sections
+        elif section.name == "peers":
+            wanted = given.peers is not None or not given.quick
+        else:
+            wanted = section.quick or not given.quick
+        if wanted:
+            yield section
+
+
+def _measured(bench: Bench, sections: list[Section]) -> Iterator[str]:
+    """Measure; yield the name of each section, or nothing for one that succeeded."""
+    for shape, group in groupby(sections, key=lambda section: section.shape):
+        with ExitStack() as stack:
+            up: Up | None = None
+            for section in group:
+                began = time.monotonic()
+                print(f"{section.name}:", flush=True)
+                try:
+                    if shape is not None and up is None:
+                        up = stack.enter_context(platform(**shape._asdict()))
+                    _run(section, bench, up)
+                except (Exception, SystemExit) as error:  # noqa: BLE001  the others go on
+                    traceback.print_exc()
+                    bench.results.fail(section.name, section.name, str(error) or repr(error))
+                    yield section.name
+                print(f"  [{time.monotonic() - began:.0f} s]", flush=True)
+
+
+def _run(section: Section, bench: Bench, up: Up | None) -> None:
+    if up is None:
+        section.measure(bench)
+        return
+    done = section.measure(bench, up)
+    if inspect.iscoroutine(done):
+        asyncio.run(done)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""procrastinate: jobs in Postgres, one worker process, two at once. In the peers' environment.
+
+The address of an empty database comes in BENCH_DATABASE.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import procrastinate
+import psycopg
+
+from bench.peers.say import SLOTS, rate, round_trips, sizes, trips
+
+LOOK_SECONDS = 0.001
+WAIT_SECONDS = 120
+DATABASE = os.environ["BENCH_DATABASE"]
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=DATABASE))
+
+
+@app.task(name="true")
+async def true() -> None:
+    """Run the program."""
+    process = await asyncio.create_subprocess_exec("/bin/true")
+    if await process.wait():
+        raise RuntimeError("true failed")
+
+
+class Campaigns:
+    """Defers jobs, and looks at their table until all have succeeded."""
+
+    def __init__(self, runner: asyncio.Runner, looking: "psycopg.Connection[tuple[int]]") -> None:
+        self._runner, self._looking, self._done = runner, looking, 0
+
+    def run(self, count: int) -> None:
+        """Run one campaign."""
+        self._done += count
+        self._runner.run(true.batch_defer_async(*({} for _ in range(count))))
+        deadline = time.monotonic() + WAIT_SECONDS
+        while self._succeeded() < self._done:
+            if time.monotonic() > deadline:
+                raise SystemExit("not all jobs succeeded")
+            time.sleep(LOOK_SECONDS if count == 1 else 0.02)
+
+    def _succeeded(self) -> int:
+        found = self._looking.execute(
+            "SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'"
+        ).fetchone()
+        return found[0] if found else 0
+
+
+def main() -> None:
+    """Make the tables, start the worker, measure, stop it."""
+    with asyncio.Runner() as runner, psycopg.connect(DATABASE, autocommit=True) as looking:
+        runner.run(app.open_async())
+        runner.run(app.schema_manager.apply_schema_async())
+        worker = subprocess.Popen(
+            [
+                sys.executable, "-m", "procrastinate", "--app", "bench.peers.procrastinate.app",
+                "worker", "--concurrency", str(SLOTS),
+            ],
+            stdout=sys.stderr,
+        )  # fmt: skip
+        try:
+            campaigns = Campaigns(runner, looking)
+            campaigns.run(20)
+            for size in sizes():
+                rate(size, campaigns.run)
+            round_trips(trips(), lambda: campaigns.run(1))
+        finally:
+            worker.terminate()
+            worker.wait()
+            runner.run(app.close_async())
+
+
+if __name__ == "__main__":
+    main()

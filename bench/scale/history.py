@@ -1,0 +1,224 @@
+"""With a long past: start of a coordinator, read models, the event store, what a task costs.
+
+For each number of ended tasks one platform: its past is stored, a coordinator is started, first
+without a snapshot (all of history is read), then with one; the projector catches up; the read
+models are built anew; pages are read; and new tasks are run without spawning.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import psycopg
+
+from bench.platform import Up
+from bench.processes import cpu_ms_per_task, cpu_of, cpu_seconds, memory_of
+from bench.rows import Results
+from bench.scale import pages
+from bench.simulated import simulated_workers
+from bench.sizes import Bench
+from bench.work import checked, throughput
+from mitosis import MitoClient
+from mitosis.config.client import SubmitTaskArgs
+from mitosis.contract.subjects import EVENTS_STREAM
+from mitosis.errors import MitosisError
+from mitosis.nats.connection import Connection, ServiceLogin
+from mitosis.nats.store_client import open_store_client
+from mitosis.projections.beside import History, rebuild
+from mitosis.services.coordinator.leadership import active_term
+from mitosis.services.platform.credentials import ADMIN_USER
+from mitosis.services.projector.decoding import decode
+from mitosis.services.projector.source import StreamSource
+from mitosis.testing.chaos.parts import Part
+from mitosis.testing.chaos.site import Shape, Site
+from mitosis.testing.past import COMMITS_OF_A_TASK, store_past
+
+LONGEST_SECONDS = 1_800.0
+EVENTS_OF_A_TASK = 6
+WORKERS = 4
+#: The site of this measurement is that of the fault suite.
+SITE = "links in between, and Postgres without syncs; NATS syncs every commit"
+
+
+def measure(bench: Bench) -> None:
+    """Measure each length of the past."""
+    for tasks in bench.sizes.history:
+        with tempfile.TemporaryDirectory(prefix="mito-bench-") as folder:
+            asyncio.run(_History(bench, tasks, Path(folder) / "site").measure())
+
+
+class _Start(msgspec.Struct):
+    """From the start of the process to the first answered command."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+    now_mb: float
+
+
+class _History:
+    """The figures of one platform with so many tasks behind it."""
+
+    def __init__(self, bench: Bench, tasks: int, root: Path) -> None:
+        self._bench, self._results, self._tasks, self._root = bench, bench.results, tasks, root
+        self._what = f"{tasks:,} past tasks"
+
+    async def measure(self) -> None:
+        async with Site(self._root, Shape(workers=0)) as site:
+            login = ServiceLogin(site.credentials.service.name, site.credentials.service.password)
+            connection = await Connection.open([site.nats[0].url], login, name="bench")
+            async with connection, MitoClient(site.client_config()) as client:
+                await self._starts(site, login, connection, client)
+                await self._read_models(site, connection)
+                await self._pages(site)
+                await self._cost(site)
+
+    async def _starts(
+        self, site: Site, login: ServiceLogin, connection: Connection, client: MitoClient
+    ) -> None:
+        coordinator, standby = site.of_kind("coordinator")
+        for part in (standby, *site.of_kind("projector")):
+            await part.stop()
+        await _answered(connection)
+        await coordinator.stop()
+        began = time.perf_counter()
+        position = await _store(site, login, self._tasks)
+        seconds = time.perf_counter() - began
+        add, key = self._results.add, f"history/{self._tasks}"
+        add(f"{key}/stored", f"{self._what}: stored by one writer, in batches", "events/s",
+            self._tasks * EVENTS_OF_A_TASK / seconds)  # fmt: skip
+        add(f"{key}/bytes", f"{self._what}: event store", "bytes a task",
+            _bytes_below(site.nats[0].folder) / self._tasks,
+            note=f"{COMMITS_OF_A_TASK} commits with {EVENTS_OF_A_TASK} events")  # fmt: skip
+        self._add_start("replay", await _start(coordinator, connection, client),
+                        "all of history is read")  # fmt: skip
+        await _snapshot(site, position)
+        sizes = _said(site, r"snapshot at position .*: (\d+) bytes")
+        await coordinator.kill()
+        self._add_start("snapshot", await _start(coordinator, connection, client),
+                        f"snapshot of {max(map(int, sizes)):,} bytes")  # fmt: skip
+
+    def _add_start(self, kind: str, start: _Start, note: str) -> None:
+        key, what, add = f"history/{self._tasks}", self._what, self._results.add
+        note = f"{note}; {start.cpu_seconds:g} s of CPU"
+        add(f"{key}/start/{kind}", f"{what}: coordinator start, {kind}", "s", start.seconds,
+            note=note)  # fmt: skip
+        note = f"now {start.now_mb:.0f} MB"
+        add(f"{key}/memory/{kind}", f"{what}: coordinator, {kind}", "MB", start.peak_mb, note=note)
+
+    async def _read_models(self, site: Site, connection: Connection) -> None:
+        source = StreamSource(connection)
+        [projector] = site.of_kind("projector")
+        began = time.perf_counter()
+        await projector.start()
+        await _projected(site.postgres.url, await source.last_position())
+        self._add_rate("project", "projected, with the archive", time.perf_counter() - began)
+        began = time.perf_counter()
+        await rebuild(site.postgres.url, History(source, decode, EVENTS_STREAM))
+        self._add_rate("rebuild", "read models rebuilt", time.perf_counter() - began)
+
+    def _add_rate(self, key: str, what: str, seconds: float) -> None:
+        events = self._tasks * EVENTS_OF_A_TASK
+        self._results.add(
+            f"history/{key}/{self._tasks}", f"{self._what}: {what}", "events/s", events / seconds,
+            note=SITE,
+        )  # fmt: skip
+
+    async def _pages(self, site: Site) -> None:
+        slowest = 0.0
+        for filters, values in (await pages.measure(site.postgres.url, ADMIN_USER)).items():
+            self._results.add(f"pages/{self._tasks}/filter/{filters}",
+                              f"{self._what}: get tasks, {filters}", "ms", values)  # fmt: skip
+            slowest = max(slowest, self._results.rows[-1].median)
+        self._results.add(f"pages/{self._tasks}/slowest",
+                          f"{self._what}: get tasks, slowest filter", "ms", slowest)  # fmt: skip
+
+    async def _cost(self, site: Site) -> None:
+        """Run new tasks: what they cost must not depend on what was before."""
+        count = self._bench.sizes.queue_tasks
+        config = msgspec.structs.replace(site.client_config(), coordinator_addr=site.nats[0].url)
+        up = Up(site.root, config, "")
+        with simulated_workers(up, WORKERS):
+            async with MitoClient(config) as client:
+                await throughput(client, count // 10)
+                before = cpu_seconds(site.root)
+                async with checked(client, count):
+                    rate = await throughput(client, count)
+                used = cpu_ms_per_task(before, cpu_seconds(site.root), count)
+        add_cost(self._results, f"history/cost/{self._tasks}", self._what, rate, used)
+
+
+def add_cost(results: Results, key: str, what: str, rate: float, used: dict[str, float]) -> None:
+    """Add what a task cost the services: CPU, which other work on the machine does not change."""
+    ours = {name: ms for name, ms in used.items() if name != "simulated workers" and ms}
+    each = ", ".join(f"{name} {ms:g}" for name, ms in ours.items())
+    results.add(f"{key}", f"{what}: CPU of the services a task", "ms", sum(ours.values()),
+                note=f"{each}; {rate:.0f} tasks/s without spawning")  # fmt: skip
+
+
+async def _store(site: Site, login: ServiceLogin, tasks: int) -> int:
+    client = await open_store_client([site.nats[0].url], login, name="bench-past")
+    try:
+        return await store_past(client, tasks, group=ADMIN_USER, creator=ADMIN_USER)
+    finally:
+        await client.close()
+
+
+async def _answered(connection: Connection) -> None:
+    """Wait until a coordinator answers."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(MitosisError):
+            if await active_term(connection) is not None:
+                return
+        await asyncio.sleep(0.02)
+    raise SystemExit("no coordinator answers")
+
+
+async def _start(part: Part, connection: Connection, client: MitoClient) -> _Start:
+    began = time.perf_counter()
+    await part.start()
+    await _answered(connection)
+    await client.submit_task(SubmitTaskArgs(command=("true",)))
+    seconds = time.perf_counter() - began
+    pid = part.pid() or 0
+    return _Start(seconds, cpu_of(pid), memory_of(pid, "VmHWM"), memory_of(pid, "VmRSS"))
+
+
+async def _projected(url: str, position: int) -> None:
+    """Wait until the read models have a position."""
+    deadline = time.monotonic() + LONGEST_SECONDS
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        while time.monotonic() < deadline:
+            found = await connection.execute("SELECT max(position) FROM views.position")
+            row = await found.fetchone()
+            if row and (row[0] or 0) >= position:
+                return
+            await asyncio.sleep(0.1)
+    raise SystemExit(f"the read models do not come to position {position}")
+
+
+async def _snapshot(site: Site, position: int) -> None:
+    deadline = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < deadline:
+        if any(int(at) > position for at in _said(site, r"snapshot at position (\d+)")):
+            return
+        await asyncio.sleep(0.1)
+    raise SystemExit("no snapshot was stored")
+
+
+def _said(site: Site, pattern: str) -> list[str]:
+    return re.findall(pattern, (site.root / "logs" / "coordinator1.log").read_text())
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(
+        (Path(above) / name).stat().st_blocks * 512
+        for above, _, names in os.walk(folder)
+        for name in names
+    )

@@ -1,0 +1,120 @@
+"""What the platform has to reach, as ratios within one run where there is something beside it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from bench.rows import Results
+
+DISTRIBUTED = ("hyperqueue", "dask", "celery")
+SIZES = (1_000, 10_000)
+
+
+class Target(NamedTuple):
+    """A bound: `at_least` or at most `wanted`; `measure` finds the value, None: not measured."""
+
+    what: str
+    wanted: float
+    at_least: bool
+    unit: str
+    measure: Callable[[Results], float | None]
+
+
+class Verdict(msgspec.Struct):
+    """What was reached. `met` is None when something that it needs was not measured."""
+
+    what: str
+    wanted: str
+    found: float | None
+    unit: str
+    met: bool | None
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """Judge a run."""
+    return [_judge(target, results) for target in TARGETS]
+
+
+def _judge(target: Target, results: Results) -> Verdict:
+    found = target.measure(results)
+    wanted = f"{'at least' if target.at_least else 'at most'} {target.wanted:g}"
+    met = None
+    if found is not None:
+        met = found >= target.wanted if target.at_least else found <= target.wanted
+    return Verdict(target.what, wanted, found, target.unit, met)
+
+
+def _ratio(upper: float | None, lower: float | None) -> float | None:
+    return None if upper is None or not lower else upper / lower
+
+
+def _over_peers(size: int) -> Callable[[Results], float | None]:
+    def measure(results: Results) -> float | None:
+        rates = results.medians("peers/true/")
+        peers = [rate for key, rate in rates.items() if key.startswith(DISTRIBUTED)]
+        return _ratio(results.median(f"true/{size}"), max(peers, default=None))
+
+    return measure
+
+
+def _of(upper: str, lower: str) -> Callable[[Results], float | None]:
+    return lambda results: _ratio(results.median(upper), results.median(lower))
+
+
+def _best(begin: str) -> Callable[[Results], float | None]:
+    return lambda results: max(results.medians(begin).values(), default=None)
+
+
+def _spread(begin: str) -> Callable[[Results], float | None]:
+    """The largest over the smallest; None when there are not two."""
+
+    def measure(results: Results) -> float | None:
+        found = results.medians(begin).values()
+        return max(found) / min(found) if len(found) > 1 else None
+
+    return measure
+
+
+def _value(key: str) -> Callable[[Results], float | None]:
+    return lambda results: results.median(key)
+
+
+TARGETS = (
+    *(
+        Target(f"{size:,} x true / fastest of HyperQueue, Dask, Celery", 1.5, True, "", measure)
+        for size, measure in ((size, _over_peers(size)) for size in SIZES)
+    ),
+    *(
+        Target(
+            f"{size:,} x true / posix_spawn with 2 in flight (aim 0.5)", 0.35, True, "",
+            _of(f"true/{size}", f"true/{size}/floor"),
+        )
+        for size in SIZES
+    ),
+    Target("1,000 x true / task-spooler", 1, True, "",
+           _of("true/1000", "peers/true/task-spooler/1000")),
+    Target("idle round trip p50 / Celery's", 0.8, False, "",
+           _of("latency/p50", "peers/latency/celery/p50")),
+    Target("idle round trip p99 / Celery's", 0.8, False, "",
+           _of("latency/p99", "peers/latency/celery/p99")),
+    Target("without spawning, synced", 1_500, True, "tasks/s", _best("simulated/synced/")),
+    Target("without spawning, relaxed", 3_000, True, "tasks/s", _best("simulated/relaxed/")),
+    Target("batch submit of 10,000", 10_000, True, "tasks/s", _value("submit/batch/synced")),
+    Target("coordinator memory, 100,000 queued", 300, False, "MB", _value("queued/memory")),
+    Target("coordinator start, 1,000,000 past tasks", 5, False, "s",
+           _value("history/1000000/start/snapshot")),
+    Target("read models rebuilt", 25_000, True, "events/s", _best("history/rebuild/")),
+    Target("cost of a task after a long history, most / least", 1.2, False, "",
+           _spread("history/cost/")),
+    Target("cost of a task out of a long queue, most / least", 1.2, False, "",
+           _spread("queues/cost/")),
+    Target("get tasks page, 1,000,000 rows, slowest filter", 20, False, "ms",
+           _value("pages/1000000/slowest")),
+    Target("upload of 1 GiB / the S3 server's rate", 0.8, True, "",
+           _of("objects/upload", "objects/upload/raw")),
+    Target("download of 1 GiB / the S3 server's rate", 0.8, True, "",
+           _of("objects/download", "objects/download/raw")),
+    Target("mito client get task, over python -c pass (aim 120)", 220, False, "ms",
+           _value("client/get/more")),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""What the platform is given to do; each file is one section of `just bench`."""

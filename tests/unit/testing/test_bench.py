@@ -1,0 +1,98 @@
+"""What is read off the rows of a benchmark."""
+
+import os
+
+import pytest
+
+from bench.machine import this_machine
+from bench.output import as_json, tables
+from bench.peers.run import PEERS, _missing
+from bench.processes import cpu_ms_per_task, cpu_of, memory_of
+from bench.rows import Results
+from bench.sections import SECTIONS
+from bench.targets import verdicts
+from bench.work import percentile
+
+
+def measured() -> Results:
+    results = Results()
+    results.add("true/1000", "1,000 x true", "tasks/s", [800, 900, 1_000])
+    results.add("true/1000/floor", "1,000 x true", "tasks/s", [2_000], who="posix_spawn")
+    results.add("peers/true/celery/5000", "5,000 x true", "tasks/s", [500.0], who="Celery")
+    results.add("peers/true/celery-always/5000", "5,000 x true", "tasks/s", [100.0], who="Celery")
+    results.add("peers/true/task-spooler/1000", "1,000 x true", "tasks/s", [950.0], who="tsp")
+    results.fail("peers/true/dask", "true", "it is not installed", who="Dask")
+    return results
+
+
+def test_a_target_is_the_ratio_of_medians_within_the_run() -> None:
+    judged = {one.what: one for one in verdicts(measured())}
+    floor = judged["1,000 x true / posix_spawn with 2 in flight (aim 0.5)"]
+    assert (floor.found, floor.met) == (0.45, True)
+    spooler = judged["1,000 x true / task-spooler"]
+    assert (round(spooler.found or 0, 2), spooler.met) == (0.95, False)
+
+
+def test_the_fastest_distributed_peer_is_what_counts() -> None:
+    judged = {one.what: one for one in verdicts(measured())}
+    peers = judged["1,000 x true / fastest of HyperQueue, Dask, Celery"]
+    assert (peers.found, peers.met) == (1.8, True)
+
+
+def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
+    judged = {one.what: one for one in verdicts(measured())}
+    assert judged["batch submit of 10,000"].met is None
+
+
+def test_the_cost_of_a_task_is_flat_when_most_and_least_are_near() -> None:
+    results = measured()
+    results.add("queues/cost/100", "out of a queue of 100", "ms", 1.0)
+    flat = "cost of a task out of a long queue, most / least"
+    assert {one.what: one for one in verdicts(results)}[flat].met is None
+    results.add("queues/cost/1000", "out of a queue of 1,000", "ms", 1.3)
+    assert {one.what: one for one in verdicts(results)}[flat].met is False
+
+
+def test_the_table_shows_medians_and_failures_and_the_json_all_values() -> None:
+    results = measured()
+    judged, machine = verdicts(results), this_machine()
+    shown = tables(machine, results, judged)
+    assert "| 900    | 800 | 1000 | tasks/s" in shown
+    assert "it is not installed" in shown
+    assert "met" in shown
+    written = as_json(machine, {"quick": True}, results, judged)
+    assert b'"values": [' in written
+    assert b'"failed": "it is not installed"' in written
+
+
+def test_the_required_peers_are_the_three_distributed_ones() -> None:
+    assert {peer.key.partition("-")[0] for peer in PEERS if peer.required} == {
+        "hyperqueue", "dask", "celery",
+    }  # fmt: skip
+    for peer in PEERS:
+        assert peer.durability
+        if peer.distributed:
+            assert "--peers" in _missing(peer, None) or "not installed" in _missing(peer, None)
+
+
+def test_every_section_of_the_issue_is_there() -> None:
+    assert {section.name for section in SECTIONS} >= {
+        "true", "terminal", "results", "sleeps", "latency", "queued", "submit", "simulated",
+        "peers", "objects", "client", "history", "queues",
+    }  # fmt: skip
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    values = [float(value) for value in range(100, 0, -1)]
+    assert (percentile(values, 0.5), percentile(values, 0.99)) == (51.0, 100.0)
+
+
+def test_cpu_is_told_for_a_task_and_a_process_that_came_meanwhile_counts() -> None:
+    used = cpu_ms_per_task({"nats": 1.0}, {"nats": 1.5, "worker": 0.25}, 1_000)
+    assert used == {"nats": 0.5, "worker": 0.25}
+
+
+@pytest.mark.parametrize("field", ["VmRSS", "VmHWM"])
+def test_memory_and_cpu_of_this_process_are_seen(field: str) -> None:
+    assert memory_of(os.getpid(), field) > 5
+    assert cpu_of(os.getpid()) > 0
