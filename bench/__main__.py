@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
     machine = this_machine(given.peers)
     failed = [name for name in _measured(bench, list(_wanted(given))) if name]
     judged = verdicts(bench.results)
+    if given.quick or given.sections:
+        judged = [verdict for verdict in judged if verdict.found is not None]
     print("\n" + tables(machine, bench.results, judged))
     if given.json:
         settings = msgspec.to_builtins(bench.sizes) | {"peers": bench.peers is not None}

@@ -14,7 +14,7 @@ from bench.targets import Verdict
 def tables(machine: Machine, results: Results, judged: Sequence[Verdict]) -> str:
     """Return a run as tables, in the form of Markdown."""
     parts = [machine.sentence(), _table(_COLUMNS, map(_cells, results.rows))]
-    if any(verdict.found is not None for verdict in judged):
+    if judged:
         parts.append(_table(_TARGET_COLUMNS, map(_target_cells, judged)))
     return "\n\n".join(parts)
 
