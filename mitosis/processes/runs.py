@@ -194,6 +194,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
         mounts: mount points that the task had left in its folder.
         mounts_gone: they are unmounted. Else its files are kept and the slot gets another folder.
         folder: of the slot, valid until the release.
+        left_nothing: the folder is as it was before the start: there is nothing to look for in it.
     """
 
     outcome: Outcome
@@ -214,6 +215,7 @@ class RunResult(Struct, frozen=True, kw_only=True):
     mounts: tuple[Path, ...] = ()
     mounts_gone: bool = True
     folder: Path
+    left_nothing: bool = False
 
     def started_age_seconds(self, now: float | None = None) -> float:
         """Seconds from the start to `now` on the machine clock, or to the call."""

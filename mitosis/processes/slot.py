@@ -372,6 +372,7 @@ class Slot:
             mounts=tuple(Path(os.fsdecode(point)) for point in message[16]),
             mounts_gone=message[17],
             folder=self.folder,
+            left_nothing=self.untouched,
         )
 
     def _end_unstarted(self, run: Run, failure: SpawnFailed) -> None:

@@ -14,7 +14,11 @@ FOLLOWED_BYTES = 1 << 18
 
 
 class Stream:
-    """One of stdout and stderr. Nothing in here waits: an end of the pipe means nothing else."""
+    """One of stdout and stderr. Nothing in here waits.
+
+    The own end for writing stays open, so that the pipe never ends: its end would mean nothing, and
+    the end of each program would wake the runner three times instead of once.
+    """
 
     __slots__ = ("_cap", "_end_bytes", "_file", "_ring", "_ring_bytes", "_splice", "_tail_bytes",
                  "fault", "head", "kept", "read_fd", "total", "write_fd")  # fmt: skip
@@ -58,50 +62,30 @@ class Stream:
             self.close()
             raise
 
-    def close_write_end(self) -> None:
-        """After the spawn, or the pipe would never end."""
-        if self.write_fd >= 0:
-            os.close(self.write_fd)
-            self.write_fd = -1
-
-    def close_read_end(self) -> None:
-        """At the end of the stream, or when the task is over."""
-        if self.read_fd >= 0:
-            os.close(self.read_fd)
-            self.read_fd = -1
-
     def close(self) -> None:
         """Close everything."""
-        self.close_write_end()
-        self.close_read_end()
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        for fd in (self.read_fd, self.write_fd, self._file):
+            if fd >= 0:
+                os.close(fd)
+        self.read_fd = self.write_fd = self._file = -1
 
-    def pump(self) -> bool:
-        """Move what is there, a bounded amount; False at the end of the stream."""
+    def pump(self) -> None:
+        """Move what is there, a bounded amount."""
         for _ in range(_CHUNKS_PER_TURN):
-            moved = self._move()
-            if moved == 0:
-                return False
-            if moved is None:
-                return True
-        return True
+            if not self._move():
+                return
 
     def drain(self) -> None:
-        """Move what was in the pipe when the tree had died, and close.
+        """Move what was in the pipe when the tree had died.
 
         A process outside of the tree that holds the other end can neither delay nor prolong this.
         """
-        if self.read_fd < 0:
-            return
         left = self._waiting_bytes()
         while left > 0:
             moved = self._move()
             if not moved:
                 break
             left -= moved
-        self.close_read_end()
 
     def tail(self, count: int) -> bytes:
         """The last bytes of the stream, at most `count` and as many as are kept."""
@@ -170,7 +154,7 @@ class Stream:
         return count
 
     def _move(self) -> int | None:
-        """Bytes moved, 0 at the end of the stream, None when nothing is there."""
+        """Bytes moved, None when nothing is there."""
         try:
             if self._file >= 0 and not self.fault and (self._cap is None or self.kept < self._cap):
                 return self._into_file()

@@ -10,8 +10,10 @@ import itertools
 import os
 import stat
 import time
+from collections.abc import Collection, Iterable
 
-from . import linux
+from .mounts import mounted_below
+from .seen import Seen, look, tells_of_changes
 
 PARTS = ("work", "result", "exec", "resource", "tmp", "output")
 #: Written by the runner alone: never given to the user that tasks run as.
@@ -27,12 +29,6 @@ _LOOK_EVERY = 64
 _MAX_NUMBER = 1_000_000
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_Identity = tuple[int, int, int]
-
-
-def _identity(info: os.stat_result) -> _Identity:
-    return (info.st_dev, info.st_ino, info.st_mode)
-
 
 class SlotFolder:
     """One folder with its six parts.
@@ -46,8 +42,10 @@ class SlotFolder:
         self._owner = owner
         self._mode = _MODE if owner is None else _PASSABLE
         self._fd = -1
-        self._self: _Identity | None = None
-        self._parts: dict[str, tuple[int, _Identity]] = {}
+        self._self: Seen | None = None
+        self._parts: dict[str, tuple[int, Seen]] = {}
+        #: Whether the file system tells of changes; None before that was tried.
+        self._tells: bool | None = None
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -57,6 +55,7 @@ class SlotFolder:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        self._self = None
 
     def part(self, name: str) -> bytes:
         """Path of a part."""
@@ -71,23 +70,30 @@ class SlotFolder:
         """
         os.mkdir(self.path, _MODE)
         os.chmod(self.path, self._mode)  # whatever the umask
-        self._open()
+        self._fd = os.open(self.path, _OPEN)
         self._complete()
+        self._self = Seen(os.fstat(self._fd), len(PARTS))
 
     def untouched(self) -> bool:
         """Whether all is as made: same directories, same modes, nothing in them."""
+        if self._self is None or len(self._parts) != len(PARTS):
+            return False
         try:
-            if _identity(os.lstat(self.path)) != self._self:
+            if not self._is_same(self._self, os.lstat(self.path), self._fd):
                 return False
-            if len(os.listdir(self._fd)) != len(PARTS):
-                return False
-            for name, (fd, identity) in self._parts.items():
+            for name, (fd, seen) in self._parts.items():
                 info = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-                if _identity(info) != identity or os.listdir(fd):
+                if not self._is_same(seen, info, fd):
                     return False
         except OSError:
             return False
-        return len(self._parts) == len(PARTS)
+        fd, seen = self._parts[_OWN_PART]
+        if self._tells is None and seen.settled is not None:
+            self._tells = tells_of_changes(fd)
+        return True
+
+    def _is_same(self, seen: Seen, info: os.stat_result, fd: int) -> bool:
+        return bool(self._tells and look(info) == seen.settled) or seen.is_same(info, fd)
 
     def wipe(self, most: int | None = None) -> None:
         """Empty the folder and make its missing parts anew.
@@ -99,33 +105,35 @@ class SlotFolder:
             OSError: it cannot be made as new: take another folder and leave this one.
             Unfinished: there is more to remove.
         """
-        if self._fd < 0 or _identity(os.lstat(self.path))[:2] != (self._self or ())[:2]:
+        top = self._self
+        if top is None or not top.is_it(os.lstat(self.path)):
             raise OSError(errno.ESTALE, "the folder was moved or never made")
         if mounted_below(self.path):
             raise OSError(errno.EBUSY, "a file system is mounted in the folder")
         removal = Removal(self._fd, most)
-        os.fchmod(self._fd, _MODE)
-        removal.empty_all_but(set(self._intact()))
+        _make_usable(self._fd)
+        intact = self._intact()
+        removal.empty_all_but(intact.keys(), [name for name, clean in intact.items() if not clean])
         self._complete()
-        os.fchmod(self._fd, self._mode)
-        self._self = _identity(os.fstat(self._fd))
+        if stat.S_IMODE(os.fstat(self._fd).st_mode) != self._mode:
+            os.fchmod(self._fd, self._mode)
+        self._self = Seen(os.fstat(self._fd), len(PARTS))
 
-    def _open(self) -> None:
-        self._fd = os.open(self.path, _OPEN)
-        self._self = _identity(os.fstat(self._fd))
+    def _intact(self) -> dict[str, bool]:
+        """Parts that are still the directories that were made, and whether they are clean.
 
-    def _intact(self) -> list[str]:
-        """Parts that are still the directories that were made; their modes are put right."""
-        intact = []
-        for name, (fd, identity) in list(self._parts.items()):
+        Their modes are put right.
+        """
+        intact = {}
+        for name, (fd, seen) in list(self._parts.items()):
             try:
                 info = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
             except FileNotFoundError:
                 info = None
-            if info is not None and _identity(info)[:2] == identity[:2]:
-                if info.st_mode != identity[2]:
+            if info is not None and seen.is_it(info):
+                if not seen.has_its_rights(info):
                     os.fchmod(fd, _MODE)
-                intact.append(name)
+                intact[name] = self._is_same(seen, info, fd)
             else:
                 os.close(fd)
                 del self._parts[name]
@@ -138,7 +146,7 @@ class SlotFolder:
                 fd = os.open(name, _OPEN, dir_fd=self._fd)
                 if self._owner is not None and name != _OWN_PART:
                     os.fchown(fd, *self._owner)
-                self._parts[name] = (fd, _identity(os.fstat(fd)))
+                self._parts[name] = (fd, Seen(os.fstat(fd), 0))
 
 
 class Unfinished(Exception):
@@ -159,15 +167,15 @@ class Removal:
         self._left = most
         self._until = time.monotonic() + AT_ONCE_SECONDS
 
-    def empty_all_but(self, parts: set[str]) -> None:
-        """Empty the top, keeping the named directories in it, emptied too.
+    def empty_all_but(self, parts: Collection[str], full: Iterable[str]) -> None:
+        """Empty the top, keeping the directories `parts` in it, of which `full` are emptied too.
 
         Raises:
             OSError: something cannot be removed.
             Unfinished: there is more than may be removed.
         """
         while True:
-            for name in parts:
+            for name in full:
                 fd = _open_directory(self._top, name)
                 try:
                     self._empty(fd, 1)
@@ -242,7 +250,7 @@ def remove_folder(path: bytes, most: int | None = None) -> None:
     fd = os.open(path, _OPEN)
     try:
         os.fchmod(fd, _MODE)
-        Removal(fd, most).empty_all_but(set())
+        Removal(fd, most).empty_all_but((), ())
     finally:
         os.close(fd)
     os.rmdir(path)
@@ -276,41 +284,6 @@ def remains(root: bytes, slot: int, slots: int) -> list[bytes]:
         if ours and int(pieces[1]) % slots == slot:
             found.append(root + b"/" + name)
     return found
-
-
-def mounted_below(path: bytes) -> bool:
-    """Whether a file system is mounted at or below a path. A bind mount has no other device."""
-    return bool(_mounts_below(path))
-
-
-def unmount_below(path: bytes) -> list[bytes]:
-    """Take away what a task mounted at or below a path; the mount points that there were.
-
-    Where it is refused the mount stays, and with it the folder: nothing below a mount point is
-    ever deleted.
-    """
-    found = _mounts_below(path)
-    for point in reversed(found):
-        linux.unmount(point)
-    return found
-
-
-def _mounts_below(path: bytes) -> list[bytes]:
-    found = []
-    with open("/proc/self/mountinfo", "rb") as table:
-        for line in table:
-            point = _unescape(line.split(b" ", 5)[4])
-            if point == path or point.startswith(path + b"/"):
-                found.append(point)
-    return found
-
-
-def _unescape(field: bytes) -> bytes:
-    if b"\\" not in field:
-        return field
-    for code in (b"040", b"011", b"012", b"134"):
-        field = field.replace(b"\\" + code, bytes([int(code, 8)]))
-    return field
 
 
 def _open_directory(parent: int, name: str) -> int:

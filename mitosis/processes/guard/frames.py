@@ -50,6 +50,7 @@ MAX_FRAME_BYTES = 16 << 20
 #: Bound of what waits for a peer that does not read.
 MAX_QUEUED_BYTES = 32 << 20
 _RECEIVE_BYTES = 1 << 16
+_JOINED_BYTES = 1 << 15
 _MAX_DESCRIPTORS = 16
 _HEADER = 4
 
@@ -89,7 +90,7 @@ class Channel:
         #: Descriptors that arrived, in their order; filled by `receive_with_descriptors`.
         self.descriptors: deque[int] = deque()
         self._inbox = bytearray()
-        self._outbox: deque[tuple[memoryview, Sequence[int]]] = deque()
+        self._outbox: deque[tuple[bytes | memoryview, Sequence[int]]] = deque()
         self._queued = 0
 
     def fileno(self) -> int:
@@ -122,7 +123,7 @@ class Channel:
         frame = encode(message)
         if self._queued + len(frame) > MAX_QUEUED_BYTES:
             raise Overflow(f"{self._queued} bytes are waiting to be read")
-        self._outbox.append((memoryview(frame), descriptors))
+        self._outbox.append((frame, descriptors))
         self._queued += len(frame)
 
     def flush(self) -> bool:
@@ -133,6 +134,8 @@ class Channel:
         """
         outbox = self._outbox
         while outbox:
+            if len(outbox) > 1:
+                self._join()
             data, descriptors = outbox[0]
             try:
                 if descriptors:
@@ -147,8 +150,21 @@ class Channel:
             if sent == len(data):
                 outbox.popleft()
             else:
-                outbox[0] = (data[sent:], ())
+                outbox[0] = (memoryview(data)[sent:], ())
         return True
+
+    def _join(self) -> None:
+        """Make one piece of small messages, which then cost one call, and wake their reader once.
+
+        A message with descriptors stays the first of its piece.
+        """
+        outbox = self._outbox
+        first, descriptors = outbox.popleft()
+        pieces, size = [first], len(first)
+        while outbox and not outbox[0][1] and size + len(outbox[0][0]) <= _JOINED_BYTES:
+            pieces.append(outbox.popleft()[0])
+            size += len(pieces[-1])
+        outbox.appendleft((b"".join(pieces) if len(pieces) > 1 else first, descriptors))
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> bool:
         """Queue a message and send what the socket takes; whether nothing is left."""

@@ -7,12 +7,14 @@ import time
 from . import limits, linux, tree
 from .capture import Stream
 from .confinement import Confinement, User
-from .folders import SlotFolder, mounted_below, unmount_below
+from .folders import SlotFolder
 from .frames import ENDED, Message
 from .limits import Watch
 from .machine_memory import MachineMemory
+from .mounts import mounted_below, unmount_below
+from .oom_score import OomScore
 from .slot_groups import SlotGroups
-from .spawn import prefer_for_oom_kill, spawn
+from .spawn import ignored_signals, spawn
 from .spawn_error import SpawnError
 
 OWN, TIMEOUT, CANCEL, LEASE, SHUTDOWN = "own", "timeout", "cancel", "lease", "shutdown"
@@ -38,12 +40,14 @@ def round_pause_seconds(number: int) -> float:
 
 
 class Place:
-    """Where the tasks of a slot run, the same for all of them."""
+    """Where the tasks of a slot run, the same for all of them. Made in the runner."""
 
     def __init__(self, user: User | None, groups: SlotGroups | None) -> None:
         self.user = user
         self.groups = groups
         self.memory = MachineMemory()
+        self.score = OomScore()
+        self.ignored_signals = ignored_signals()
 
 
 class Job:
@@ -105,13 +109,14 @@ class Job:
             self._open_streams()
             out, err = self.streams
             work = self._folder.part("work")
-            self.pid = spawn(self._argv, self._env, work, out.write_fd, err.write_fd, confinement)
+            with self._place.score:
+                self.pid = spawn(
+                    self._argv, self._env, work, out.write_fd, err.write_fd,
+                    self._place.ignored_signals, confinement,
+                )  # fmt: skip
         except BaseException:
             self.close()
             raise
-        for stream in self.streams:
-            stream.close_write_end()
-        prefer_for_oom_kill(self.pid)
         if self._timeout is not None:
             self._deadline = self._started + self._timeout
 
@@ -137,9 +142,8 @@ class Job:
 
     def _open_streams(self) -> None:
         try:
-            for name in ("stdout", "stderr"):
-                path = self._folder.part("output") + b"/%b.log" % name.encode()
-                file = path if self._to_file else None
+            for name in (b"stdout", b"stderr"):
+                file = self._folder.part("output") + b"/%b.log" % name if self._to_file else None
                 self.streams.append(Stream(file, self._cap, self._tail_bytes, self._end_bytes))
         except OSError as problem:
             text = f"output of the task: {problem.strerror}"
@@ -205,9 +209,13 @@ class Job:
             self._cause = cause
             self._begin_kill()
 
-    def advance(self, lease: float | None) -> bool:
-        """Reap and let the timers act; whether nothing of the tree is left."""
-        self._reap()
+    def advance(self, lease: float | None, *, ended: bool) -> bool:
+        """Reap and let the timers act; whether nothing of the tree is left.
+
+        `ended`: the kernel has told of the end of a child since the last call.
+        """
+        if ended or self.phase == KILLING:
+            self._reap()
         if not self._tree.empty and self.phase != KILLING:
             self._let_timers_act(lease)
         if self.phase == KILLING and not self._tree.empty:

@@ -13,8 +13,15 @@ from . import diagnosis
 from .confinement import Confinement
 from .spawn_error import SpawnError
 
-_ALL_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
-_OOM_SCORE_OF_TASKS = b"500"
+_SETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+
+def ignored_signals() -> list[int]:
+    """Signals that this process ignores, and so would its programs if it did nothing about it.
+
+    What it handles in its own way goes back to the default by itself.
+    """
+    return sorted(n for n in _SETTABLE if signal.getsignal(n) is signal.SIG_IGN)
 
 
 def spawn(
@@ -23,11 +30,13 @@ def spawn(
     folder: bytes,
     stdout_fd: int,
     stderr_fd: int,
+    ignored: list[int],
     confinement: Confinement | None = None,
 ) -> int:
     """Start a program in an own session with clean signals; its pid.
 
     The caller has one thread, so its working folder can be changed for the moment of the spawn.
+    `ignored`: the signals that it ignores (`ignored_signals`), which the program does not.
 
     Raises:
         SpawnError: with the stage that failed; nothing was started.
@@ -39,7 +48,7 @@ def spawn(
     except OSError as problem:
         text = f"{os.fsdecode(folder)}: {problem.strerror}"
         raise SpawnError("folder", problem.errno or 0, text) from problem
-    start = _starter(argv, env, stdout_fd, stderr_fd, confinement)
+    start = _starter(argv, env, stdout_fd, stderr_fd, ignored, confinement)
     other_user = confinement is not None and confinement.user is not None
     try:
         return _start_first(start, argv, env, other_user=other_user)
@@ -55,6 +64,7 @@ def _starter(
     env: dict[str, str],
     stdout_fd: int,
     stderr_fd: int,
+    ignored: list[int],
     confinement: Confinement | None,
 ) -> Callable[[str], int]:
     """What starts a program of a given path, as this user without limits or in a confinement."""
@@ -71,7 +81,7 @@ def _starter(
         ),
         setsid=True,
         setsigmask=(),
-        setsigdef=_ALL_SIGNALS,
+        setsigdef=ignored,
     )
 
 
@@ -99,20 +109,6 @@ def _refusal(
     stage = "machine" if number in diagnosis.OF_THE_MACHINE else "exec"
     text = diagnosis.refused(program, number, argv, env, other_user=other_user)
     return SpawnError(stage, number, text)
-
-
-def prefer_for_oom_kill(pid: int) -> None:
-    """Let the kernel take a task before its helpers when memory ends. Any user may raise this."""
-    try:
-        fd = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-    except OSError:
-        return  # gone already, or a kernel without it: the order of the kill is a preference
-    try:
-        os.write(fd, _OOM_SCORE_OF_TASKS)
-    except OSError:
-        return
-    finally:
-        os.close(fd)
 
 
 def _candidates(name: str, path: str) -> Iterator[str]:

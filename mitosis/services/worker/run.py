@@ -137,7 +137,9 @@ def is_doubtful(end: Exit, outputs: bool | None) -> bool:
 
 def has_outputs(result: RunResult) -> bool | None:
     """Whether folders hold something to pack; None when the folder of results is not there."""
-    folder = str(result.folder)  # joined as text: this is on the way of every task
+    if result.left_nothing:
+        return False
+    folder = str(result.folder)  # joined as text: this is on the way of many tasks
     results = holds_something(f"{folder}/result")
     return results or holds_something(f"{folder}/exec") or results
 
@@ -145,15 +147,21 @@ def has_outputs(result: RunResult) -> bool | None:
 def holds_something(folder: Path | str) -> bool | None:
     """Whether a folder holds something; None when it is not there.
 
-    What cannot be read counts: the packing says why, and whose fault it is.
+    What cannot be read, or is a link, counts: the packing says why, and whose fault it is.
     """
     try:
-        with os.scandir(folder) as entries:
-            return next(entries, None) is not None
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError:
         return True
+    try:
+        with os.scandir(fd) as entries:
+            return next(entries, None) is not None
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 def stream_warnings(result: RunResult) -> list[str]:

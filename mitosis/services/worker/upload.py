@@ -37,7 +37,7 @@ from mitosis.services.worker.core import STALE, Attempt
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.link import Link, longer
 from mitosis.services.worker.masking import MaskedLog, Masking
-from mitosis.services.worker.run import stream_warnings
+from mitosis.services.worker.run import holds_something, stream_warnings
 from mitosis.tls import Trust
 
 log = logging.getLogger(__name__)
@@ -273,10 +273,11 @@ class _Delivery:
         self, result: RunResult
     ) -> list[tuple[ArtifactKind, Callable[[Path], Packed | None]]]:
         folder, stop = result.folder, self._stopper
-        found: list[tuple[ArtifactKind, Callable[[Path], Packed | None]]] = [
-            (ArtifactKind.RESULT, partial(_pack_folder, folder / "result", "result", stop)),
-            (ArtifactKind.EXEC_LOG, partial(_pack_folder, folder / "exec", "exec-log", stop)),
-        ]
+        found: list[tuple[ArtifactKind, Callable[[Path], Packed | None]]] = []
+        for kind, part in ((ArtifactKind.RESULT, "result"), (ArtifactKind.EXEC_LOG, "exec")):
+            # Looking costs less than a thread.
+            if holds_something(folder / part):
+                found.append((kind, partial(_pack_folder, folder / part, kind.value, stop)))
         if self.attempt.assignment.spec.terminal:
             output = folder / "output"
             packing = partial(_pack_output, output, stop, self.attempt.masking)

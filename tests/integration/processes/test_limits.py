@@ -228,6 +228,18 @@ async def test_a_task_with_limits_starts_as_clean_as_one_without(bench: Bench) -
     assert limited.max_rss_bytes < 20 * MIB
 
 
+async def test_the_kernel_takes_tasks_before_their_helpers_when_memory_ends(bench: Bench) -> None:
+    guardian = bench.engine.guardian_pid
+    [runner] = map(int, Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split())
+    own = Path("/proc/self/oom_score_adj").read_text()
+    for limits in (None, Limits(cpu_seconds=100.0)):
+        result = await bench.finish(bench.start("cat", "/proc/self/oom_score_adj", limits=limits))
+        assert int(result.stdout.tail) == max(500, int(own))
+        await bench.finish(bench.start("no-such", limits=limits))
+        for helper in (guardian, runner):
+            assert Path(f"/proc/{helper}/oom_score_adj").read_text() == own
+
+
 async def test_what_cannot_start_says_the_same_with_limits(bench: Bench) -> None:
     limits = Limits(cpu_seconds=10.0)
     for argv in (["/no/such"], ["/tmp"], ["echo", "a\0b"], ["true", "x" * 200_000], ["cd"]):

@@ -114,7 +114,7 @@ def test_a_folder_of_path_that_may_not_be_entered_has_no_program_to_make_executa
     if pid == 0:
         os.setresuid(65534, 65534, 65534)
         try:
-            spawn(["no-such-program"], {"PATH": path}, b"/", 1, 2)
+            spawn(["no-such-program"], {"PATH": path}, b"/", 1, 2, [])
         except SpawnError as problem:
             os.write(writing, f"{problem.stage} {problem.number} {problem.text}".encode())
         finally:

@@ -2,13 +2,16 @@
 
 import os
 import resource
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mitosis.processes.guard.folders import PARTS, SlotFolder, mounted_below, remove_folder
+from mitosis.processes.guard import folders, seen
+from mitosis.processes.guard.folders import PARTS, SlotFolder, remove_folder
+from mitosis.processes.guard.mounts import mounted_below
 
 NOBODY = 65534
 
@@ -101,12 +104,36 @@ def test_a_tree_deeper_than_descriptors_and_path_names_reach_is_removed(ground: 
     assert list(ground.iterdir()) == []
 
 
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Descriptors of directories that are read to see whether they are untouched, from now on."""
+    read: list[int] = []
+    listdir = os.listdir
+    monkeypatch.setattr(seen.os, "listdir", lambda fd: (read.append(fd), listdir(fd))[1])
+    return read
+
+
+def settle(folder: SlotFolder, readings: list[int]) -> None:
+    """Return when the folder is seen to be untouched without being read."""
+    deadline = time.monotonic() + 10
+    readings.append(-1)
+    while readings:
+        assert time.monotonic() < deadline, "the folder is read again and again"
+        readings.clear()
+        assert folder.untouched()
+
+
+@pytest.mark.parametrize("settled", [False, True])
 @pytest.mark.parametrize("change", ["file", "mode", "replaced", "link", "gone", "extra", "moved"])
-def test_any_change_is_seen(tmp_path: Path, change: str) -> None:
+def test_any_change_is_seen(
+    tmp_path: Path, change: str, settled: bool, readings: list[int]
+) -> None:
     path = tmp_path / "slot-0-0"
     folder = SlotFolder(os.fsencode(path))
     folder.make()
     assert folder.untouched()
+    if settled:
+        settle(folder, readings)
     work = path / "work"
     if change == "file":
         (path / "output" / "f").touch()
@@ -130,6 +157,38 @@ def test_any_change_is_seen(tmp_path: Path, change: str) -> None:
     else:
         folder.wipe()
         assert folder.untouched()
+    folder.close()
+
+
+def test_a_file_that_was_there_for_a_moment_leaves_a_folder_untouched(
+    tmp_path: Path, readings: list[int]
+) -> None:
+    folder = SlotFolder(os.fsencode(tmp_path / "slot-0-0"))
+    folder.make()
+    settle(folder, readings)
+    (tmp_path / "slot-0-0" / "work" / "f").touch()
+    (tmp_path / "slot-0-0" / "work" / "f").unlink()
+    assert folder.untouched()
+    assert len(readings) == 1
+    folder.close()
+
+
+def test_a_file_system_that_tells_of_no_change_is_read_each_time(
+    tmp_path: Path, readings: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (seen, folders):  # so fine a time settles soon
+        monkeypatch.setattr(
+            module, "look", lambda info: (info.st_dev, info.st_ino, info.st_mode, 1)
+        )
+    folder = SlotFolder(os.fsencode(tmp_path / "slot-0-0"))
+    folder.make()
+    deadline = time.monotonic() + 4 * seen.FINE_SETTLED_SECONDS
+    while time.monotonic() < deadline:
+        assert folder.untouched()
+    readings.clear()
+    (tmp_path / "slot-0-0" / "work" / "f").touch()
+    assert not folder.untouched()
+    assert len(readings) > 0
     folder.close()
 
 

@@ -129,6 +129,10 @@ def test_a_folder_counts_when_it_holds_something(tmp_path: Path) -> None:
     assert not has_outputs(result(tmp_path))
     (tmp_path / "exec" / ".hidden").touch()
     assert has_outputs(result(tmp_path))
+    assert not has_outputs(result(tmp_path, left_nothing=True)), "the runner has looked already"
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "result").symlink_to(tmp_path / "empty")
+    assert holds_something(tmp_path / "result"), "a link is looked at by the packing"
 
 
 def test_what_was_not_kept_of_the_output_is_named(tmp_path: Path) -> None:
