@@ -94,14 +94,17 @@ class EventReader:
         """Return the last message on a subject, wildcards allowed, or None."""
         return await last_message(self._nc, self._stream, subject)
 
-    async def read_aggregate(self, tail: str, upto: int | None = None) -> list[StoredMessage]:
-        """Return every commit of an aggregate in order, up to a position if one is given.
+    async def read_aggregate(
+        self, tail: str, upto: int | None = None, *, start: int = 1
+    ) -> list[StoredMessage]:
+        """Return every commit of an aggregate in order, between two positions if they are given.
 
         Raises:
             StoreUnavailable: The stream cannot be read now.
         """
         found: list[StoredMessage] = []
-        async for message in subject_messages(self._nc, self._stream, f"{self._prefix}.{tail}"):
+        subject = f"{self._prefix}.{tail}"
+        async for message in subject_messages(self._nc, self._stream, subject, start):
             if upto is not None and message.position > upto:
                 break
             found.append(message)

@@ -10,16 +10,22 @@ import tomllib
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
 from mitosis import MitoClient, SyncMitoClient
 from mitosis.client.output_source import FollowEvent, OutputChunk, OutputNotice
+from mitosis.client.retry import persist
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs, WatchArgs
+from mitosis.contract import commands, subjects
 from mitosis.contract.commands import Submitted
+from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.task import ArtifactKind, EndCause, Outcome, TaskState
 from mitosis.errors import MitosisError, Unavailable
+from mitosis.nats.rpc import call
 from mitosis.testing.waiting import eventually
 
 from .conftest import Done, Platform, ended, in_shell
@@ -161,6 +167,51 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     assert order.read_text().split() == ["urgent", "0", "1", "2"]
     start = re.findall(r"behind the snapshot at (\d+)", coordinator_log(fragile))[-1]
     assert int(start) > 0, "it has read all of history"
+
+
+async def test_a_command_that_is_asked_again_of_the_next_coordinator_is_done_once(
+    fragile: Platform, client: SyncMitoClient
+) -> None:
+    """Its answer may have been lost with the first one; so its client asks again, by its id."""
+    group = f"once-{os.urandom(3).hex()}"
+    task = client.submit_task(in_shell("true", watch=_on_what_never_comes(client)))
+    wanted: list[tuple[str, str, msgspec.Struct]] = [
+        ("group", "create", commands.CreateGroup(group)),
+        ("group", "set_storage_quota", commands.ChangeStorageQuota(group, QuotaChange(5, True))),
+        ("task", "cancel", commands.CancelTask(task.task)),
+    ]
+    user = fragile.notice["admin_user"]
+    async with MitoClient(fragile.config()) as asking:
+
+        async def ask(noun: str, verb: str, body: msgspec.Struct) -> Any:
+            """As the SDK does, with an id of our own."""
+
+            async def one_try(seconds: float) -> Any:
+                connection, subject = (
+                    await asking.session.open(),
+                    subjects.command(user, noun, verb),
+                )
+                told = {"command_id": f"{group}-{verb}", "timeout_seconds": seconds}
+                return (await call(connection, subject, body, dict, **told)).result
+
+            return await persist(one_try, 60.0)
+
+        first = [await ask(*one) for one in wanted]
+        old = fragile.child("mitosis coordinator")
+        os.kill(old, signal.SIGKILL)
+        await eventually(lambda: not Path(f"/proc/{old}").exists())
+        again = [await ask(*one) for one in wanted]
+        assert fragile.child("mitosis coordinator") != old
+    assert first == again
+    assert first[2] == {"task": task.task, "ended": True}
+    assert client.get_group(group).storage_quota_bytes == first[1]["quota"]
+
+
+def _on_what_never_comes(client: SyncMitoClient) -> WatchArgs:
+    nobody = f"nobody-{os.urandom(3).hex()}"
+    client.create_group(nobody)  # no worker serves it
+    watched = client.submit_task(SubmitTaskArgs(command=("true",), group=nobody))
+    return WatchArgs(watched.task, "ExecFinished")
 
 
 @pytest.mark.parity("F-26")

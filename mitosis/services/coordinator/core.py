@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 ReadAggregate = Callable[[str], Awaitable[tuple[list[Event], Head] | None]]
 FindTask = Callable[[str], Awaitable[str | None]]
+HasDone = Callable[[str, str, str], Awaitable[bool]]
 
 
 class Core(msgspec.Struct):
@@ -52,6 +53,8 @@ class Core(msgspec.Struct):
     Attributes:
         read_aggregate: Reads the events and the head of an aggregate from the store.
         find_group: Finds the group of a task of which only the UUID is known, in the store.
+        has_done: Whether a former term has stored a commit of an aggregate (its tail, `*` allowed)
+            for a command (actor and id); not asked for ever.
         publish: Sends a message now, without waiting.
         tally: Counts what is answered, over all terms of the process.
         rights_changed: Told the names of users whose live connections must be let in anew.
@@ -71,6 +74,7 @@ class Core(msgspec.Struct):
     publish: Callable[[str, bytes], None]
     read_aggregate: ReadAggregate
     find_group: FindTask
+    has_done: HasDone
     answered: "Answered"
     tally: Tally = msgspec.field(default_factory=Tally)
     rights_changed: Callable[[Iterable[str]], None] = lambda _: None

@@ -174,6 +174,21 @@ async def read_aggregate(reader: EventReader, tail: str) -> tuple[list[Event], H
     return (events, head) if head else None
 
 
+async def has_done(
+    reader: EventReader, tail: str, actor: str, command: str, *, start: int, upto: int
+) -> bool:
+    """Whether a command of somebody has changed an aggregate, between two positions.
+
+    Raises:
+        StoreUnavailable: The stream cannot be read now.
+    """
+    for position, subject, payload in await reader.read_aggregate(tail, upto, start=start):
+        commit = decode_commit(subject, payload, position)
+        if (commit.command, commit.actor) == (command, actor):
+            return True
+    return False
+
+
 async def find_group(reader: EventReader, task: str) -> str | None:
     """Return the group of a task of which only the UUID is known, or None."""
     found = await reader.last_message(subjects.events(subjects.task_tail("*", task)))

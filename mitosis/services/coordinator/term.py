@@ -50,6 +50,7 @@ from mitosis.services.coordinator.handlers.users import UserHandlers
 from mitosis.services.coordinator.handlers.workers import WorkerHandlers
 from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
+from mitosis.services.coordinator.repeats import former_commands, once
 from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.shutdown import ShutdownSecret
 from mitosis.services.coordinator.snapshots import SnapshotRhythm
@@ -175,6 +176,7 @@ class Term:
                 publish=push,
                 read_aggregate=lambda tail: history.read_aggregate(reader, tail),
                 find_group=lambda task: history.find_group(reader, task),
+                has_done=former_commands(reader, parts.clock, position),
                 answered=Answered(),
                 tally=parts.tally,
             )
@@ -226,7 +228,7 @@ class Term:
         files = FileHandlers(core, parts.objects.artifacts, parts.objects.attachments)
         for handlers in (tasks, users, groups, workers, files, platform, secrets):
             for verb, body, handler in handlers.verbs():
-                self._commands.add(verb, body, guarded(core, handler))
+                self._commands.add(verb, body, guarded(core, once(core, verb, handler)))
         for verb, body, handler in (*reports.verbs(), *SecretReports(core).verbs()):
             self._reports.add(verb, body, guarded(core, handler))
         await self._commands.start()

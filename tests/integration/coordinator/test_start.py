@@ -12,14 +12,14 @@ from nats.aio.client import Client
 
 from mitosis.contract import subjects
 from mitosis.errors import CorruptData
-from mitosis.events.envelope import digest
+from mitosis.events.envelope import decode_commit, digest
 from mitosis.events.messages import StoredMessage, stream_state
 from mitosis.events.reader import EventReader
 from mitosis.events.snapshots import PREFIX, STREAM, SnapshotStore
 from mitosis.events.streams import ensure_stream
 from mitosis.nats.credentials import ServiceLogin, inbox_prefix
 from mitosis.services.coordinator import memory
-from mitosis.services.coordinator.history import Mark, read_world, take_in
+from mitosis.services.coordinator.history import Mark, has_done, read_world, take_in
 from mitosis.services.coordinator.world import World
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.testing.history import Stored, campaign
@@ -161,3 +161,16 @@ async def test_a_stream_shorter_than_its_archive_is_refused(nc: Client) -> None:
     last = (await stream_state(nc, subjects.EVENTS_STREAM)).last_seq
     with pytest.raises(CorruptData, match="has lost commits"):
         await read(nc, Mark(last + 1, "digest"))
+
+
+async def test_what_a_command_has_done_is_found_in_its_aggregate(nc: Client) -> None:
+    position, subject, payload = next(one for one in COMMITS[MIDDLE:] if ".task." in one[1])
+    commit, uuid = decode_commit(subject, payload), subject.rpartition(".")[2]
+    wanted = {"tail": f"task.*.{uuid}", "actor": commit.actor, "command": commit.command}
+    whole, reader = {"start": 1, "upto": len(COMMITS)}, EventReader(nc)
+    assert await has_done(reader, **wanted, **whole)
+    for other in (
+        {"actor": "user:somebody"}, {"command": "another"}, {"start": position + 1},
+        {"upto": position - 1}, {"tail": "task.*.00000000-0000-8000-8000-000000000000"},
+    ):  # fmt: skip
+        assert not await has_done(reader, **wanted | whole | other)

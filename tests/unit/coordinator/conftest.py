@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from itertools import count
 from typing import Any
 
@@ -230,6 +231,7 @@ class Coordinator:
             publish=push,
             read_aggregate=self._read,
             find_group=self._find,
+            has_done=self._has_done(len(self.store.stored)),
             answered=Answered(),
         )
         self.tasks = TaskHandlers(self.core)
@@ -253,6 +255,17 @@ class Coordinator:
                 events += events_of(commit)
                 head = Head(commit.last_version, position, digest(subject, data))
         return (events, head) if head else None
+
+    def _has_done(self, upto: int) -> Any:
+        former = list(self.store.stored[:upto])
+
+        async def has_done(tail: str, actor: str, command: str) -> bool:
+            commits = [
+                decode_commit(s, d) for _, s, d in former if fnmatchcase(s, f"mito.events.{tail}")
+            ]
+            return any((c.actor, c.command) == (actor, command) for c in commits)
+
+        return has_done
 
     async def _find(self, task: str) -> str | None:
         for _, subject, _data in self.store.stored:
