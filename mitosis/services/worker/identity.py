@@ -2,6 +2,11 @@
 
 The lock is held by the worker and by the engine's helpers. So whoever gets it knows that every
 process of the former worker is dead, and all that they ran (design, Time, leases and leadership).
+
+A path alone does not name a folder: it can be removed and made anew beside a worker that lives on,
+and be another one in each container. So there is a mark in it. Nor is one machine known from its
+clone by its id and its name; the addresses of its network cards are taken to it. What is told apart
+though it is the same costs a lease; what is taken for the same though it is not runs tasks twice.
 """
 
 import fcntl
@@ -19,12 +24,18 @@ from mitosis.errors import Misconfigured
 MAX_FOLDERS = 4_096  # default folders of workers of one user on one machine
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MACHINE_ID = Path("/etc/machine-id")
+_NETWORK = Path("/sys/class/net")
+_MARK = "mark"
 _WAIT_SECONDS = 10.0  # for helpers of a killed worker, which have a last word (epitaph.py)
 _PAUSE_SECONDS = 0.05
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where a worker runs. `machine` and `boot` are compared, never read."""
+    """Where a worker runs. `machine` and `boot` are compared, never read.
+
+    `boot` is empty where the machine cannot be told from its clones, such as in a container: each
+    of them has a boot of its own, and none proves that the others are dead.
+    """
 
     machine: str
     boot: str
@@ -42,11 +53,16 @@ class Record(msgspec.Struct):
 
 
 class WorkFolder:
-    """A folder that one worker at a time uses. Made by `open`; close it last."""
+    """A folder that one worker at a time uses. Made by `open`; close it last.
+
+    Attributes:
+        identity: Path and mark. Who holds the lock of the same one has succeeded its worker.
+    """
 
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
         self.lock_fd = lock_fd
+        self.identity = f"{path.resolve()} {_made_id(path / _MARK)}"
 
     @classmethod
     def open(cls, path: Path) -> "WorkFolder":
@@ -145,17 +161,30 @@ class WorkFolder:
 def this_machine(folder: Path) -> Machine:
     """Identify the machine.
 
-    The id of the system is mixed with the host's name: cloned machines and containers of one
-    image share the first, and taking two machines for one would let a living worker be called
-    dead. Where the system has no id, one is made and kept in `folder`.
+    The id of the system is mixed with the host's name and its network cards: cloned machines and
+    containers of one image share the first, and taking two machines for one would let a living
+    worker be called dead. Where the system has no id, one is made and kept in `folder`.
 
     Raises:
         Misconfigured: The made id cannot be stored.
     """
     host = socket.gethostname()[:255]
     known = _read(_MACHINE_ID) or _made_id(folder / "machine-id")
-    digest = hashlib.sha256(f"{known}\n{host}".encode("utf-8", "replace")).hexdigest()
-    return Machine(digest[:32], _read(_BOOT_ID) or "unknown", host)
+    cards = _network_cards()
+    names = "\n".join((known, host, *cards))
+    digest = hashlib.sha256(names.encode("utf-8", "replace")).hexdigest()
+    return Machine(digest[:32], _read(_BOOT_ID) if cards else "", host)
+
+
+def _network_cards() -> list[str]:
+    """The addresses of the cards that a device stands behind; none in most containers."""
+    try:
+        found = {
+            _read(card / "address") for card in _NETWORK.iterdir() if (card / "device").exists()
+        }
+    except OSError:
+        return []
+    return sorted(found - {""})
 
 
 def _made_id(path: Path) -> str:

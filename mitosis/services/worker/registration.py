@@ -1,6 +1,5 @@
 """Becoming a worker: a user registers it, and it gets an identity of its own."""
 
-from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -34,9 +33,9 @@ class UserAccess(Protocol):
 
 
 def registration(
-    config: WorkerConfig, machine: Machine, folder: Path, abilities: Abilities
+    config: WorkerConfig, machine: Machine, folder: str, abilities: Abilities
 ) -> RegisterWorker:
-    """What the worker says about itself."""
+    """What the worker says about itself; `folder` is the identity of its work folder."""
     return RegisterWorker(
         groups=config.groups,
         tags=config.tags,
@@ -44,7 +43,7 @@ def registration(
         slots=config.slots,
         machine=machine.machine,
         boot=machine.boot,
-        folder=str(folder.resolve()),
+        folder=folder,
         host=machine.host,
         version=__version__,
         lifetime_seconds=config.lifetime.total_seconds() if config.lifetime else None,

@@ -195,7 +195,7 @@ class Worker:
     ) -> tuple[Membership, float] | None:
         """Register; None when it is to leave before that succeeds."""
         wanted = registration(
-            self._config, self._machine, self._folder.path, self._engine.abilities
+            self._config, self._machine, self._folder.identity, self._engine.abilities
         )
         pause = 0.0
         while not self._departure.reason:

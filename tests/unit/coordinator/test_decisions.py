@@ -1,5 +1,7 @@
 """The coordinator as a reactor: what is stored, what is sent, and that nothing else is."""
 
+import pytest
+
 from mitosis.contract import commands, work
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
@@ -102,6 +104,24 @@ async def test_a_successor_on_the_same_folder_proves_its_predecessor_dead(coordi
     state = coordinator.world.tasks[task]
     assert (state.attempt, state.losses) == (2, 1)
     assert len(coordinator.world.workers) == 1
+
+
+async def test_another_boot_of_a_machine_proves_all_its_workers_of_before_dead(coordinator):
+    for folder in ("/w/1", "/w/2"):
+        await coordinator.register(machine="m", folder=folder, boot="first")
+    other = await coordinator.register(machine="another", folder="/w/1", boot="other")
+    tasks = [await coordinator.submit() for _ in range(3)]
+    newest = await coordinator.register(machine="m", folder="/w/3", boot="second")
+    assert coordinator.world.workers.keys() == {other, newest}
+    states = [coordinator.world.tasks[task] for task in tasks]
+    assert [(one.attempt, one.losses) for one in states] == [(2, 1), (1, 1), (1, 0)]
+
+
+@pytest.mark.parametrize(("before", "after"), [("", "second"), ("first", ""), ("first", "first")])
+async def test_a_boot_that_is_not_known_or_the_same_proves_nothing(coordinator, before, after):
+    await coordinator.register(machine="m", folder="/w/1", boot=before)
+    await coordinator.register(machine="m", folder="/w/2", boot=after)
+    assert len(coordinator.world.workers) == 2
 
 
 async def test_a_task_that_loses_three_workers_ends_as_lost(coordinator):

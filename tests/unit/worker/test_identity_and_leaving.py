@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,45 @@ def test_a_machine_keeps_its_identity_and_differs_from_its_clones(
     assert len(here.machine) == 32
     monkeypatch.setattr(identity.socket, "gethostname", lambda: "a-clone")
     assert this_machine(tmp_path).machine != here.machine
+
+
+def test_clones_with_one_name_differ_by_their_network_cards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_NETWORK", tmp_path / "net")
+    (tmp_path / "net" / "eth0" / "device").mkdir(parents=True)
+    (tmp_path / "net" / "bridge").mkdir()
+    known = []
+    for card, bridge in (("52:54:00:00:00:01", "1"), ("52:54:00:00:00:02", "1")):
+        (tmp_path / "net" / "eth0" / "address").write_text(f"{card}\n")
+        (tmp_path / "net" / "bridge" / "address").write_text(f"{bridge}\n")
+        known.append(this_machine(tmp_path))
+    (tmp_path / "net" / "bridge" / "address").write_text("2\n")  # no card: it comes and goes
+    known.append(this_machine(tmp_path))
+    assert known[0].machine != known[1].machine == known[2].machine
+    assert known[0].boot
+
+
+def test_where_no_network_card_is_seen_a_boot_of_ones_own_proves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_NETWORK", tmp_path / "none")
+    assert this_machine(tmp_path).boot == ""
+
+
+def test_a_folder_is_the_same_for_a_successor_and_another_one_when_it_was_made_anew(
+    tmp_path: Path,
+) -> None:
+    def seen() -> str:
+        folder = WorkFolder.open(tmp_path / "work")
+        folder.close()
+        return folder.identity
+
+    first = seen()
+    assert first.startswith(f"{tmp_path / 'work'} ")
+    assert seen() == first
+    shutil.rmtree(tmp_path / "work")
+    assert seen() != first
 
 
 def test_a_machine_without_an_id_gets_one_that_stays(
