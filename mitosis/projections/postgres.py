@@ -18,8 +18,12 @@ Cursor = psycopg.AsyncCursor[tuple[Any, ...]]
 
 CONNECT_TIMEOUT_SECONDS = 5
 DEFAULT_PORT = 5432
-# A server whose machine has vanished is noticed after about 20 s.
-_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+# A server whose machine has vanished is noticed after about 20 s: also while it owes an answer to
+# something sent, when no keepalive is sent and the system would try again for a quarter of an hour.
+_KEEPALIVE = {
+    "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,
+}  # fmt: skip
 
 OUT_OF_STEP = "MT001"  # raised by views.advance
 _OURS_TO_FIX = (

@@ -87,6 +87,11 @@ class EmbeddedPostgres(EmbeddedServer):
         """`postgresql://mito@/mitosis?host=FOLDER`."""
         return self.url_of(DATABASE)
 
+    @property
+    def socket(self) -> str:
+        """The path of its socket."""
+        return str(self._sockets.path / ".s.PGSQL.5432")
+
     def url_of(self, database: str) -> str:
         """Returns the address of another database of this server."""
         return f"postgresql://{USER}@/{database}?host={quote(str(self._sockets.path), safe='/')}"

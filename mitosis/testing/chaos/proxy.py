@@ -9,7 +9,8 @@ CHUNK_BYTES = 65_536
 CONNECT_SECONDS = 2.0
 OPENING_BYTES = 4_096  # of a connection, in which it says who it is
 
-Place = tuple[str, int]
+Place = tuple[str, int] | str
+"""Host and port, or the path of a unix socket."""
 
 
 class Cut(StrEnum):
@@ -30,7 +31,7 @@ class Link:
     """Listens on loopback and passes on to the first of its places that answers.
 
     Args:
-        places: Host and port of each server behind it, preferred first.
+        places: The servers behind it, preferred first.
     """
 
     def __init__(self, places: Sequence[Place]) -> None:
@@ -113,7 +114,7 @@ class Link:
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         for place in self._places:
             with suppress(OSError, TimeoutError):
-                return await asyncio.wait_for(asyncio.open_connection(*place), CONNECT_SECONDS)
+                return await asyncio.wait_for(_open(place), CONNECT_SECONDS)
         return None
 
     async def _pass_both(
@@ -158,3 +159,9 @@ class Link:
                     await asyncio.sleep(self._delay_seconds)
                 writer.write(data)
                 await writer.drain()
+
+
+async def _open(place: Place) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(place, str):
+        return await asyncio.open_unix_connection(place)
+    return await asyncio.open_connection(*place)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from mitosis.nats.nkeys import issuer_account
 from mitosis.nats.server_config import CalloutConfig, ClusterConfig, NatsServerConfig
 from mitosis.services.platform.credentials import ADMIN_USER, Credentials
 from mitosis.services.platform.embedded_nats import EmbeddedNats
-from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
+from mitosis.services.platform.embedded_postgres import DATABASE, USER, EmbeddedPostgres
 from mitosis.services.platform.embedded_s3 import HOST, EmbeddedS3
 from mitosis.services.platform.ports import free_ports
 from mitosis.services.platform.server import EmbeddedServer
@@ -28,7 +29,7 @@ from mitosis.services.platform.service_config import (
     write_config,
 )
 from mitosis.testing.chaos.parts import Part, Server, Service
-from mitosis.testing.chaos.proxy import Link
+from mitosis.testing.chaos.proxy import Link, Place
 
 COORDINATORS = 2
 LAB = "lab"
@@ -149,6 +150,7 @@ class Site:
         for number, name in enumerate([*names, "projector", *workers, "client"]):
             await self._link(name, self._nats_places(number))
         await self._link("store", [(HOST, int(self.s3.url.rpartition(":")[2]))])
+        await self._link("database", [self.postgres.socket])
         ports = free_ports(COORDINATORS)
         for name, port in zip(names, ports, strict=True):
             self._add("coordinator", name, self._coordinator(name, port))
@@ -162,7 +164,7 @@ class Site:
         """Start them, once there is a group to serve."""
         await asyncio.gather(*(part.start() for part in self.of_kind("worker")))
 
-    async def _link(self, name: str, places: list[tuple[str, int]]) -> None:
+    async def _link(self, name: str, places: Sequence[Place]) -> None:
         self.links[name] = await Link(places).start()
         self._stack.push_async_callback(self.links[name].close)
 
@@ -218,7 +220,7 @@ class Site:
         return Addresses(
             nats=self._nats_behind(name),
             http=f"http://{HOST}:{http_port}",
-            database=self.postgres.url,
+            database=f"postgresql://{USER}@{HOST}:{self.links['database'].port}/{DATABASE}",
             s3=f"http://{HOST}:{self.links['store'].port}",
         )
 

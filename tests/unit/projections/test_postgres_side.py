@@ -3,6 +3,7 @@
 import msgspec
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from mitosis.errors import CorruptData, Misconfigured, MitosisError, ViewUnavailable
 from mitosis.projections.migrations import known_versions
@@ -78,3 +79,10 @@ def test_both_series_of_migrations_are_found() -> None:
     versions = known_versions()
     assert versions.archive >= 1
     assert versions.views >= 1
+
+
+def test_a_server_that_has_vanished_is_noticed_also_while_it_owes_an_answer() -> None:
+    """No keepalive is sent then, and the system by itself goes on for a quarter of an hour."""
+    known = conninfo_to_dict(conninfo("postgresql://somewhere/db", "test"))
+    assert int(str(known["keepalives_idle"])) <= 10
+    assert 5_000 <= int(str(known["tcp_user_timeout"])) <= 30_000

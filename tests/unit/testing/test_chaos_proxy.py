@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,18 @@ class Peer:
 
 async def test_a_whole_link_goes_to_the_first_place_that_answers(link: Link) -> None:
     assert await (await Peer.of(link)).says(b"one") == b"one"
+
+
+async def test_a_link_can_lead_to_a_unix_socket(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readline())
+        writer.close()
+
+    place = str(tmp_path / "socket")
+    async with await asyncio.start_unix_server(answer, place):
+        link = await Link([place]).start()
+        assert await (await Peer.of(link)).says(b"one") == b"one"
+        await link.close()
 
 
 async def test_a_dropped_link_closes_what_stands_and_lets_nobody_through(link: Link) -> None:
