@@ -222,6 +222,29 @@ def test_what_has_ended_is_not_run_again_whatever_becomes_of_its_worker(
     assert [yard.client.get_task(v.uuid) for v in (*before, told)] == [*before, told]
 
 
+def test_a_worker_that_is_cut_off_gets_nothing_new_goes_on_with_its_task_and_is_given_work_again(
+    yard: Yard, tmp_path: Path
+) -> None:
+    link = Link(yard.platform.notice["nats"])
+    yard.stack.callback(link.close)
+    box = yard.worker("--slots", "2", address=link.address)
+    beats = Beats(yard.client, tmp_path)
+    beats.beats_on(1)
+    link.cut()
+    soon(lambda: yard.client.get_worker(box.uuid).state == "unreachable")
+    waiting = yard.client.submit_task(in_shell("true"))
+    view = yard.client.get_task(waiting.task)
+    assert (view.state, view.attempt) == (TaskState.READY, 0), (
+        "a slot is free, but not to be reached"
+    )
+    assert all(map(alive, beats.processes(1)))
+    link.join()
+    beats.end()
+    views = yard.client.wait_for_tasks([waiting, beats.task])
+    ends = [(view.outcome, view.attempt, view.losses, view.worker) for view in views]
+    assert ends == [(Outcome.SUCCEEDED, 1, 0, box.uuid)] * 2
+
+
 # --- cancel --------------------------------------------------------------------------------------
 
 
