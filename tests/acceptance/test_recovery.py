@@ -169,6 +169,7 @@ async def test_a_killed_coordinator_changes_nothing_for_running_and_waiting_task
     assert int(start) > 0, "it has read all of history"
 
 
+@pytest.mark.parity("D-030")
 async def test_a_command_that_is_asked_again_of_the_next_coordinator_is_done_once(
     fragile: Platform, client: SyncMitoClient
 ) -> None:
