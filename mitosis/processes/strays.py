@@ -18,21 +18,32 @@ _PAUSE_SECONDS = 0.01
 _OF_A_VISITOR = (b"PWD", b"OLDPWD")
 
 
+def running_below(root: Path) -> list[int]:
+    """Return the processes that run for a slot below a root folder.
+
+    It blocks: one look at all processes takes about 1 ms for each hundred.
+    """
+    wanted = _slots_of(root)
+    return [pid for pid in _processes() if _belongs(pid, wanted)]
+
+
 def end_strays(root: Path) -> list[int]:
     """Kill processes that run for a slot below a root folder; those that are alive after 5 s.
 
-    Only for a root of which no engine is alive. It blocks: one look at all processes takes about
-    1 ms for each hundred.
+    Only for a root of which no engine is alive. It blocks.
     """
-    wanted = os.fsencode(root) + b"/slot-"
     limit = time.monotonic() + _SECONDS
-    while found := [pid for pid in _processes() if _belongs(pid, wanted)]:
+    while found := running_below(root):
         for pid in found:
-            _kill(pid, wanted)
+            _kill(pid, _slots_of(root))
         if time.monotonic() > limit:
             return found
         time.sleep(_PAUSE_SECONDS)
     return []
+
+
+def _slots_of(root: Path) -> bytes:
+    return os.fsencode(root) + b"/slot-"
 
 
 def _processes() -> list[int]:

@@ -141,26 +141,27 @@ def test_what_a_killed_worker_ran_is_dead_before_another_worker_runs_it_again(
     assert not beats.overlaps()
 
 
-def test_a_worker_in_a_folder_that_was_made_anew_beside_a_living_one_takes_nothing_from_it(
+def test_a_folder_that_was_removed_beside_a_living_worker_is_not_taken_for_that_of_a_dead_one(
     yard: Yard, tmp_path: Path
 ) -> None:
-    """Its path is that of the other one, but its lock proves nothing: who lives goes on."""
+    """Its lock is free then, as it would be behind a dead worker; but what it runs is alive."""
     place = tmp_path / "work"
     living = yard.worker("--work-dir", place)
     beats = Beats(yard.client, tmp_path)
     beats.beats_on(1)
     shutil.rmtree(place)
-    other = yard.worker("--work-dir", place)
-    runs_a_new_one(yard)
+    second = yard.stack.enter_context(machine(yard.folder / "second"))
+    second.run_worker(
+        "-c", yard.platform.notice["http"], "-u", yard.owner.name, "--work-dir", place,
+        MITO_PASSWORD=yard.owner.password,
+    )  # fmt: skip
+    assert second.process.wait() == 1
+    assert "was removed while a worker used it" in second.process.err
     assert all(map(alive, beats.processes(1)))
     assert yard.client.get_worker(living.uuid).state == "normal"
     assert not yard.client.cancel_task(beats.task).ended
     (view,) = yard.client.wait_for_tasks([beats.task])
     assert (view.attempt, view.losses, view.worker) == (1, 0, living.uuid)
-    assert not beats.processes(2)
-    other.process.stop(signal.SIGKILL)
-    yard.worker("--work-dir", place)
-    soon(lambda: yard.client.get_worker(other.uuid).state == "gone")
 
 
 @pytest.mark.parity("F-32", "D-012")

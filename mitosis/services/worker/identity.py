@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from mitosis.errors import Misconfigured
+from mitosis.processes.strays import running_below
 
 MAX_FOLDERS = 4_096  # default folders of workers of one user on one machine
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -62,14 +63,20 @@ class WorkFolder:
     def __init__(self, path: Path, lock_fd: int) -> None:
         self.path = path
         self.lock_fd = lock_fd
-        self.identity = f"{path.resolve()} {_made_id(path / _MARK)}"
+        mark = path / _MARK
+        is_new = not mark.exists()
+        self.identity = f"{path.resolve()} {_made_id(mark)}"
+        if is_new and (found := running_below(self.slots.resolve())):
+            mark.unlink()
+            raise _still_used(path, found)
 
     @classmethod
     def open(cls, path: Path) -> "WorkFolder":
         """Make and lock a folder. Blocking, for at most ten seconds.
 
         Raises:
-            Misconfigured: It cannot be made, or another worker uses it.
+            Misconfigured: It cannot be made, or another worker uses it, or used one that was
+                removed here and what it runs is alive.
         """
         fd = _open_lock(path)
         deadline = time.monotonic() + _WAIT_SECONDS
@@ -82,25 +89,33 @@ class WorkFolder:
                     setting="work_dir",
                 )
             time.sleep(_PAUSE_SECONDS)
-        return cls(path, fd)
+        return cls._locked(path, fd)
 
     @classmethod
     def open_any(cls, parent: Path) -> "WorkFolder":
         """Lock the first free one of the default folders `1`, `2`, ... below `parent`.
 
         Raises:
-            Misconfigured: None can be made, or all are in use.
+            Misconfigured: None can be made, or all are in use, or see `open`.
         """
         for number in range(1, MAX_FOLDERS + 1):
             path = parent / str(number)
             fd = _open_lock(path)
             if _lock(fd):
-                return cls(path, fd)
+                return cls._locked(path, fd)
             os.close(fd)
         raise Misconfigured(
             f"all {MAX_FOLDERS} work folders in {parent} are in use: name another one by work_dir",
             setting="work_dir",
         )
+
+    @classmethod
+    def _locked(cls, path: Path, fd: int) -> "WorkFolder":
+        try:
+            return cls(path, fd)
+        except BaseException:
+            os.close(fd)
+            raise
 
     def restore(self) -> bool:
         """Make the folder anew when it is gone, locked as at the start; whether it was gone.
@@ -226,6 +241,15 @@ def _lock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _still_used(path: Path, pids: list[int]) -> Misconfigured:
+    shown = ", ".join(map(str, pids[:10]))
+    return Misconfigured(
+        f"the work folder {path} was removed while a worker used it, and what that runs is alive "
+        f"(processes {shown}): end that worker, or name another folder by work_dir",
+        setting="work_dir",
+    )
 
 
 def _user_of(path: Path) -> str:

@@ -122,6 +122,26 @@ def test_a_folder_is_the_same_for_a_successor_and_another_one_when_it_was_made_a
     assert seen() != first
 
 
+def test_a_new_folder_is_refused_while_something_runs_in_a_former_one_of_its_path(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "work"
+    inside = {"PATH": os.environ["PATH"], "MITO_EXEC_DIR": str(place / "slots/slot-0-0/work")}
+    left = subprocess.Popen(["sleep", "60"], env=inside)
+    try:
+        for _ in range(2):
+            with pytest.raises(Misconfigured, match=f"what that runs is alive .*{left.pid}"):
+                WorkFolder.open(place)
+        other = WorkFolder.open_any(tmp_path)
+        assert other.path == tmp_path / "1"
+        other.close()
+    finally:
+        left.kill()
+        left.wait()
+    folder = WorkFolder.open(place)
+    folder.close()
+
+
 def test_a_machine_without_an_id_gets_one_that_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
