@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from mitosis.errors import REPAIR, CorruptData, MitosisError, ViewUnavailable, WrongState
-from mitosis.projections.commit import CommitSource, Decode, RawCommit
+from mitosis.projections.commit import Commit, CommitSource, Decode, RawCommit
 from mitosis.projections.feed import Feed
 from mitosis.projections.migrations import (
     BESIDE,
@@ -26,7 +26,7 @@ from mitosis.projections.migrations import (
     wait_for_projection_lock,
 )
 from mitosis.projections.postgres import Connection, connect, explained, shown
-from mitosis.projections.runner import apply, decode_all
+from mitosis.projections.runner import decode_all, folded
 from mitosis.projections.store import Mark, ViewStore
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ class Builder:
         self._store, self._feed, self._history, self._progress = store, feed, history, progress
         self._archived = archived
         self._left: Sequence[RawCommit] = ()
+        self._read = 0  # the position up to which commits were taken to be applied
         self.done = Mark()
 
     async def build_to(self, position: int) -> None:
@@ -92,14 +93,35 @@ class Builder:
         """
         if position > self.done.position:
             await self._require(position)
-        while self.done.position < position:
-            batch = self._left or await self._feed.take()
-            wanted = [raw for raw in batch if raw[0] <= position]
-            self._left = batch[len(wanted) :]
-            first, stream = self.done.position + 1, self._history.stream
-            commits = decode_all(wanted, first, self._history.decode, stream)
-            self.done = await apply(self._store, self.done, commits, len(commits) * self._archived)
+        self._read = self.done.position
+        commits = await self._next(position)
+        while commits:
+            archived = len(commits) * self._archived
+            tables = await folded(self._store, commits, archived)
+            write = self._store.write(self.done.position, tables, commits, commits[archived:])
+            # What comes next is read and decoded while Postgres writes.
+            wrong, following = await asyncio.gather(
+                write, self._next(position), return_exceptions=True
+            )
+            if wrong is not None:
+                raise wrong
+            self.done = Mark(commits[-1].position, commits[-1].digest)
             self._progress(self.done.position, position)
+            if isinstance(following, BaseException):
+                raise following
+            commits = following
+
+    async def _next(self, position: int) -> list[Commit]:
+        """Return the next commits up to a position, decoded; empty behind it."""
+        if self._read >= position:
+            return []
+        batch = self._left or await self._feed.take()
+        wanted = [raw for raw in batch if raw[0] <= position]
+        self._left = batch[len(wanted) :]
+        history = self._history
+        commits = decode_all(wanted, self._read + 1, history.decode, history.stream)
+        self._read = commits[-1].position
+        return commits
 
     async def _require(self, position: int) -> None:
         head = await self._history.source.last_position()

@@ -19,6 +19,7 @@ from mitosis.projections.feed import Feed
 from mitosis.projections.plan import fold_all, needed_rows
 from mitosis.projections.postgres import shown
 from mitosis.projections.progress import Progress
+from mitosis.projections.rows import Tables
 from mitosis.projections.store import Mark, ViewStore, differs
 
 log = logging.getLogger(__name__)
@@ -183,8 +184,13 @@ async def apply(store: ViewStore, done: Mark, commits: Sequence[Commit], archive
         CorruptData: Stream and archive differ, or the commits cannot be what was written.
         ViewUnavailable: Postgres is away, or somebody else has written.
     """
-    if archived:
-        await store.check_archived(commits[:archived])
-    tables = fold_all(await store.load(needed_rows(commits)), commits)
+    tables = await folded(store, commits, archived)
     await store.write(done.position, tables, commits, commits[archived:])
     return Mark(commits[-1].position, commits[-1].digest)
+
+
+async def folded(store: ViewStore, commits: Sequence[Commit], archived: int) -> Tables:
+    """Return what a batch makes of the rows that it builds upon; see `apply`."""
+    if archived:
+        await store.check_archived(commits[:archived])
+    return fold_all(await store.load(needed_rows(commits)), commits)
