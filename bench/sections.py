@@ -37,6 +37,7 @@ class Section(NamedTuple):
 
 SECTIONS = (
     Section("engine", alone.measure),
+    Section("peers", peers.measure, quick=False),
     Section("true", true.measure, WORKER),
     Section("latency", latency.measure, WORKER),
     Section("terminal", outputs.terminal, WORKER),
@@ -49,7 +50,6 @@ SECTIONS = (
     Section("queued", submits.queued, NOBODY, quick=False),
     Section("simulated", unspawned.relaxed, RELAXED),
     Section("submit", submits.relaxed, RELAXED, quick=False),
-    Section("peers", peers.measure, quick=False),
     Section("queues", queues.measure, quick=False),
     Section("history", history.measure, quick=False),
 )

@@ -63,7 +63,7 @@ def main() -> None:
                 sys.executable, "-m", "celery", "-A", "bench.peers.celery_app", "worker",
                 "-P", "prefork", "-c", str(SLOTS), "-l", "ERROR", "--without-gossip",
                 "--without-mingle",
-            ], stdout=sys.stderr, env={**os.environ, "C_FORCE_ROOT": "1"})  # fmt: skip
+            ], env={**os.environ, "C_FORCE_ROOT": "1"})  # fmt: skip
             try:
                 campaign(50)
                 for size in sizes():

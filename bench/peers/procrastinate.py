@@ -9,23 +9,15 @@ import subprocess
 import sys
 import time
 
-import procrastinate
 import psycopg
 
+from bench.peers.procrastinate_app import app, true
 from bench.peers.say import SLOTS, rate, round_trips, sizes, trips
 
-LOOK_SECONDS = 0.001
+LOOK_SECONDS = 0.02
+LOOK_SECONDS_FOR_ONE = 0.001
 WAIT_SECONDS = 120
 DATABASE = os.environ["BENCH_DATABASE"]
-app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=DATABASE))
-
-
-@app.task(name="true")
-async def true() -> None:
-    """Run the program."""
-    process = await asyncio.create_subprocess_exec("/bin/true")
-    if await process.wait():
-        raise RuntimeError("true failed")
 
 
 class Campaigns:
@@ -42,7 +34,7 @@ class Campaigns:
         while self._succeeded() < self._done:
             if time.monotonic() > deadline:
                 raise SystemExit("not all jobs succeeded")
-            time.sleep(LOOK_SECONDS if count == 1 else 0.02)
+            time.sleep(LOOK_SECONDS_FOR_ONE if count == 1 else LOOK_SECONDS)
 
     def _succeeded(self) -> int:
         found = self._looking.execute(
@@ -51,18 +43,21 @@ class Campaigns:
         return found[0] if found else 0
 
 
+async def _open() -> None:
+    await app.open_async()
+    await app.schema_manager.apply_schema_async()
+
+
 def main() -> None:
     """Make the tables, start the worker, measure, stop it."""
     with asyncio.Runner() as runner, psycopg.connect(DATABASE, autocommit=True) as looking:
-        runner.run(app.open_async())
-        runner.run(app.schema_manager.apply_schema_async())
+        runner.run(_open())
         worker = subprocess.Popen(
             [
-                sys.executable, "-m", "procrastinate", "--app", "bench.peers.procrastinate.app",
+                sys.executable, "-m", "procrastinate", "--app", "bench.peers.procrastinate_app.app",
                 "worker", "--concurrency", str(SLOTS),
             ],
-            stdout=sys.stderr,
-        )  # fmt: skip
+                    )  # fmt: skip
         try:
             campaigns = Campaigns(runner, looking)
             campaigns.run(20)

@@ -20,6 +20,7 @@ from bench.work import percentile
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 
 PROJECT = Path(__file__).parents[2]
+MOST_SHOWN = 3_000
 IN_MEMORY = "in memory: lost with its server"
 
 
@@ -111,15 +112,20 @@ def _run(peer: Peer, bench: Bench) -> str:
         str(bench.peers / "bin" / "python")
     )  # fmt: skip
     environment = {**os.environ, **peer.environment, **_wanted(peer, bench.sizes)}
-    with tempfile.TemporaryFile() as said, _database(peer) as database:
-        command = [python, "-m", f"bench.peers.{peer.module}"]
+    with (
+        tempfile.NamedTemporaryFile() as said, tempfile.TemporaryFile() as log,
+        _database(peer) as database,
+    ):  # fmt: skip
         process = subprocess.Popen(
-            command, cwd=PROJECT, env=environment | database, stdout=said,
-            stdin=subprocess.DEVNULL, start_new_session=True,
+            [python, "-m", f"bench.peers.{peer.module}"],
+            cwd=PROJECT, env=environment | database | {"BENCH_SAID": said.name},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         status = _await_end(process, peer.seconds)
-        said.seek(0)
-        told = [msgspec.json.decode(line, type=Told) for line in said.read().splitlines() if line]
+        if status:
+            log.seek(0)
+            print(log.read().decode("utf-8", "replace")[-MOST_SHOWN:])
+        told = [msgspec.json.decode(line, type=Told) for line in said.read().splitlines()]
     _take_down(peer, told, bench.results)
     if status:
         why = f"ended with {status} after {len(told)} figures"
