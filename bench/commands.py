@@ -1,6 +1,7 @@
 """The command line as a whole process: `mito client get task` and `submit`, over a bare Python."""
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,13 +30,15 @@ async def measure(bench: Bench, up: Up) -> None:
             "submit": (*MITO, "client", "submit", "--", "/bin/true"),
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
+        cpu: dict[str, list[float]] = {name: [] for name in commands}
         said = []
         async with checked(client, count + 1):
             for turn in range(count + 1):
                 for name, command in commands.items():
-                    took, out = _run(command, environment)
+                    took, used, out = _run(command, environment)
                     if turn:  # in the first one byte code is written, and addresses are kept
                         seconds[name].append(took * 1000)
+                        cpu[name].append(used * 1000)
                 said.append(out.strip())
             await client.wait_for_tasks(said)
     bare = statistics.median(seconds["bare"])
@@ -43,7 +46,9 @@ async def measure(bench: Bench, up: Up) -> None:
         bench.results.add(f"client/{name}", what, "ms", seconds[name])
         bench.results.add(f"client/{name}/more", f"{what}: over python -c pass", "ms",
                           statistics.median(seconds[name]) - bare)  # fmt: skip
-    bench.results.add("client/bare", "python -c pass", "ms", seconds["bare"], who="Python")
+        bench.results.add(f"client/{name}/cpu", f"{what}: CPU", "ms", cpu[name])
+    bench.results.add("client/bare", "python -c pass", "ms", seconds["bare"], who="Python",
+                      note=f"CPU {statistics.median(cpu['bare']):.0f} ms")  # fmt: skip
 
 
 def _environment(up: Up) -> dict[str, str]:
@@ -58,8 +63,9 @@ def _environment(up: Up) -> dict[str, str]:
     return environment
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, str]:
-    """Run a command; return seconds and what it printed."""
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, float, str]:
+    """Run a command; return seconds, CPU seconds and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -68,4 +74,6 @@ def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float,
     seconds = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
-    return seconds, done.stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, used, done.stdout

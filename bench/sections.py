@@ -48,7 +48,7 @@ SECTIONS = (
     Section("simulated", unspawned.synced, NOBODY),
     Section("submit", submits.synced, NOBODY),
     Section("queued", submits.queued, NOBODY, quick=False),
-    Section("simulated", unspawned.relaxed, RELAXED),
+    Section("simulated", unspawned.relaxed, RELAXED, quick=False),
     Section("submit", submits.relaxed, RELAXED, quick=False),
     Section("queues", queues.measure, quick=False),
     Section("history", history.measure, quick=False),

@@ -28,8 +28,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
         queued: Tasks that wait for a worker.
         simulated: Tasks of one campaign for each number of `workers` without spawning.
         engine: Tasks of the engine alone.
-        peers: Tasks of each peer.
-        locals: Tasks of peers that are no distributed systems.
+        peers: Tasks of each of the three distributed peers.
+        locals: Tasks of the others.
         peer_trips: Round trips of each peer.
         commands: Starts of the command line.
         object_mb: Size of the file that is sent and fetched, and how often.
@@ -84,25 +84,28 @@ USUAL = Sizes(
     true=(Times(1_000, 5), Times(10_000, 2)),
     terminal=(Times(1_000, 2),),
     results=Times(200, 1),
-    sleeps=Times(1_000, 3),
+    sleeps=Times(500, 3),
     trips=200,
     singles=Times(500, 3),
     batch=Times(10_000, 3),
     queued=100_000,
-    simulated=Times(5_000, 2),
+    simulated=Times(3_000, 2),
     workers=(1, 2, 8, 64),
     engine=1_000,
-    peers=(Times(1_000, 3), Times(5_000, 1)),
-    locals=Times(1_000, 3),
+    peers=(Times(1_000, 2), Times(5_000, 1)),
+    locals=Times(1_000, 2),
     peer_trips=100,
-    commands=15,
-    object_mb=Times(1_024, 3),
-    history=(1_000, 10_000, 100_000),
-    queues=(100, 1_000, 10_000, 100_000),
+    commands=11,
+    object_mb=Times(1_024, 2),
+    history=(1_000, 100_000),
+    queues=(100, 10_000, 100_000),
     queue_tasks=2_000,
 )
 FULL = msgspec.structs.replace(
-    USUAL, terminal=(Times(1_000, 2), Times(10_000, 1)), history=(*USUAL.history, 1_000_000)
+    USUAL,
+    terminal=(Times(1_000, 2), Times(10_000, 1)),
+    history=(1_000, 10_000, 100_000, 1_000_000),
+    queues=(100, 1_000, 10_000, 100_000),
 )
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from bench.machine import PROGRAMS
 from bench.rows import Results
 from bench.sizes import Bench, Sizes, Times
 from bench.work import percentile
@@ -33,8 +34,8 @@ class Peer(NamedTuple):
         module: What runs it.
         durability: Of what it has accepted.
         needs: A module of the peers' environment, or a program on this machine.
-        required: Its absence is a failure of a run with peers.
-        distributed: Measured with as many tasks as we are.
+        required: It is one of the three distributed ones: measured with many tasks, and its
+            absence is a failure of a run with peers.
     """
 
     key: str
@@ -43,7 +44,6 @@ class Peer(NamedTuple):
     durability: str
     needs: tuple[str, ...]
     required: bool = False
-    distributed: bool = True
     environment: Mapping[str, str] = {}
     seconds: float = 180.0
 
@@ -65,9 +65,8 @@ PEERS = (
     Peer("procrastinate", "procrastinate, Postgres", "procrastinate",
          "synced to disk before it is acknowledged", ("procrastinate",)),
     Peer("parallel", "GNU parallel -j2", "parallel", "a job log that is not synced",
-         ("parallel",), distributed=False),
-    Peer("task-spooler", "task-spooler -S2", "task_spooler", IN_MEMORY, ("tsp",),
-         distributed=False),
+         ("parallel",)),
+    Peer("task-spooler", "task-spooler -S2", "task_spooler", IN_MEMORY, ("tsp",)),
 )  # fmt: skip
 
 
@@ -96,7 +95,7 @@ def measure(bench: Bench) -> None:
 
 def _missing(peer: Peer, environment: Path | None) -> str:
     for need in peer.needs:
-        if need in {"redis-server", "parallel", "tsp"}:
+        if need in PROGRAMS:
             if shutil.which(need) is None:
                 return f"{need} is not installed (see `just bench-peers`)"
         elif environment is None:
@@ -108,9 +107,7 @@ def _missing(peer: Peer, environment: Path | None) -> str:
 
 def _run(peer: Peer, bench: Bench) -> str:
     """Run a peer; return why it could not be measured to its end, or nothing."""
-    python = sys.executable if bench.peers is None or not peer.distributed else (
-        str(bench.peers / "bin" / "python")
-    )  # fmt: skip
+    python = sys.executable if bench.peers is None else str(bench.peers / "bin" / "python")
     environment = {**os.environ, **peer.environment, **_wanted(peer, bench.sizes)}
     with (
         tempfile.NamedTemporaryFile() as said, tempfile.TemporaryFile() as log,
@@ -135,7 +132,7 @@ def _run(peer: Peer, bench: Bench) -> str:
 
 
 def _wanted(peer: Peer, sizes: Sizes) -> dict[str, str]:
-    times: tuple[Times, ...] = sizes.peers if peer.distributed else (sizes.locals,)
+    times: tuple[Times, ...] = sizes.peers if peer.required else (sizes.locals,)
     tasks = [str(count) for count, rounds in times for _ in range(rounds)]
     return {"BENCH_TASKS": ",".join(tasks), "BENCH_TRIPS": str(sizes.peer_trips)}
 

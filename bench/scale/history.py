@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -72,19 +73,21 @@ class _History:
         async with Site(self._root, Shape(workers=0)) as site:
             login = ServiceLogin(site.credentials.service.name, site.credentials.service.password)
             connection = await Connection.open([site.nats[0].url], login, name="bench")
-            async with connection, MitoClient(site.client_config()) as client:
-                await self._starts(site, login, connection, client)
+            async with connection:
+                coordinator, standby = site.of_kind("coordinator")
+                for part in (standby, *site.of_kind("projector")):
+                    await part.stop()
+                await _answered(connection)
+                async with MitoClient(site.client_config()) as client:
+                    await self._starts(site, coordinator, login, connection, client)
                 await self._read_models(site, connection)
                 await self._pages(site)
                 await self._cost(site)
 
     async def _starts(
-        self, site: Site, login: ServiceLogin, connection: Connection, client: MitoClient
-    ) -> None:
-        coordinator, standby = site.of_kind("coordinator")
-        for part in (standby, *site.of_kind("projector")):
-            await part.stop()
-        await _answered(connection)
+        self, site: Site, coordinator: Part, login: ServiceLogin, connection: Connection,
+        client: MitoClient,
+    ) -> None:  # fmt: skip
         await coordinator.stop()
         began = time.perf_counter()
         position = await _store(site, login, self._tasks)
@@ -143,14 +146,23 @@ class _History:
         count = self._bench.sizes.queue_tasks
         config = msgspec.structs.replace(site.client_config(), coordinator_addr=site.nats[0].url)
         up = Up(site.root, config, "")
-        with simulated_workers(up, WORKERS):
-            async with MitoClient(config) as client:
-                await throughput(client, count // 10)
-                before = cpu_seconds(site.root)
-                async with checked(client, count):
-                    rate = await throughput(client, count)
-                used = cpu_ms_per_task(before, cpu_seconds(site.root), count)
+        async with _beside(simulated_workers(up, WORKERS)), MitoClient(config) as client:
+            await throughput(client, count // 10)
+            before = cpu_seconds(site.root)
+            async with checked(client, count):
+                rate = await throughput(client, count)
+            used = cpu_ms_per_task(before, cpu_seconds(site.root), count)
         add_cost(self._results, f"history/cost/{self._tasks}", self._what, rate, used)
+
+
+@contextlib.asynccontextmanager
+async def _beside(manager: contextlib.AbstractContextManager[None]) -> AsyncIterator[None]:
+    """Enter what blocks in a thread: the links of the site live in this loop."""
+    await asyncio.to_thread(manager.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(manager.__exit__, None, None, None)
 
 
 def add_cost(results: Results, key: str, what: str, rate: float, used: dict[str, float]) -> None:

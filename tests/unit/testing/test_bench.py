@@ -71,7 +71,7 @@ def test_the_required_peers_are_the_three_distributed_ones() -> None:
     }  # fmt: skip
     for peer in PEERS:
         assert peer.durability
-        if peer.distributed:
+        if peer.required:
             assert "--peers" in _missing(peer, None) or "not installed" in _missing(peer, None)
 
 
