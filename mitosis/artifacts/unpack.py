@@ -23,8 +23,12 @@ from mitosis.errors import CorruptData, TooLarge
 MAX_BYTES = 1 << 40
 MAX_MEMBERS = 1_000_000
 MAX_SKIPPED = 100
+MAX_HELD_BYTES = 256 << 20  # of the names of folders and links, which are known until the end
 _CHUNK = 1 << 20
 _MAX_HEADER_BYTES = 4 << 20
+_MAX_LINK_BYTES = 4_095  # Linux: PATH_MAX, with its final NUL
+_MAX_NAME_BYTES = 255  # Linux: NAME_MAX
+_MAX_SHOWN = 1_000
 _MAX_PADDING_BYTES = 1 << 20
 
 
@@ -80,21 +84,38 @@ def unpack(
             reader = _HeaderBound(stream)
             with tarfile.open(fileobj=reader, mode="r:", errors="surrogateescape") as tar:
                 with contextlib.closing(Target(target)) as inside:
-                    unpacked = _Unpacking(inside, max_bytes, max_members, stop).run(tar)
+                    unpacked = _Unpacking(inside, max_bytes, max_members, stop).run(tar, reader)
                 _check_end(tar, reader)
                 return unpacked
-    # A chain of extended headers is read by recursion, and numbers in them are not checked.
+    # A chain of extended headers is read by recursion, and neither numbers nor lengths are checked.
     except (
-        tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError, ValueError
+        tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, RecursionError, ValueError,
+        IndexError,
     ) as error:  # fmt: skip
         raise CorruptData(f"{archive} is damaged or no gzip tar: {error}") from error
 
 
 class _HeaderBound(io.RawIOBase):
-    """Refuses reads larger than any honest header, which `tarfile` would hold in memory."""
+    """Refuses reads larger than any honest header, which `tarfile` would hold in memory.
+
+    All that belongs to the header of one member counts together, as its map of holes, which is read
+    in small pieces.
+    """
 
     def __init__(self, stream: BinaryIO | gzip.GzipFile) -> None:
         self._stream = stream
+        self._left: int | None = _MAX_HEADER_BYTES
+
+    def next_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Read the header of the next member.
+
+        Raises:
+            TooLarge: It is larger than any honest one.
+        """
+        self._left = _MAX_HEADER_BYTES
+        member = tar.next()
+        self._left = None
+        return member
 
     def readable(self) -> bool:
         return True
@@ -109,10 +130,14 @@ class _HeaderBound(io.RawIOBase):
         return self._stream.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _MAX_HEADER_BYTES:
+        left = _MAX_HEADER_BYTES if self._left is None else self._left
+        if not 0 <= size <= left:
             raise TooLarge(
-                f"a header of the archive has {size} bytes", size=size, limit=_MAX_HEADER_BYTES
+                f"a header of the archive has more than {_MAX_HEADER_BYTES} bytes",
+                limit=_MAX_HEADER_BYTES,
             )
+        if self._left is not None:
+            self._left -= size
         return self._stream.read(size)
 
 
@@ -142,14 +167,16 @@ class _Unpacking:
         self._left_out = 0
         self._target = target
         self._bytes_left, self._members_left = max_bytes, max_members
+        self._held_left = MAX_HELD_BYTES
         self._size, self._members = 0, 0
         self._links: list[tuple[Parts, str]] = []
         self._modes: list[tuple[Parts, int]] = []
         self._skipped: list[str] = []
 
-    def run(self, tar: tarfile.TarFile) -> Unpacked:
-        while (member := tar.next()) is not None:
+    def run(self, tar: tarfile.TarFile, reader: _HeaderBound) -> Unpacked:
+        while (member := reader.next_member(tar)) is not None:
             tar.members = []  # type: ignore[attr-defined]  # else every header stays in memory
+            _check_words_for_all(tar)
             self._one(tar, member)
         # Folders get their modes when nothing is written to them any more, but for links.
         for parts, mode in reversed(self._modes):
@@ -168,18 +195,20 @@ class _Unpacking:
             raise CorruptData(f"the archive has a member of {member.size} bytes")
         self._bytes_left -= member.size
         if self._bytes_left < 0:
-            raise TooLarge(f"the archive has more bytes than allowed, at {member.name!r}")
+            raise TooLarge(f"the archive has more bytes than allowed, at {_shown(member)}")
         if member.isdir() and not PurePosixPath(member.name).parts:
             return  # the target itself, in archives made by `tar -c .`
-        parts = _inside(member.name)
+        parts = _inside(member)
         mode = (member.mode & 0o755) | 0o600
         if member.isdir():
             self._target.make_folder(parts)
+            self._hold(member.name)
             self._modes.append((parts, mode | 0o700))
         elif member.isreg():
             self._write(tar, member, parts, mode)
         elif member.issym() and self._leads_inside(member):
             self._target.make_folder(parts[:-1])
+            self._hold(member.name, member.linkname)
             self._links.append((parts, member.linkname))
         else:
             self._left_out += 1
@@ -188,9 +217,20 @@ class _Unpacking:
             return
         self._members += 1
 
+    def _hold(self, *names: str) -> None:
+        self._held_left -= sum(map(len, names))
+        if self._held_left < 0:
+            raise TooLarge(
+                f"the names of folders and links in the archive have more than {MAX_HELD_BYTES} "
+                "bytes together",
+                limit=MAX_HELD_BYTES,
+            )
+
     @staticmethod
     def _leads_inside(member: tarfile.TarInfo) -> bool:
         if member.linkname.startswith("/") or not member.linkname or "\0" in member.linkname:
+            return False
+        if len(os.fsencode(member.linkname)) > _MAX_LINK_BYTES:
             return False
         # Counted without resolving: a link on the way could make `..` mean something else, so the
         # way up may not pass through more folders than the member's own name has.
@@ -210,12 +250,12 @@ class _Unpacking:
     ) -> None:
         content = tar.extractfile(member)
         if content is None:
-            raise CorruptData(f"the archive has no content for {member.name!r}")
+            raise CorruptData(f"the archive has no content for {_shown(member)}")
         with content, os.fdopen(self._target.new_file(parts, mode), "wb") as target:
             end = 0
             for offset, length in pieces_of(member):
                 if offset < end or length < 0:
-                    raise CorruptData(f"the archive has a wrong map of holes: {member.name!r}")
+                    raise CorruptData(f"the archive has a wrong map of holes: {_shown(member)}")
                 end = offset + length
                 content.seek(offset)
                 target.seek(offset)
@@ -234,12 +274,36 @@ class _Unpacking:
             self._size += len(chunk)
 
 
+def _check_words_for_all(tar: tarfile.TarFile) -> None:
+    """Bound the headers that hold for all members that follow: `tarfile` collects them.
+
+    Raises:
+        TooLarge: There is more than any honest archive says.
+    """
+    words = tar.pax_headers
+    if sum(len(word) + len(value) for word, value in words.items()) > _MAX_HEADER_BYTES:
+        raise TooLarge(
+            f"the archive has headers for all its members of more than {_MAX_HEADER_BYTES} bytes",
+            limit=_MAX_HEADER_BYTES,
+        )
+
+
 def _readable(name: str) -> str:
-    return os.fsencode(name).decode(errors="backslashreplace")
+    return os.fsencode(name)[:_MAX_SHOWN].decode(errors="backslashreplace")
 
 
-def _inside(name: str) -> Parts:
+def _shown(member: tarfile.TarInfo) -> str:
+    return repr(member.name[:_MAX_SHOWN])
+
+
+def _inside(member: tarfile.TarInfo) -> Parts:
+    name = member.name
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\0" in name:
-        raise CorruptData(f"the archive has a member named {name!r}, which leads out of it")
+        raise CorruptData(f"the archive has a member named {_shown(member)}, which leads out of it")
+    if any(len(os.fsencode(part)) > _MAX_NAME_BYTES for part in parts):
+        raise CorruptData(
+            f"the archive has a member with a name of more than {_MAX_NAME_BYTES} bytes: "
+            f"{_shown(member)}"
+        )
     return parts
