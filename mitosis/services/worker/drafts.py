@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from mitosis.contract.work import AgedStep, StoredArtifact, TaskReport
 from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import Exit
@@ -71,14 +73,34 @@ class Draft:
             self.attempt,
             [AgedStep(state, round(max(0.0, now - at), 6)) for state, at in self.steps],
             self.started,
-            self.exit,
-            self.warnings,
+            _sendable_exit(self.exit),
+            [_sendable(text) for text in self.warnings],
             self.artifacts,
             self.committed,
-            self.handed_back,
-            self.fault,
+            _sendable(self.handed_back),
+            _sendable(self.fault),
             self.before_start,
             self.cut_short,
-            self.unstored,
+            _sendable(self.unstored),
             self.by_task,
         )
+
+
+def _sendable(text: str) -> str:
+    """The text with bytes that are no UTF-8 escaped, as of a path: they cannot be sent as text.
+
+    And who cannot send one report sends none of those that follow.
+    """
+    if text.isascii():
+        return text
+    try:
+        data = text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode(errors="backslashreplace").decode()
+    return data.decode(errors="backslashreplace")
+
+
+def _sendable_exit(end: Exit | None) -> Exit | None:
+    if end is None or end.reason.isascii():
+        return end
+    return replace(end, reason=_sendable(end.reason))
