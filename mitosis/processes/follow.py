@@ -6,7 +6,9 @@ no memory. What it misses is said by the offset of the next piece. Nobody follow
 
 import asyncio
 import os
+import stat
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -74,11 +76,9 @@ class Follow:
         """Hold what the folder has, which is emptied after the release (for the run)."""
         for index, stream in enumerate((result.stdout, result.stderr)):
             if stream.head_bytes or stream.kept_bytes > len(stream.tail):
-                path = result.folder / "output" / f"{STREAMS[index]}.log"
-                try:
-                    self._files[index] = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                except OSError:
-                    continue  # taken away by the task: what is missing is said as skipped
+                held = _open_log(result.folder / "output" / f"{STREAMS[index]}.log")
+                if held is not None:
+                    self._files[index] = held
 
     async def _follow(self, index: int, offset: int) -> None:
         while True:
@@ -122,9 +122,25 @@ class Follow:
         self._files.clear()
 
 
+def _open_log(path: Path) -> int | None:
+    """The log of a stream; None when the task has taken it away, or put something in its place.
+
+    What is missing is then said as skipped. Not blocking: a pipe in its place would never open.
+    """
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(held).st_mode):
+        return held
+    os.close(held)
+    return None
+
+
 def _end(stream: StreamResult, held: int | None) -> bytes:
     """The last bytes of a stream that are kept: of its file, or its tail if that is longer."""
     size = stream.kept_bytes - stream.head_bytes
     if held is None or size <= len(stream.tail):
         return stream.tail
-    return os.pread(held, size, os.fstat(held).st_size - size)
+    data = os.pread(held, size, max(0, os.fstat(held).st_size - size))
+    return data if len(data) == size else stream.tail  # the task cut its log short

@@ -182,6 +182,40 @@ def _is_idle(guardian: int) -> bool:
     return int(faults_of_children) > 0 and running == ""
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "rm {0}; mkfifo {0}",
+        "rm {0}; mkdir {0}",
+        "rm {0}; ln -s /etc/passwd {0}",
+        "rm {0}",
+    ],
+)
+async def test_what_a_task_puts_in_the_place_of_its_log_stops_nobody_and_is_not_shown(
+    bench: Bench, spoil: str
+) -> None:
+    log = "../output/stdout.log"
+    run = bench.shell(
+        f"seq 30000; {WAITS}; seq 30000; {spoil.format(log)}", output="file", cap_bytes=200_000
+    )
+    heard = Heard()
+    heard.open.clear()  # what is asked for at the end is in the file, or nowhere
+    follow = run.start_follow(heard)
+    await run.started()
+    go(run)
+    async with asyncio.timeout(20):
+        result = await run.result()
+    heard.open.set()
+    await follow_to_the_end(bench, run, follow)
+    everything = b"".join(b"%d\n" % n for n in range(1, 30_001)) * 2
+    assert result.stdout.total_bytes == len(everything)
+    for chunk in heard.chunks:
+        assert chunk.data == everything[chunk.offset : chunk.offset + len(chunk.data)]
+    assert heard.text().endswith(everything[-4096:])
+    assert len(heard.text()) + heard.skipped() == len(everything)
+    assert (await bench.finish(bench.start("true"))).outcome == Exited(0)
+
+
 async def test_several_follow_and_each_can_stop(bench: Bench) -> None:
     run = bench.shell(f"echo one; {WAITS}; echo two")
     await run.started()
