@@ -95,6 +95,9 @@ class Confinement:
             os.dup2(stdout_fd, 1)
             os.dup2(stderr_fd, 2)
             if self.user is not None:
+                # Or /dev/stdout and /dev/stderr, which open the pipes anew, would be refused.
+                os.fchown(1, self.user.uid, self.user.gid)
+                os.fchown(2, self.user.uid, self.user.gid)
                 self.user.become()
             stage = b"limits"
             # As the last: below its own size this process can do nothing any more.

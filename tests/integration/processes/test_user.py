@@ -78,6 +78,13 @@ async def test_leftovers_of_another_user_are_killed_and_wiped(nobody: Bench) -> 
         ".:", "total", "0", "../result:", "total", "0", "nobody:700"]  # fmt: skip
 
 
+@pytest.mark.parametrize("output", ["tail", "file"])
+async def test_a_task_can_open_its_output_by_name(nobody: Bench, output: str) -> None:
+    script = "echo out > /dev/stdout; echo worse >> /proc/self/fd/2; echo bad > /dev/stderr"
+    result = await nobody.finish(nobody.shell(script, output=output))
+    assert (result.stdout.tail, result.stderr.tail) == (b"out\n", b"worse\nbad\n")
+
+
 async def test_limits_hold_for_another_user_too(nobody: Bench) -> None:
     run = nobody.shell("id -u; ulimit -n", limits=Limits(open_files=33))
     uid = task_user("nobody").uid
