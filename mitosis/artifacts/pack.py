@@ -51,12 +51,29 @@ class Packed(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
 
 
+class Reader(msgspec.Struct, frozen=True):
+    """For whom is packed: a program of this user and these groups made the folder."""
+
+    uid: int
+    groups: tuple[int, ...]
+
+    def may_read(self, status: os.stat_result) -> bool:
+        """Whether the user could read a file. Its own it can, whatever the mode."""
+        bits = stat.S_IROTH | (stat.S_IRGRP if status.st_gid in self.groups else 0)
+        return status.st_uid == self.uid or bool(status.st_mode & bits)
+
+
 def _never() -> bool:
     return False
 
 
 def pack_directory(
-    folder: Path, top: str, archive: Path, *, stop: Callable[[], bool] = _never
+    folder: Path,
+    top: str,
+    archive: Path,
+    *,
+    stop: Callable[[], bool] = _never,
+    reader: Reader | None = None,
 ) -> Packed | None:
     """Pack what a folder holds under the top directory `top/`.
 
@@ -65,6 +82,8 @@ def pack_directory(
         top: Name of the top directory in the archive, such as `result`.
         archive: The file to write; must not exist. Made readable for its owner only.
         stop: Asked between chunks; True ends the packing.
+        reader: Whose program made it, if that is not this process's user, who may read more: by a
+            hard link, files of others would be packed.
 
     Returns:
         None when the folder is empty (or was removed by its program): no archive is made.
@@ -87,7 +106,7 @@ def pack_directory(
         with os.scandir(root) as entries:
             if next(entries, None) is None:
                 return None
-        with _archive(archive, stop) as packing:
+        with _archive(archive, stop, reader) as packing:
             packing.add_folder_itself(top, os.fstat(root))
             packing.add_content(root, top, 1)
         return packing.result()
@@ -142,8 +161,10 @@ class _HashedFile(io.RawIOBase):
 class _Packing:
     """One archive being written."""
 
-    def __init__(self, path: Path, sink: _HashedFile, stop: Callable[[], bool]) -> None:
-        self._path, self._sink, self._stop = path, sink, stop
+    def __init__(
+        self, path: Path, sink: _HashedFile, stop: Callable[[], bool], reader: Reader | None
+    ) -> None:
+        self._path, self._sink, self._stop, self._reader = path, sink, stop, reader
         self._gzip = gzip.GzipFile(  # no name and no time: they would differ between equal trees
             filename="", mode="wb", compresslevel=LEVEL, fileobj=sink, mtime=0
         )
@@ -248,6 +269,9 @@ class _Packing:
         if not stat.S_ISREG(status.st_mode):
             self.warn(member, "left out (only files, folders and links are packed)")
             return
+        if self._reader is not None and not self._reader.may_read(status):
+            self.warn(member, _left_out(PermissionError(errno.EACCES, "")))
+            return
         header = _header(member, status.st_mode if mode is None else mode, tarfile.REGTYPE)
         content = content_of(fd, status, header, self._stop)
         self._write(header, content if through is None else Filtered(content, through))
@@ -285,12 +309,14 @@ def _fail_if_the_machine_does(error: OSError) -> None:
 
 
 @contextlib.contextmanager
-def _archive(path: Path, stop: Callable[[], bool]) -> Iterator[_Packing]:
+def _archive(
+    path: Path, stop: Callable[[], bool], reader: Reader | None = None
+) -> Iterator[_Packing]:
     """Open a new archive; it is whole when the block ends, and gone when the block fails."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, 0o600), "wb", buffering=_CHUNK) as target:
         try:
-            packing = _Packing(path, _HashedFile(target), stop)
+            packing = _Packing(path, _HashedFile(target), stop, reader)
             yield packing
             packing.finish()
             target.flush()

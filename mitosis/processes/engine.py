@@ -54,8 +54,8 @@ class Engine:
         isolate: run everything in a PID namespace; `start` refuses where there can be none.
         control_groups: use those that can be had; a test can do without.
         user: whom tasks run as; None for the user of this process, who else must be root.
-        ping_seconds: interval of the question whether a busy runner lives; after three without an
-            answer it is killed (a task can stop its runner).
+        ping_seconds: interval of the question whether the guardian and busy runners live; who
+            leaves three without an answer is killed (a task can stop them).
     """
 
     def __init__(
@@ -190,6 +190,11 @@ class Engine:
         if guardians is None or not guardians.abilities.done():
             raise WorkerFault("the engine is not started")
         return guardians.abilities.result()
+
+    @property
+    def user(self) -> TaskUser | None:
+        """Whom tasks run as; None for the user of this process."""
+        return self._user
 
     @property
     def free_slots(self) -> int:
@@ -407,8 +412,10 @@ class Engine:
         self._housekeeping = self._loop.call_later(self._ping_seconds, self._keep_house)
         for slot in self._slots:
             slot.ping(_UNANSWERED_PINGS)
-        if self._adopts_orphans and self._guardians is not None and self._guardians.lost:
-            sweep_adopted(self._kept_children())
+        if self._guardians is not None:
+            self._guardians.ping(_UNANSWERED_PINGS)
+            if self._adopts_orphans and self._guardians.lost:
+                sweep_adopted(self._kept_children())
 
     async def _dismiss(self) -> None:
         for slot in self._slots:

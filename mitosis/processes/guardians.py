@@ -112,6 +112,22 @@ class Guardians:
         if self._guard is not None:
             self._guard.process.kill()
 
+    def ping(self, patience: int) -> None:
+        """Ask for a sign of life; after `patience` unanswered questions it is killed and replaced.
+
+        One that stands still (a task can stop it) ends no tree of a runner that dies. Not in a
+        namespace, where no task can stop it, and where all that runs would die with it.
+        """
+        guard = self._guard
+        if guard is None or self._isolate or self._silent_launches:
+            return
+        if guard.pinged - guard.ponged >= patience:
+            _log.warning("the guardian does not answer and is killed")
+            guard.process.kill()
+            return
+        guard.pinged += 1
+        self.tell((frames.PING, guard.pinged))
+
     def tell(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send, or queue, a message; a dead guardian is noticed when reading."""
         guard = self._guard
@@ -164,6 +180,8 @@ class Guardians:
                     self.abilities.set_result(abilities)
             elif message[0] == frames.LOST:
                 self._owner.runner_lost(message[1], message[2])
+            elif message[0] == frames.PONG:
+                guard.ponged = message[1]
             elif message[0] == frames.ASIDE:
                 self._owner.set_aside([Path(os.fsdecode(path)) for path in message[1]])
 

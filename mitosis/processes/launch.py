@@ -24,6 +24,8 @@ class Guard:
         self.channel = channel
         #: First process of the PID namespace, as seen from here; 0 without one.
         self.first_pid = 0
+        #: Questions for a sign of life: the last one that was asked, and the last answer.
+        self.pinged = self.ponged = 0
 
 
 def interpreter() -> str:

@@ -5,6 +5,7 @@ import enum
 import errno
 import logging
 import os
+import select
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -164,16 +165,24 @@ class Slot:
         try:
             messages = channel.receive()
         except Closed:
-            self.detach()
-            self._owner.slot_disconnected(self)
+            self._disconnect()
             return
         for message in messages:
             self._hear(message)
 
+    def _disconnect(self) -> None:
+        self.detach()
+        self._owner.slot_disconnected(self)
+
     def read_rest(self) -> None:
-        """Hear what a dead runner had said, up to the end of its channel."""
-        while self.connected:
+        """Hear what a dead runner had said: all of it is there.
+
+        The end of its channel may not be, while somebody holds a copy of the other end.
+        """
+        while self._channel is not None and _can_be_read(self._channel):
             self._readable()
+        if self.connected:
+            self._disconnect()
 
     # What the worker wants.
 
@@ -399,6 +408,12 @@ class Slot:
             self._loop.call_exception_handler(
                 {"message": f"callback of a run in slot {self.number}", "exception": problem}
             )
+
+
+def _can_be_read(channel: Channel) -> bool:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _outcome(said: tuple[Any, ...]) -> Outcome:

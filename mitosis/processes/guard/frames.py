@@ -19,7 +19,7 @@ RUN = 1  # run, argv, env, timeout, grace, stop signal, to file?, tail, cap, end
 STOP = 2  # run, cause, grace and stop signal, each None for that of the run
 LEASE = 3  # deadline on the machine clock
 TAIL = 4  # request, run, stream, bytes
-PING = 5  # number
+PING = 5  # number; to the guardian too
 CLEAN = 6  # nothing; always answered by CLEANED
 DISCARD = 7  # path of a folder that a lost runner left
 QUIT = 8  # to the guardian too
@@ -32,7 +32,7 @@ ENDED = 22  # run, outcome, cause, times, usage, streams, leftovers, tree clean?
 #             limits that were hit, survivors, mount points, whether they are gone
 CLEANED = 23  # folder, folders set aside
 TAILED = 24  # request, bytes
-PONG = 25  # number
+PONG = 25  # number; from the guardian too
 PIECE = 26  # request, offset or -1, bytes, whether more can come
 
 # Worker to guardian.

@@ -39,6 +39,8 @@ _FROZEN_SECONDS = 1.5
 _SILENT_SECONDS = 10.0
 #: Between two looks for the orphans of a runner that was killed and whose end is not told.
 _CONDEMNED_SECONDS = 0.1
+#: Questions of the worker, one more than a busy runner may leave unanswered.
+_STANDS_STILL = 5
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -65,6 +67,8 @@ class Guardian:
         self._runners: dict[int, int] = {}
         self._dead: list[tuple[int, int]] = []
         self._condemned: set[int] = set()
+        #: Runners that stand still, and at how many questions in turn they did.
+        self._stopped: dict[int, int] = {}
         self._lease: float | None = None
         self._round = 0
         self._epitaph: tuple[list[str], dict[str, str]] | None = None
@@ -143,6 +147,9 @@ class Guardian:
             self._lease = lease = message[1]
             if self._switch is not None:
                 self._switch.keep(max(lease, linux.machine_clock()) + _FROZEN_SECONDS)
+        elif kind == frames.PING:
+            self._end_idle_runners_that_stand_still()
+            self._channel.post((frames.PONG, message[1]))
         elif kind == frames.EPITAPH:
             self._epitaph = (message[1], message[2])
         elif kind == frames.QUIT:
@@ -200,6 +207,18 @@ class Guardian:
             return
         for pid in self._runners:
             if linux.is_stopped(pid):
+                linux.kill_process(pid, signal.SIGKILL)
+                self._condemned.add(pid)
+
+    def _end_idle_runners_that_stand_still(self) -> None:
+        """Kill those that nobody asks: the worker asks the busy ones, and is sooner.
+
+        A task of another slot can stop one, which would take none any more.
+        """
+        standing = [pid for pid in self._runners if linux.is_stopped(pid)]
+        self._stopped = {pid: self._stopped.get(pid, 0) + 1 for pid in standing}
+        for pid, times in self._stopped.items():
+            if times >= _STANDS_STILL:
                 linux.kill_process(pid, signal.SIGKILL)
                 self._condemned.add(pid)
 

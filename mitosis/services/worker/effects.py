@@ -3,6 +3,7 @@
 import asyncio
 from functools import partial
 
+from mitosis.artifacts.pack import Reader
 from mitosis.contract.commands import Registered
 from mitosis.contract.work import Held
 from mitosis.domain.task import Exit, ExitKind
@@ -10,6 +11,7 @@ from mitosis.errors import WorkerFault
 from mitosis.processes.guard.linux import machine_clock
 from mitosis.processes.run import Run
 from mitosis.processes.runs import RunResult
+from mitosis.processes.user import TaskUser
 from mitosis.services.worker.core import Attempt, Core, Phase
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.faults import complaint, file_system_of
@@ -45,6 +47,7 @@ class Parts:
         renew_seconds: float,
         trust: Trust,
         upload_seconds: float,
+        user: TaskUser | None = None,
     ) -> None:
         self._engine = engine
         self._slots_folder = folder.slots
@@ -63,6 +66,7 @@ class Parts:
             threads=min(slots, MAX_DELIVERY_THREADS),
             trust=trust,
             limit_seconds=upload_seconds,
+            reader=None if user is None else Reader(user.uid, user.groups),
         )
         self.lease = LeaseKeeper(
             link,

@@ -234,6 +234,7 @@ class Worker:
             renew_seconds=min(config.heartbeat_interval, config.polling_interval).total_seconds(),
             trust=store_trust(config),
             upload_seconds=config.upload_timeout.total_seconds(),
+            user=self._engine.user,
         )
         self._engine.renew(registered.lease_seconds, measured_from=begun)
         connection.add_listener(on_reconnect=parts.lease.ask_now)

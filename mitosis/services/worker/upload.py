@@ -16,7 +16,13 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from mitosis.artifacts.pack import Packed, SpoiledFolder, pack_directory, pack_std_log
+from mitosis.artifacts.pack import (
+    Packed,
+    Reader,
+    SpoiledFolder,
+    pack_directory,
+    pack_std_log,
+)
 from mitosis.artifacts.sending import send
 from mitosis.artifacts.transfer import SYSTEM_TRUST, Stopper, Transfers
 from mitosis.contract.commands import PartUrls
@@ -80,6 +86,7 @@ class Deliveries:
         outbox: Folder for archives that are being sent.
         threads: How many archives are packed or sent at once.
         limit_seconds: For one delivery.
+        reader: Whom the tasks run as, if that is another user.
     """
 
     def __init__(
@@ -92,7 +99,9 @@ class Deliveries:
         threads: int,
         trust: Trust = SYSTEM_TRUST,
         limit_seconds: float,
+        reader: Reader | None = None,
     ) -> None:
+        self.reader = reader
         self._link, self._core, self._report = link, core, report
         self._outbox = outbox
         self._limit = limit_seconds
@@ -272,16 +281,17 @@ class _Delivery:
     def _packings(
         self, result: RunResult
     ) -> list[tuple[ArtifactKind, Callable[[Path], Packed | None]]]:
-        folder, stop = result.folder, self._stopper
+        folder, stop, reader = result.folder, self._stopper, self._all.reader
         found: list[tuple[ArtifactKind, Callable[[Path], Packed | None]]] = []
         for kind, part in ((ArtifactKind.RESULT, "result"), (ArtifactKind.EXEC_LOG, "exec")):
             # Looking costs less than a thread.
-            if holds_something(folder / part):
-                found.append((kind, partial(_pack_folder, folder / part, kind.value, stop)))
+            if holds_something(folder / part) is not False:
+                packing = partial(_pack_folder, folder / part, kind.value, stop, reader)
+                found.append((kind, packing))
         if self.attempt.assignment.spec.terminal:
             output = folder / "output"
-            packing = partial(_pack_output, output, stop, self.attempt.masking)
-            found.append((ArtifactKind.STD_LOG, packing))
+            logs = partial(_pack_output, output, stop, self.attempt.masking)
+            found.append((ArtifactKind.STD_LOG, logs))
         return found
 
     async def _pack(
@@ -368,8 +378,10 @@ class _Delivery:
             run.release()
 
 
-def _pack_folder(folder: Path, top: str, stop: Callable[[], bool], archive: Path) -> Packed | None:
-    return pack_directory(folder, top, archive, stop=stop)
+def _pack_folder(
+    folder: Path, top: str, stop: Callable[[], bool], reader: Reader | None, archive: Path
+) -> Packed | None:
+    return pack_directory(folder, top, archive, stop=stop, reader=reader)
 
 
 def _pack_output(

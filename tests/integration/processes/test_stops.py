@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -196,10 +197,12 @@ async def test_a_task_that_closes_its_output_runs_on(bench: Bench) -> None:
     assert result.wall_seconds >= 0.3
 
 
+@pytest.mark.long
 async def test_orphans_are_reaped_while_the_task_runs_and_their_time_is_counted(
-    bench: Bench,
+    bench: Bench, scaled: Callable[[int, int], int]
 ) -> None:
-    script = "for i in $(seq 300); do (true &) ; done; echo ready; sleep 20"
+    count = scaled(300, 3_000)
+    script = f"for i in $(seq {count}); do (true &) ; done; echo ready; sleep 20"
     run = bench.shell(script)
     await ready(bench, run)
     pid = await run.started()
@@ -290,6 +293,7 @@ time.sleep(40)
 """
 
 
+@pytest.mark.parity("D-033")
 @pytest.mark.parametrize("then", ["stop", "kill"])
 async def test_a_task_that_traces_its_runner_is_found_out_and_killed(
     tmp_path: Path, then: str

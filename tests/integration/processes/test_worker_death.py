@@ -296,6 +296,18 @@ def test_guardian_and_runners_killed_together_are_swept_by_a_worker_that_is_a_su
     assert worker.process.wait(20) == 0
 
 
+def test_guardian_and_runners_frozen_together_keep_no_task_beyond_its_time(
+    start: Callable[..., Worker],
+) -> None:
+    """A task of the same user can stop them all; its timeout and its cancel must reach it yet."""
+    worker = start(subreaper=True, ping=0.3, lease=60)
+    for pid in (worker.guardian, *worker.runners):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(worker.all_dead, 10)
+    assert worker.read() == ["own", "own"]
+    assert worker.process.wait(20) == 0
+
+
 #: A child dies just after it was listed, and leaves one of its own.
 SWEEP = """
 import os, signal

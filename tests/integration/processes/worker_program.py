@@ -48,6 +48,7 @@ async def main(wanted: dict[str, Any]) -> None:
         adopts_orphans=bool(wanted.get("subreaper")),
         isolate=bool(wanted.get("isolate")),
         control_groups=bool(wanted.get("control_groups", True)),
+        ping_seconds=wanted.get("ping", 5.0),
     )
     await engine.start()
     if "lease" in wanted:

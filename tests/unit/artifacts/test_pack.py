@@ -17,6 +17,7 @@ from mitosis.artifacts.pack import (
     MAX_DEPTH,
     MAX_WARNINGS,
     PackingStopped,
+    Reader,
     SpoiledFolder,
     pack_directory,
     pack_std_log,
@@ -166,6 +167,29 @@ def test_pipes_sockets_and_unreadable_files_are_left_out_with_a_warning(
         expected.insert(0, "result/closed: left out (Permission denied, errno 13)")
     assert list(packed.warnings) == expected
     assert "result/good" in names(packed.path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root packs what others made")
+def test_what_the_user_of_the_program_may_not_read_is_left_out(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Where the kernel lets everybody make hard links, a name of it proves nothing."""
+    for name, uid, gid, mode in (
+        ("mine", 4711, 4711, 0o000), ("open", 0, 0, 0o604), ("shared", 0, 50, 0o640),
+        ("foreign", 0, 51, 0o640), ("secret", 0, 0, 0o600),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(name)
+        os.chown(tmp_path / name, uid, gid)
+        (tmp_path / name).chmod(mode)
+        os.link(tmp_path / name, folder / name)
+    archive = tmp_path / "a.tar.gz"
+    packed = pack_directory(folder, "result", archive, reader=Reader(4711, (4711, 50)))
+    assert packed is not None
+    assert names(archive) == ["result", "result/mine", "result/open", "result/shared"]
+    assert [text.partition(":")[0] for text in packed.warnings] == [
+        "result/foreign", "result/secret"
+    ]  # fmt: skip
+    assert all("left out (Permission denied, errno 13)" in text for text in packed.warnings)
 
 
 def test_warnings_are_bounded_and_the_rest_counted(folder: Path, tmp_path: Path) -> None:
