@@ -155,12 +155,17 @@ def content_of(
         head = "".join(f"{number}\n" for number in lines).encode()
         content = FileContent(fd, pieces, stop, head + bytes(-len(head) % _BLOCK))
         folder, _, name = header.name.rpartition("/")
+        placeholder = f"{folder}/GNUSparseFile.0/{name}"
+        # `tarfile` writes the path behind these where it does not fit, and, as the last one, it
+        # would be read as the name.
+        fits = placeholder.isascii() and len(placeholder) <= tarfile.LENGTH_NAME
         header.pax_headers = {
+            **({} if fits else {"path": placeholder}),
             "GNU.sparse.major": "1",
             "GNU.sparse.minor": "0",
             "GNU.sparse.name": header.name,
             "GNU.sparse.realsize": str(status.st_size),
         }
-        header.name = f"{folder}/GNUSparseFile.0/{name}"
+        header.name = placeholder
     header.size = content.size
     return content

@@ -188,6 +188,8 @@ class _Unpacking:
     def _one(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         if self._stop():
             raise UnpackingStopped
+        # Of a file with holes: `tarfile` takes the name that stands last.
+        member.name = member.pax_headers.get("GNU.sparse.name", member.name)
         self._members_left -= 1
         if self._members_left < 0:
             raise TooLarge(f"the archive has more members than allowed ({self._members})")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,43 @@ def test_a_tree_comes_back_as_it_was(folder: Path, tmp_path: Path) -> None:
     assert (back / "sub" / "empty").is_dir()
     assert (back / "run.sh").stat().st_mode & 0o777 == 0o755
     assert (back / "latest").readlink() == Path("sub/data")
+
+
+NAMES = (
+    b"line\nbreak", b"\xff\xfe", b"x" * 255, b"\xfe" * 255, "\u00e9".encode() * 127,
+    *(unicodedata.normalize(form, "\u00e9").encode() for form in ("NFC", "NFD")),
+    b"-rf", b" ", b"a b", b"C:x", b"back\\slash", b"*", b"\t", b"100%", b"GNUSparseFile.0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["files", "folders", "links", "holes"])
+def test_names_come_back_byte_for_byte(folder: Path, tmp_path: Path, what: str) -> None:
+    for name in NAMES:
+        path = folder / os.fsdecode(name)
+        if what == "folders":
+            path.mkdir()
+        elif what == "links":
+            path.symlink_to(os.fsdecode(b"to-" + name[:200]))
+        elif what == "files":
+            path.write_bytes(name)
+        else:
+            holey(path, 4 << 20, (2 << 20, name))
+    packed = pack_directory(folder, "result", tmp_path / "a.tar.gz")
+    assert packed is not None
+    assert packed.warnings == ()
+    out = unpack(packed.path, tmp_path / "out")
+    assert out.skipped == ()
+    back = tmp_path / "out" / "result"
+    assert sorted(os.fsencode(path.name) for path in back.iterdir()) == sorted(NAMES)
+    for name in NAMES:
+        path = back / os.fsdecode(name)
+        if what == "links":
+            assert os.fsencode(path.readlink()) == b"to-" + name[:200]
+        elif what != "folders":
+            assert path.read_bytes().strip(b"\0") == name
+    with tarfile.open(packed.path, errors="surrogateescape") as tar:
+        told = {os.fsencode(member.name) for member in tar if member.name != "result"}
+    assert told == {b"result/" + name for name in NAMES}
 
 
 def test_the_archive_is_readable_for_its_owner_only(folder: Path, tmp_path: Path) -> None:
@@ -539,6 +577,21 @@ def test_a_map_of_holes_that_goes_backwards_is_refused(
         tar.addfile(header, io.BytesIO(table + b"x" * 1024))
     with pytest.raises(CorruptData, match="map of holes"):
         unpack(tmp_path / "a", tmp_path / "out")
+
+
+def test_the_name_of_a_file_with_holes_counts_wherever_it_stands(tmp_path: Path) -> None:
+    name = "result/" + "n" * 150
+    header = tarfile.TarInfo(f"result/GNUSparseFile.0/{'n' * 150}")  # its path comes as the last
+    header.size = 512
+    header.pax_headers = {
+        "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": name,
+        "GNU.sparse.realsize": "4096",
+    }  # fmt: skip
+    archive = tmp_path / "a"
+    with tarfile.open(archive, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(header, io.BytesIO(b"1\n4096\n0\n".ljust(512, b"\0")))
+    unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_bytes() == bytes(4096)
 
 
 def test_an_archive_of_a_folder_by_its_dot_is_unpacked(tmp_path: Path) -> None:
