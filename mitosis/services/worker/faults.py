@@ -1,5 +1,6 @@
 """The ground that tasks stand on: what a worker must not blame its tasks for."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def file_system_of(folder: Path) -> int | None:
 def complaint(folder: Path, file_system: int | None = None) -> str:
     """Return why nothing can be run in a folder just now; empty when there is nothing to say.
 
-    Cheap (one system call), as it is asked before every task.
+    Cheap (two system calls), as it is asked before every task.
 
     Args:
         folder: Where the folders of tasks are.
@@ -32,6 +33,8 @@ def complaint(folder: Path, file_system: int | None = None) -> str:
         return f"another file system is at the work folder {folder} than when the worker began"
     if found.f_flag & os.ST_RDONLY:
         return f"the work folder {folder} is on a file system that is mounted read-only"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"the work folder {folder}: {os.strerror(errno.EACCES)}"
     # Blocks that are kept for root are of no use to a normal user.
     blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
     if blocks * found.f_frsize < MIN_FREE_BYTES:

@@ -136,7 +136,7 @@ def is_doubtful(end: Exit, outputs: bool | None) -> bool:
 
 
 def has_outputs(result: RunResult) -> bool | None:
-    """Whether folders hold something to pack; None when the folder of results is not there."""
+    """Whether folders hold something to pack; None when that of results is not to be had."""
     if result.left_nothing:
         return False
     folder = str(result.folder)  # joined as text: this is on the way of many tasks
@@ -145,16 +145,17 @@ def has_outputs(result: RunResult) -> bool | None:
 
 
 def holds_something(folder: Path | str) -> bool | None:
-    """Whether a folder holds something; None when it is not there.
+    """Whether a part of a slot's folder holds something; None when it is not to be had.
 
-    What cannot be read, or is a link, counts: the packing says why, and whose fault it is.
+    What the program itself has made unreadable, or a link, counts: the packing says so.
     """
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError:
-        return True
+        slots = os.path.dirname(os.path.dirname(folder))  # noqa: PTH120 - text, as above
+        return True if os.access(slots, os.X_OK) else None
     try:
         with os.scandir(fd) as entries:
             return next(entries, None) is not None

@@ -1,4 +1,6 @@
+import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from mitosis.processes.runs import (
     StreamResult,
     Survivor,
 )
+from mitosis.services.worker.faults import complaint
 from mitosis.services.worker.run import (
     Fault,
     TaskTerms,
@@ -133,6 +136,29 @@ def test_a_folder_counts_when_it_holds_something(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "result").symlink_to(tmp_path / "empty")
     assert holds_something(tmp_path / "result"), "a link is looked at by the packing"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it becomes a normal user, whom modes hold back")
+def test_outputs_below_a_closed_work_folder_are_doubtful_and_the_folder_is_complained_of() -> None:
+    """A task of another slot can close it; what a program closes itself is its own doing."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as ground:
+        pid = os.fork()
+        if pid == 0:
+            answers: list[object] = []
+            try:
+                os.chown(ground, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+                slots = Path(ground) / "slots"
+                (slots / "slot-0-0" / "result").mkdir(parents=True)
+                (slots / "slot-0-0" / "result").chmod(0)
+                answers += [has_outputs(result(slots / "slot-0-0")), complaint(slots)]
+                slots.chmod(0)
+                answers += [has_outputs(result(slots / "slot-0-0")), complaint(slots)]
+                slots.chmod(0o700)
+            finally:
+                why = f"the work folder {ground}/slots: Permission denied"
+                os._exit(0 if answers == [True, "", None, why] else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_what_was_not_kept_of_the_output_is_named(tmp_path: Path) -> None:
