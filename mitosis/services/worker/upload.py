@@ -305,6 +305,8 @@ class _Delivery:
         except SpoiledFolder as error:
             self.warn(f"{kind.value}: {error}")
             return None
+        except TimeoutError:
+            raise  # of the whole delivery; it is an OSError, too
         except OSError as error:  # of the archive: what cannot be read is only left out
             text = f"{kind.value}: could not be packed on the worker: {error.strerror}"
             if own:

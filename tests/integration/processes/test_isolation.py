@@ -1,5 +1,6 @@
 """Tasks in a PID namespace: the same engine, but the kernel ends all at once."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -61,10 +62,11 @@ async def test_a_task_cannot_end_the_namespace(isolated: Bench) -> None:
 
 
 async def test_a_mount_of_a_task_is_not_seen_outside(isolated: Bench) -> None:
-    run = isolated.shell("mount -t tmpfs none . && touch seen && sleep 20")
-    pid = await run.started()
-    assert pid is not None
-    assert names(run.folder / "work") == []
+    run = isolated.shell("mkdir m && mount -t tmpfs none m && touch m/seen && ls m && sleep 20")
+    async with asyncio.timeout(20):
+        while await run.tail("stdout", 100) != b"seen\n":
+            assert run.outcome is None, run.outcome
+    assert names(run.folder / "work" / "m") == []
     run.stop("cancel", 0.0)
     await isolated.finish(run)
 

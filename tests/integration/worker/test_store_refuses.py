@@ -141,6 +141,20 @@ async def test_the_time_for_outputs_is_a_setting_and_what_is_late_is_named(
     assert told.unstored == told.warnings[0]
 
 
+@pytest.mark.parity("D-050")
+async def test_outputs_that_are_not_packed_in_time_are_named_and_cost_the_task_no_new_run(
+    bench: tuple[Any, Callable[..., Working]],
+) -> None:
+    """A timeout is an error of the system for Python, as a full disk is."""
+    coordinator, work = bench
+    await work(upload_timeout=timedelta(milliseconds=50)).ready()
+    script = "head -c 150M /dev/urandom > $MITO_RESULT_DIR/x"
+    told = await coordinator.over(coordinator.assign("sh", "-c", script))
+    assert told.fault == ""
+    assert told.committed
+    assert told.warnings == ["outputs: not all could be stored within 0.05 s"]
+
+
 async def test_a_cancel_ends_an_upload_that_does_not_come_to_its_end(
     bench: tuple[Any, Callable[..., Working]], small_store: SmallStore, tmp_path: Path
 ) -> None:
