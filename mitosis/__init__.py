@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from mitosis.client.blocking import SyncMitoClient
     from mitosis.client.client import MitoClient
     from mitosis.client.output_source import NoticeKind, OutputChunk, OutputNotice
-    from mitosis.client.waiting import WaitUntil
-    from mitosis.config.client import ClientConfig
+    from mitosis.config.client import ClientConfig, WaitUntil
     from mitosis.domain.roles import Role
     from mitosis.domain.task import ArtifactKind, Outcome, TaskState
     from mitosis.errors import MitosisError
@@ -42,7 +41,7 @@ __all__ = [
 _HOMES = {
     "ArtifactKind": "mitosis.domain.task",
     "ClientConfig": "mitosis.config.client",
-    "MitoClient": "mitosis.client.client",
+    "MitoClient": "mitosis.client.documented",
     "MitosisError": "mitosis.errors",
     "NoticeKind": "mitosis.client.output_source",
     "Outcome": "mitosis.domain.task",
@@ -51,7 +50,7 @@ _HOMES = {
     "Role": "mitosis.domain.roles",
     "SyncMitoClient": "mitosis.client.blocking",
     "TaskState": "mitosis.domain.task",
-    "WaitUntil": "mitosis.client.waiting",
+    "WaitUntil": "mitosis.config.client",
 }
 
 

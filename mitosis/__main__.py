@@ -1,5 +1,6 @@
 """`mito`, also as `python -m mitosis`."""
 
+import gc
 import sys
 
 
@@ -15,9 +16,12 @@ def main() -> int:
         return delivered(show_version)
     if sys.argv[1:2] == ["--complete"] and len(sys.argv) == 3:  # asked at every TAB: be quick
         return complete(sys.argv[2])
+    gc.disable()  # until the command runs: what is imported stays
     from mitosis.cli.main import main as run
 
-    return run()
+    status = run()
+    gc.freeze()  # nor at the end: the process takes all with it
+    return status
 
 
 def show_version() -> int:

@@ -328,8 +328,8 @@ async def copies(
     config: CoordinatorConfig, name: str
 ) -> "AsyncIterator[tuple[StoreClient, Archive, Connection]]":
     """Give what reaches both copies of history: the store, the archive, and the services."""
-    from mitosis.nats.connection import tls_context
     from mitosis.nats.credentials import ServiceLogin
+    from mitosis.nats.dialling import tls_context
     from mitosis.nats.store_client import open_store_client
     from mitosis.projections.archive import Archive
 

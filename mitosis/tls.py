@@ -6,8 +6,6 @@ and its certificate is looked at.
 """
 
 import contextlib
-import socket
-import ssl
 import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,7 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mitosis.errors import Misconfigured
 
-if TYPE_CHECKING:  # costs 30 ms, which no command should pay that has no trouble with TLS
+if TYPE_CHECKING:  # cost many milliseconds, which no command should pay that does not need them
+    import socket
+    import ssl
+
     from cryptography import x509
 
 PROBE_SECONDS = 3.0
@@ -51,12 +52,14 @@ class Trust(NamedTuple):
     ca: Path | None = None
     insecure: bool = False
 
-    def context(self) -> ssl.SSLContext:
+    def context(self) -> "ssl.SSLContext":
         """Return how to check servers.
 
         Raises:
             Misconfigured: The file holds no certificate, or cannot be read.
         """
+        import ssl
+
         try:
             made = ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as error:
@@ -80,6 +83,8 @@ def why_refused(place: Place, trust: Trust) -> str | None:
     Returns:
         The reason with what to do, or None when nothing is wrong (any more).
     """
+    import ssl
+
     try:
         context = trust.context()
         with _open(place) as plain, context.wrap_socket(plain, server_hostname=place.host):
@@ -92,7 +97,7 @@ def why_refused(place: Place, trust: Trust) -> str | None:
         return error.strerror or str(error) or type(error).__name__
 
 
-def _reason(error: ssl.SSLCertVerificationError, place: Place, trust: Trust) -> str:
+def _reason(error: "ssl.SSLCertVerificationError", place: Place, trust: Trust) -> str:
     certificate = peer_certificate(place)
     if certificate is None:
         return error.verify_message
@@ -119,6 +124,8 @@ def _reason(error: ssl.SSLCertVerificationError, place: Place, trust: Trust) -> 
 
 def peer_certificate(place: Place) -> "x509.Certificate | None":
     """Return the certificate that a server shows, believed or not. Blocks for seconds."""
+    import ssl
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -145,7 +152,9 @@ def names_of(certificate: "x509.Certificate") -> list[str]:
 
 
 @contextlib.contextmanager
-def _open(place: Place) -> Iterator[socket.socket]:
+def _open(place: Place) -> "Iterator[socket.socket]":
+    import socket
+
     with socket.create_connection((place.host, place.port), timeout=PROBE_SECONDS) as plain:
         if place.protocol == "nats":
             greeting = b""
@@ -174,6 +183,8 @@ class ServerCertificate:
         Raises:
             Misconfigured: They cannot be used, are no pair, or the certificate has expired.
         """
+        import ssl
+
         self._certificate, self._key = certificate, key
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._seen = self._stamp()
@@ -198,6 +209,8 @@ class ServerCertificate:
         return True
 
     def _load(self) -> datetime:
+        import ssl
+
         from cryptography import x509
 
         try:

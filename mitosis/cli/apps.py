@@ -4,7 +4,6 @@ Functions are imported when they are chosen.
 """
 
 import sys
-from collections.abc import Iterable
 from enum import Enum
 from typing import Any
 
@@ -50,16 +49,19 @@ def make_app(
     return app
 
 
-def grow(root: App, commands: Iterable[Command], program: str) -> None:
+def grow(root: App, commands: tuple[Command, ...], program: str, only: str = "") -> None:
     """Add commands, and the groups that they are in.
 
     Args:
         root: Gets them.
         commands: Of one table.
         program: How the root is called: `mito` or `mito client`.
+        only: The path of the one command that is wanted; empty: all.
     """
     groups = {"": root}
-    for number, (path, (command, example)) in enumerate(listed(tuple(commands)).items()):
+    for number, (path, (command, example)) in enumerate(listed(commands).items()):
+        if only not in {"", path}:
+            continue
         words = path.split()
         line, order = f"{program} {example}", FIRST_OTHER + STEP * number
         parent = _group(groups, words[:-1], line, program, order)

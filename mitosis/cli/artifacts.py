@@ -7,10 +7,9 @@ from mitosis.cli.output.progress import moving
 from mitosis.cli.output.screen import note, show
 from mitosis.cli.parameters import Flag, Kind, Output, Size
 from mitosis.cli.running import with_client
+from mitosis.config.client import DEFAULT_MAX_EXTRACTED_BYTES
 from mitosis.domain.task import ArtifactKind
 
-# The SDK's, written down: it is imported only by a command that needs it.
-DEFAULT_MAX_SIZE = 100 * 1000**3
 _NAMED = 8
 
 
@@ -22,7 +21,7 @@ def get_artifact(
     output: Output = None,
     no_download: Flag = False,
     extract: Flag = False,
-    max_size: Size = DEFAULT_MAX_SIZE,
+    max_size: Size = DEFAULT_MAX_EXTRACTED_BYTES,
 ) -> None:
     """Download an artifact of a task.
 
@@ -48,7 +47,9 @@ def get_artifact(
         show(Downloaded(link.size_bytes, link.sha256, url=link.url), lambda: [link.url])
         return
     with moving(f"Downloading {kind.filename}") as progress:
-        done = with_client(lambda client: client.artifacts.download(task, kind, output, progress))
+        done = with_client(
+            lambda client: client.artifacts.download(task, kind, output, progress), on_loop=True
+        )
     show(done, lambda: [f"Downloaded {done.size_bytes} B to {done.path}"])
 
 
@@ -57,7 +58,8 @@ def _extract(task: str, kind: ArtifactKind, output: Path | None, max_size: int) 
         done = with_client(
             lambda client: client.artifacts.extract(
                 task, kind, output, progress, max_size_bytes=max_size
-            )
+            ),
+            on_loop=True,
         )
     unpacked = done.extracted
     if unpacked is None:
@@ -81,7 +83,9 @@ def upload_artifact(task: str, kind: Kind, file: Path, /) -> None:
         file: The path of the local file to upload.
     """
     with moving(f"Uploading {file.name}") as progress:
-        done = with_client(lambda client: client.upload_artifact(task, kind, file, progress))
+        done = with_client(
+            lambda client: client.upload_artifact(task, kind, file, progress), on_loop=True
+        )
     what = f"{done.kind.value} of task {done.task}"
     show(done, lambda: [f"Uploaded {done.size_bytes} B as {what}"])
 

@@ -28,7 +28,9 @@ def upload_attachment(file: Path, key: str = "", /, *, group: Group = "") -> Non
         group: The name of the group; default: the user's own.
     """
     with moving(f"Uploading {file.name}") as progress:
-        done = with_client(lambda client: client.upload_attachment(file, key, group, progress))
+        done = with_client(
+            lambda client: client.upload_attachment(file, key, group, progress), on_loop=True
+        )
     what = f"attachment {printable(done.key)} of group {done.group}"
     show(done, lambda: [f"Uploaded {done.size_bytes} B as {what}"])
 
@@ -51,7 +53,9 @@ def get_attachment(
         show(Downloaded(link.size_bytes, link.sha256, url=link.url), lambda: [link.url])
         return
     with moving(f"Downloading {key.rpartition('/')[2]}") as progress:
-        done = with_client(lambda client: client.attachments.download(group, key, output, progress))
+        done = with_client(
+            lambda client: client.attachments.download(group, key, output, progress), on_loop=True
+        )
     show(done, lambda: [f"Downloaded {done.size_bytes} B to {done.path}"])
 
 

@@ -222,7 +222,7 @@ def tail_events(
             behind = replace(wanted, after=page.position)
             await _print_each(client.watch_events(behind), _print_commit, flush=True)
 
-    with_client(run)
+    with_client(run, on_loop=follow)
 
 
 def _history(chosen: Chosen, *, kind: str, name: str, group: str = "") -> None:

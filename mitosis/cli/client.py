@@ -11,12 +11,12 @@ from mitosis.cli.invocation import ClientFlags
 from mitosis.cli.parameters import Coordinator, OptionalDuration, Password, PasswordFile, User
 
 
-def client_app() -> App:
-    """Return `mito client` with all its commands, none of them imported yet."""
+def client_app(only: str = "") -> App:
+    """Return `mito client` with all its commands, or with one; none of them is imported yet."""
     app = make_app("client", "Run a mitosis client", order=FIRST_OTHER + 2 * STEP + 1)
     app.usage = "Usage: mito client [OPTIONS] [COMMAND]"
     app.help_epilogue = epilogue("mito client submit -- echo hello")
-    grow(app, CLIENT, "mito client")
+    grow(app, CLIENT, "mito client", only)
     return app
 
 
@@ -65,6 +65,8 @@ def client_flags(
 
 def read_flags(options: list[str]) -> ClientFlags:
     """Read the options between `mito client` and its command."""
+    if not options:
+        return ClientFlags()
     app = make_app("client", "Run a mitosis client")
     app.default(client_flags)
     flags: Any = app(options, result_action="return_value", exit_on_error=False, print_error=False)

@@ -53,6 +53,8 @@ class Command(NamedTuple):
         }
 
 
+LONGEST_PATH = 4  # words
+
 # Groups of commands in which the name of the thing stands before the verb, as in the seed.
 NAMED = {"manage worker": "WORKER", "manage task": "TASK", "manage group": "GROUP"}
 
@@ -580,6 +582,15 @@ def spelled(words: list[str], name: str = "") -> list[str]:
     """Return a path as one types it: in a group of `NAMED`, with the name before the verb."""
     head = " ".join(words[:-1])
     return [*words[:-1], name or NAMED[head], words[-1]] if head in NAMED else words
+
+
+def named_by(commands: tuple[Command, ...], words: list[str]) -> str:
+    """Return the path of the command that a line begins with; empty: it begins with none."""
+    for count in range(min(len(words), LONGEST_PATH), 0, -1):
+        path = " ".join(words[:count])
+        if any(path == command.path or path in command.also for command in commands):
+            return path
+    return ""
 
 
 def listed(commands: tuple[Command, ...]) -> dict[str, tuple[Command, str]]:

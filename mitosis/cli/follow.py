@@ -63,7 +63,7 @@ def follow_to_end(tasks: tuple[str, ...], streams: tuple[str, ...], tail: int | 
         return await _print_all(client, names, streams, tail, running.discard)
 
     try:
-        return with_client(run)
+        return with_client(run, on_loop=True)
     except KeyboardInterrupt:
         for uuid in sorted(running):
             note(f"The task goes on; to end it: mito client manage task {uuid} cancel")

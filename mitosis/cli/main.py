@@ -4,6 +4,7 @@ Nothing that a user can cause ends in a traceback: usage, rejections, services t
 interruption, a reader that has gone.
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +12,7 @@ from cyclopts import App, CycloptsError
 
 from mitosis.cli import client
 from mitosis.cli.apps import epilogue, grow, make_app
-from mitosis.cli.commands import PLATFORM
+from mitosis.cli.commands import CLIENT, PLATFORM, named_by
 from mitosis.cli.exit_codes import DONE, FAILED, INTERRUPTED, USAGE, exit_status
 from mitosis.cli.grammar import ABOUT, check_known, help_last, split_options, take_json, verb_first
 from mitosis.cli.invocation import ClientFlags, Invocation, current
@@ -41,12 +42,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return delivered(lambda: guarded(tokens))
 
 
-def root_app() -> App:
-    """Return `mito` with all its commands, none of them imported yet."""
+def root_app(only: list[str] | None = None) -> App:
+    """Return `mito` with its commands, none of them imported yet.
+
+    Args:
+        only: A line. If it names a command, no other one is there: each costs time.
+    """
     app = make_app("mito", "Run campaigns of commands over many machines")
     app.help_epilogue = f"{epilogue('mito up')}\n\n{COMPLETION_NOTE}"
-    app.command(client.client_app())
-    grow(app, PLATFORM, "mito")
+    words = only or []
+    if words[:1] == ["client"]:
+        app.command(client.client_app(named_by(CLIENT, words[1:])))
+    elif wanted := named_by(PLATFORM, words):
+        grow(app, PLATFORM, "mito", wanted)
+    else:
+        app.command(client.client_app())
+        grow(app, PLATFORM, "mito")
     return app
 
 
@@ -76,23 +87,35 @@ def dispatch(tokens: list[str]) -> int:
     """Parse and run; return the exit status of the command."""
     if tokens[:1] in (["--install-completion"], ["--show-completion"]):
         return _completion(tokens)
-    app = root_app()
     tokens = help_last(tokens)
-    if ABOUT.intersection(tokens[: tokens.index("--")] if "--" in tokens else tokens):
-        app.console = page()
+    about = ABOUT.intersection(tokens[: tokens.index("--")] if "--" in tokens else tokens)
     if tokens[:1] == ["client"]:
         options, command = split_options(tokens[1:])
         if not command or ABOUT.intersection(options):
-            return _client_alone(app, options)
+            return _client_alone(options)
         current.set(Invocation(json=current.get().json, client=client.read_flags(options)))
         tokens = ["client", *verb_first(command)]
+    app = root_app(tokens)
+    if about:
+        app.console = page()
     if not check_known(app, tokens):
         return _missing_command(app, tokens)
+    _collect_garbage()
     status = app(tokens, result_action="return_value", exit_on_error=False, print_error=False)
     return status if isinstance(status, int) else DONE
 
 
-def _client_alone(app: App, options: list[str]) -> int:
+def _collect_garbage() -> None:
+    """Begin to look for garbage, if that was put off, but not among what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+
+
+def _client_alone(options: list[str]) -> int:
+    app = root_app(["client"])
+    if ABOUT.intersection(options):
+        app.console = page()
     app["client"].default(client.client_flags)  # shows the options in the help
     flags = app(
         ["client", *options], result_action="return_value", exit_on_error=False, print_error=False
@@ -101,6 +124,7 @@ def _client_alone(app: App, options: list[str]) -> int:
         return DONE
     if not flags.interactive:
         return _missing_command(app, ["client"])
+    _collect_garbage()
     from mitosis.cli.interactive import interact
     from mitosis.cli.running import kept_connection
 

@@ -193,14 +193,16 @@ def rerun(
             return Selection(tuple(await client.reruns.named(tasks)))
         return await client.select_for_rerun(wanted, again=again, key=key)
 
-    selection = with_client(select)
+    selection = with_client(select, on_loop=True)
     _say_how_many(selection)
     if dry_run or not selection.origins:
         return _show(key, [RerunResult(o.uuid) for o in selection.origins], selection, dry=dry_run)
     if asks and not _agreed(len(selection.origins)):
         note("Nothing was submitted.")
         return FAILED
-    results = with_client(lambda client: client.rerun_tasks(selection.origins, edits, key=key))
+    results = with_client(
+        lambda client: client.rerun_tasks(selection.origins, edits, key=key), on_loop=True
+    )
     return _show(key, results, selection)
 
 

@@ -53,7 +53,7 @@ def top(*, groups: Groups = (), once: Flag = False) -> int:
                 if not showing.cancelled():
                     showing.result()
 
-        with_client(run)
+        with_client(run, on_loop=True)
     return DONE
 
 
@@ -67,7 +67,7 @@ def _print_once(groups: tuple[str, ...]) -> None:
     async def run(client: "MitoClient") -> "Overview":
         return await client.get_overview(groups)
 
-    overview = with_client(run)
+    overview = with_client(run, on_loop=True)
     show(overview, lambda: _text(overview))
 
 

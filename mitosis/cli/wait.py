@@ -14,11 +14,11 @@ from mitosis.cli.output.streams import flush
 from mitosis.cli.parameters import Flag, Group, Labels, OptionalDuration, Tags
 from mitosis.cli.running import with_client
 from mitosis.cli.tasks import Creators, Outcomes, States, one, read_exit_status, read_priority
-from mitosis.config.client import GetTasksArgs
+from mitosis.config.client import GetTasksArgs, WaitUntil
 
 if TYPE_CHECKING:
     from mitosis.client.client import MitoClient
-    from mitosis.client.waiting import WaitProgress, WaitUntil
+    from mitosis.client.waiting import WaitProgress
     from mitosis.contract.commands import Submitted
     from mitosis.contract.queries import TaskView
 
@@ -60,7 +60,6 @@ def wait(
         priority: A condition on the priority, such as 5 or '<0'.
     """
     from mitosis.cli.output.waited import show_waited, waited
-    from mitosis.client.waiting import WaitUntil
 
     if any_ and fail_fast:
         raise UsageError("--any and --fail-fast exclude each other")
@@ -90,7 +89,7 @@ def chosen(tasks: tuple[str, ...], filters: GetTasksArgs) -> tuple[str, ...] | G
 
 
 def wait_for(
-    tasks: Sequence[str] | GetTasksArgs, until: "WaitUntil", timeout: timedelta | None
+    tasks: Sequence[str] | GetTasksArgs, until: WaitUntil, timeout: timedelta | None
 ) -> "Sequence[TaskView]":
     """Wait, and say after an interruption which tasks go on, and how to end them."""
     going_on = {} if isinstance(tasks, GetTasksArgs) else dict.fromkeys(tasks)
@@ -112,7 +111,7 @@ def wait_for(
 
     try:
         with counting("Waiting") as show_progress:
-            return with_client(run)
+            return with_client(run, on_loop=True)
     except KeyboardInterrupt:
         say_going_on(list(going_on))
         raise
@@ -121,7 +120,6 @@ def wait_for(
 def wait_for_submitted(submitted: "Submitted", warn: Callable[[], None]) -> int:
     """Name a task that was submitted, wait for its end, and return its exit status."""
     from mitosis.cli.output.waited import submitted_task
-    from mitosis.client.waiting import WaitUntil
 
     as_json = current.get().json
     if not as_json:

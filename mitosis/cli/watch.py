@@ -58,7 +58,7 @@ def watch(
                 show(change, partial(change_lines, change))
                 sys.stdout.flush()
 
-    with_client(run)
+    with_client(run, on_loop=True)
     return DONE
 
 

@@ -4,15 +4,13 @@
 remembered in the cache folder, so that most commands save the question.
 """
 
-import asyncio
 import contextlib
-import json
 import os
-import secrets
-import ssl
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from mitosis.config.locations import cache_dir
 from mitosis.errors import Misconfigured, NoCoordinator
@@ -31,16 +29,14 @@ class Addresses:
         self._trust = trust
         self._cache = cache or cache_dir() / "addresses.json"
 
-    async def resolve(self, address: str, *, fresh: bool = False) -> list[str]:
-        """Return the NATS addresses of a platform.
+    def given(self, address: str) -> list[str] | None:
+        """Return the NATS addresses that an address itself names; None: it is to be asked.
 
         Args:
             address: `http://host:port`, `https://`, or `nats://` and the like; several `nats://`
                 ones may be separated by commas.
-            fresh: Ask again, whatever is remembered.
 
         Raises:
-            NoCoordinator: Nobody answers, or the one who answers is no coordinator.
             Misconfigured: No such form of address.
         """
         scheme = urlsplit(address).scheme
@@ -51,21 +47,28 @@ class Addresses:
                 f"{address!r} is no address of a coordinator: write http://host:port or "
                 "nats://host:port"
             )
-        remembered = {} if fresh else self._remembered()
-        if address in remembered:
-            return list(remembered[address])
-        found = await asyncio.to_thread(self._ask, address)
+        return None
+
+    def remembered(self, address: str) -> list[str] | None:
+        """Return what was answered at an address before, which may be out of date."""
+        return self._remembered().get(address)
+
+    def ask(self, address: str) -> list[str]:
+        """Ask at an address for the NATS addresses of its platform. Blocks.
+
+        Raises:
+            NoCoordinator: Nobody answers, or the one who answers is no coordinator.
+        """
+        found = self._ask(address)
         self._remember(address, found)
         return found
 
-    def is_remembered(self, address: str) -> bool:
-        """Whether the next answer comes from memory and may be out of date."""
-        return address in self._remembered()
-
     def _ask(self, address: str) -> list[str]:
+        import ssl
+
         try:
-            answer = json.loads(fetch(f"{address.rstrip('/')}/connect", self._trust))
-            urls = answer["nats"]
+            page = fetch(f"{address.rstrip('/')}/connect", self._trust)
+            urls: Any = msgspec.json.decode(page)["nats"]
         except ssl.SSLError as error:
             parts = urlsplit(address)
             place = Place(parts.hostname or "", parts.port or 443)
@@ -80,7 +83,7 @@ class Addresses:
                 "by -c",
                 address=address,
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
             raise NoCoordinator(
                 f"what answers at {address} is no coordinator of Mitosis: check the address",
                 address=address,
@@ -89,8 +92,8 @@ class Addresses:
 
     def _remembered(self) -> dict[str, list[str]]:
         try:
-            known = json.loads(self._cache.read_bytes())
-        except (OSError, ValueError):
+            known = msgspec.json.decode(self._cache.read_bytes())
+        except (OSError, ValueError, msgspec.MsgspecError):
             return {}  # a cache: nothing there, or nothing usable, means asking
         if not isinstance(known, dict):
             return {}
@@ -99,10 +102,10 @@ class Addresses:
     def _remember(self, address: str, urls: list[str]) -> None:
         others = {key: value for key, value in self._remembered().items() if key != address}
         newest = dict([(address, urls), *others.items()][:MAX_REMEMBERED])
-        temporary = self._cache.with_name(f".{self._cache.name}.{secrets.token_hex(4)}")
+        temporary = self._cache.with_name(f".{self._cache.name}.{os.urandom(4).hex()}")
         try:
             self._cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(newest))
+            temporary.write_bytes(msgspec.json.encode(newest))
             os.replace(temporary, self._cache)  # noqa: PTH105  one name for the whole swap
         except OSError:
             with contextlib.suppress(OSError):  # where no file can be made, none can be removed

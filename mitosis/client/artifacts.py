@@ -4,10 +4,11 @@ from pathlib import Path
 
 from mitosis.artifacts.transfer import Transfers
 from mitosis.client.downloads import Downloaded, download, target_path
-from mitosis.client.extraction import DEFAULT_MAX_BYTES, download_and_extract, target_folder
+from mitosis.client.extraction import download_and_extract, target_folder
 from mitosis.client.session import Session
 from mitosis.client.threads import Progress, transfers
 from mitosis.client.uploads import local_file, upload
+from mitosis.config.client import DEFAULT_MAX_EXTRACTED_BYTES
 from mitosis.contract.commands import (
     BeginArtifact,
     CompleteArtifact,
@@ -44,7 +45,7 @@ class Artifacts:
         progress: Progress | None = None,
         *,
         extract: bool = False,
-        max_size_bytes: int = DEFAULT_MAX_BYTES,
+        max_size_bytes: int = DEFAULT_MAX_EXTRACTED_BYTES,
     ) -> Path:
         """Download an output.
 
@@ -98,7 +99,7 @@ class Artifacts:
         output: Path | str | None = None,
         progress: Progress | None = None,
         *,
-        max_size_bytes: int = DEFAULT_MAX_BYTES,
+        max_size_bytes: int = DEFAULT_MAX_EXTRACTED_BYTES,
     ) -> Downloaded:
         """Do the same as `get` with `extract`; return also what was unpacked, and left out."""
         return await download_and_extract(

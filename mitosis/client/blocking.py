@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from mitosis.client.client import MitoClient
+from mitosis.client.documented import MitoClient
 from mitosis.config.client import ClientConfig
 
 P = ParamSpec("P")

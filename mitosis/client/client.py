@@ -1,108 +1,101 @@
 """The client: one object per noun, and the seed's flat methods over them.
 
 Meaning, units and errors of a flat method are written once, at the noun's method that it names;
-`help()`, editors at run time and the API pages show them at both.
+documented.py shows them at both. A noun is imported when it is used: a command needs one of them.
 """
 
+from __future__ import annotations
+
 import contextlib
-import re
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Callable,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
-from datetime import datetime, timedelta
-from pathlib import Path
-from types import TracebackType
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from mitosis.client.artifacts import Artifacts
-from mitosis.client.attachments import Attachments
-from mitosis.client.comparison import Comparing, TaskComparison
-from mitosis.client.events import Events
-from mitosis.client.extraction import DEFAULT_MAX_BYTES
-from mitosis.client.groups import Groups
-from mitosis.client.platform import PlatformCommands
-from mitosis.client.reruns import Origin, RerunResult, Reruns, Selection
 from mitosis.client.session import Session
-from mitosis.client.states import ReachedState
-from mitosis.client.tasks import Tasks
-from mitosis.client.threads import Progress
-from mitosis.client.users import Users
-from mitosis.client.waiting import WaitProgress, WaitUntil
-from mitosis.client.workers import Workers
-from mitosis.config.client import (
-    ChangeTaskArgs,
-    ClientConfig,
-    CreateUserArgs,
-    GetAttachmentsArgs,
-    GetEventsArgs,
-    GetTasksArgs,
-    GetUsersArgs,
-    GetWorkersArgs,
-    Part,
-    RerunArgs,
-    SubmitTaskArgs,
-    WatchTasksArgs,
-)
-from mitosis.contract.commands import (
-    Cancelled,
-    Changed,
-    Done,
-    NewQuota,
-    Submitted,
-    UploadedArtifact,
-    UploadedAttachment,
-    WorkerChanged,
-)
-from mitosis.contract.login import SessionToken
-from mitosis.contract.queries import (
-    ArtifactLink,
-    AttachmentLink,
-    AttachmentPage,
-    AttachmentView,
-    CommitView,
-    EventPage,
-    Explanation,
-    GroupView,
-    SessionList,
-    TaskPage,
-    TaskView,
-    UserPage,
-    WhoAmI,
-    WorkerPage,
-    WorkerView,
-)
-from mitosis.domain.execution import ExecutionState
-from mitosis.domain.group import GroupPhase
-from mitosis.domain.roles import Role
-from mitosis.domain.task import ArtifactKind
-from mitosis.domain.user import UserPhase
+from mitosis.config.client import DEFAULT_MAX_EXTRACTED_BYTES, ClientConfig, WaitUntil
 
 if TYPE_CHECKING:
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Collection,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
+    from datetime import datetime, timedelta
+    from pathlib import Path
+    from types import TracebackType
+
+    from mitosis.client.artifacts import Artifacts
+    from mitosis.client.attachments import Attachments
     from mitosis.client.changes import HistoryEntry
+    from mitosis.client.comparison import TaskComparison
+    from mitosis.client.events import Events
+    from mitosis.client.groups import Groups
     from mitosis.client.nats_access import NatsAccess
+    from mitosis.client.network import Network
     from mitosis.client.output_source import FollowEvent
     from mitosis.client.overview import Overview
+    from mitosis.client.platform import PlatformCommands
     from mitosis.client.readers import Reader, ReadersOf
+    from mitosis.client.reruns import Origin, RerunResult, Reruns, Selection
     from mitosis.client.runs import WorkerRun
+    from mitosis.client.states import ReachedState
     from mitosis.client.task_changes import TaskChange
+    from mitosis.client.tasks import Tasks
+    from mitosis.client.threads import Progress
+    from mitosis.client.users import Users
+    from mitosis.client.waiting import WaitProgress
+    from mitosis.client.workers import Workers
+    from mitosis.config.client import (
+        ChangeTaskArgs,
+        CreateUserArgs,
+        GetAttachmentsArgs,
+        GetEventsArgs,
+        GetTasksArgs,
+        GetUsersArgs,
+        GetWorkersArgs,
+        Part,
+        RerunArgs,
+        SubmitTaskArgs,
+        WatchTasksArgs,
+    )
+    from mitosis.contract.commands import (
+        Cancelled,
+        Changed,
+        Done,
+        NewQuota,
+        Submitted,
+        UploadedArtifact,
+        UploadedAttachment,
+        WorkerChanged,
+    )
+    from mitosis.contract.login import SessionToken
+    from mitosis.contract.queries import (
+        ArtifactLink,
+        AttachmentLink,
+        AttachmentPage,
+        AttachmentView,
+        CommitView,
+        EventPage,
+        Explanation,
+        GroupView,
+        SessionList,
+        TaskPage,
+        TaskView,
+        UserPage,
+        WhoAmI,
+        WorkerPage,
+        WorkerView,
+    )
+    from mitosis.domain.execution import ExecutionState
+    from mitosis.domain.group import GroupPhase
+    from mitosis.domain.roles import Role
+    from mitosis.domain.task import ArtifactKind
+    from mitosis.domain.user import UserPhase
 
-_REFERENCE = re.compile(r"See `(\w+)\.(\w+)`\.")
 
-
-def _with_whole_docs(cls: type["MitoClient"]) -> type["MitoClient"]:
-    for method in vars(cls).values():
-        if found := _REFERENCE.fullmatch(getattr(method, "__doc__", None) or ""):
-            method.__doc__ = getattr(globals()[found[1]], found[2]).__doc__
-    return cls
-
-
-@_with_whole_docs
 class MitoClient:
     """A user's access to a platform. Not safe across event loops.
 
@@ -118,23 +111,80 @@ class MitoClient:
 
     Attributes:
         session: Connection, log-in and raw requests.
-        users, groups, tasks, reruns, artifacts, attachments, workers, events, platform: Commands
-            and reads by noun.
     """
 
-    def __init__(self, config: ClientConfig | None = None) -> None:
-        """Nothing is connected before `connect` or the first call."""
+    def __init__(self, config: ClientConfig | None = None, network: Network | None = None) -> None:
+        """Nothing is connected before `connect` or the first call.
+
+        Args:
+            config: Of the client.
+            network: Over what it reaches the platform; None: the event loop.
+        """
         self.config = config or ClientConfig()
-        self.session = Session(self.config)
-        self.users = Users(self.session)
-        self.groups = Groups(self.session)
-        self.tasks = Tasks(self.session)
-        self.reruns = Reruns(self.session)
-        self.artifacts = Artifacts(self.session)
-        self.attachments = Attachments(self.session)
-        self.workers = Workers(self.session)
-        self.events = Events(self.session)
-        self.platform = PlatformCommands(self.session)
+        self.session = Session(self.config, network)
+
+    @cached_property
+    def users(self) -> Users:
+        """Accounts."""
+        from mitosis.client.users import Users
+
+        return Users(self.session)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """Groups."""
+        from mitosis.client.groups import Groups
+
+        return Groups(self.session)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Tasks."""
+        from mitosis.client.tasks import Tasks
+
+        return Tasks(self.session)
+
+    @cached_property
+    def reruns(self) -> Reruns:
+        """Tasks that are run once more."""
+        from mitosis.client.reruns import Reruns
+
+        return Reruns(self.session)
+
+    @cached_property
+    def artifacts(self) -> Artifacts:
+        """Outputs of tasks."""
+        from mitosis.client.artifacts import Artifacts
+
+        return Artifacts(self.session)
+
+    @cached_property
+    def attachments(self) -> Attachments:
+        """Files of groups."""
+        from mitosis.client.attachments import Attachments
+
+        return Attachments(self.session)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Workers."""
+        from mitosis.client.workers import Workers
+
+        return Workers(self.session)
+
+    @cached_property
+    def events(self) -> Events:
+        """What was stored."""
+        from mitosis.client.events import Events
+
+        return Events(self.session)
+
+    @cached_property
+    def platform(self) -> PlatformCommands:
+        """The platform as a whole."""
+        from mitosis.client.platform import PlatformCommands
+
+        return PlatformCommands(self.session)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -168,7 +218,7 @@ class MitoClient:
         """See `Users.whoami`."""
         return await self.users.whoami()
 
-    async def get_nats_access(self) -> "NatsAccess":
+    async def get_nats_access(self) -> NatsAccess:
         """Return what another NATS client needs to listen as this user (docs/events.md).
 
         It is as good as the session: keep the token secret. It ends with the session.
@@ -180,7 +230,7 @@ class MitoClient:
 
         return await nats_access(self.session)
 
-    def watch_overview(self, groups: Iterable[str] = ()) -> AsyncGenerator["Overview", None]:
+    def watch_overview(self, groups: Iterable[str] = ()) -> AsyncGenerator[Overview, None]:
         """Yield what happens just now in groups, at first and whenever something has happened.
 
         At most once a second, and after five seconds without news all the same.
@@ -196,7 +246,7 @@ class MitoClient:
 
         return watch_overview(self.session, groups)
 
-    async def get_overview(self, groups: Iterable[str] = ()) -> "Overview":
+    async def get_overview(self, groups: Iterable[str] = ()) -> Overview:
         """Return what happens just now; see `watch_overview`."""
         async with contextlib.aclosing(self.watch_overview(groups)) as overviews:
             return await anext(overviews)
@@ -289,6 +339,8 @@ class MitoClient:
         self, first: str, second: str, only: Iterable[Part | str] = ()
     ) -> TaskComparison:
         """See `Comparing.compare`."""
+        from mitosis.client.comparison import Comparing
+
         return await Comparing(self.session).compare(first, second, only)
 
     async def rerun_tasks(
@@ -340,7 +392,7 @@ class MitoClient:
 
     def watch_changes(
         self, wanted: WatchTasksArgs | None = None
-    ) -> AsyncGenerator["TaskChange", None]:
+    ) -> AsyncGenerator[TaskChange, None]:
         """See `Tasks.changes`."""
         return self.tasks.changes(wanted)
 
@@ -350,7 +402,7 @@ class MitoClient:
         *,
         streams: Sequence[str] = ("stdout", "stderr"),
         tail_lines: int | None = None,
-    ) -> AsyncGenerator["FollowEvent", None]:
+    ) -> AsyncGenerator[FollowEvent, None]:
         """See `Tasks.follow`."""
         return self.tasks.follow(tasks, streams=streams, tail_lines=tail_lines)
 
@@ -377,7 +429,7 @@ class MitoClient:
         progress: Progress | None = None,
         *,
         extract: bool = False,
-        max_size_bytes: int = DEFAULT_MAX_BYTES,
+        max_size_bytes: int = DEFAULT_MAX_EXTRACTED_BYTES,
     ) -> Path:
         """See `Artifacts.get`."""
         return await self.artifacts.get(
@@ -450,7 +502,7 @@ class MitoClient:
 
     async def worker_runs(
         self, worker: str, tags: Collection[str] = ()
-    ) -> AsyncIterator["WorkerRun"]:
+    ) -> AsyncIterator[WorkerRun]:
         """Yield which tasks, of groups that you may read, a worker ran, in the order of the ends.
 
         Args:
@@ -465,7 +517,7 @@ class MitoClient:
         async for run in worker_runs(self.events, worker, tags):
             yield run
 
-    async def readers(self, wanted: "ReadersOf") -> AsyncIterator["Reader"]:
+    async def readers(self, wanted: ReadersOf) -> AsyncIterator[Reader]:
         """Yield who could read what is in a group, or what is of a task, from when to when.
 
         Platform administrators, and that an account was locked, are known to them only.
@@ -484,7 +536,7 @@ class MitoClient:
         """See `Events.last`."""
         return await self.events.last(wanted, count)
 
-    def history(self, wanted: GetEventsArgs) -> AsyncIterator["HistoryEntry"]:
+    def history(self, wanted: GetEventsArgs) -> AsyncIterator[HistoryEntry]:
         """See `Events.history`."""
         return self.events.history(wanted)
 

@@ -1,6 +1,5 @@
 """What differed between two runs: field by field, from what the platform knows of both."""
 
-import asyncio
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -80,7 +79,7 @@ class Comparing:
                 print(difference.field, difference.first, difference.second)
         """
         parts = check_parts(only)
-        one, other = await asyncio.gather(self._task(first), self._task(second))
+        one, other = await self._task(first), await self._task(second)
         workers: tuple[WorkerView | None, WorkerView | None] = (None, None)
         if Part.WORKER in parts and one.worker != other.worker:
             workers = await self._worker(one.worker), await self._worker(other.worker)

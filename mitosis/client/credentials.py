@@ -18,7 +18,6 @@ import fcntl
 import logging
 import os
 import re
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,7 +127,7 @@ class CredentialFile:
             lines += [f"# {platform}"] if platform else []
             lines += [f"{s.user}:{s.token}" for s in kept if s.platform == platform]
         target = Path(os.path.realpath(self.path))
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.new")
+        temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}.new")
         try:
             self._sweep(target)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -5,7 +5,6 @@ stream, so nothing is missed or repeated, whatever happens to connections, servi
 that watches.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -19,10 +18,12 @@ from mitosis.config.client import GetEventsArgs
 from mitosis.contract import subjects
 from mitosis.contract.queries import CommitView, EventPage, GetTask, ListEvents, TaskView
 from mitosis.errors import InvalidInput, NotFound
-from mitosis.nats.connection import Msg
 
 if TYPE_CHECKING:
+    import asyncio
+
     from mitosis.client.changes import HistoryEntry
+    from mitosis.nats.connection import Msg
 
 PAGE = 1_000
 REFRESH_SECONDS = 2.0  # without news it looks all the same
@@ -136,10 +137,12 @@ class Events:
 
         Of each `position` says up to where everything has been seen.
         """
+        import asyncio
+
         body = replace(_body(wanted), newest=False, until=0, limit=PAGE)
         news = asyncio.Event()
 
-        def hint(_: Msg | None = None) -> None:
+        def hint(_: "Msg | None" = None) -> None:
             news.set()
 
         async with listening(self._session, await _heard(self._session, body), hint, hint):
@@ -173,7 +176,9 @@ class Events:
         return await outlast(ask, self._session.timeout_seconds, patience_seconds)
 
 
-async def _wait(news: asyncio.Event) -> None:
+async def _wait(news: "asyncio.Event") -> None:
+    import asyncio
+
     try:
         async with asyncio.timeout(REFRESH_SECONDS):
             await news.wait()

@@ -12,9 +12,6 @@ from mitosis.client.threads import Progress, in_thread
 from mitosis.domain.durations import format_size
 from mitosis.errors import InvalidInput, TooLarge
 
-#: What an archive may unpack to unless more is allowed. Holes count as what they are read as.
-DEFAULT_MAX_BYTES = 100 * 1000**3
-
 
 def target_folder(output: Path | str | None) -> Path:
     """Return the folder to unpack to, which is made if only it is missing.

@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 from mitosis.client.session import Session
 from mitosis.errors import Unavailable
-from mitosis.nats.connection import Msg
+
+if TYPE_CHECKING:
+    from mitosis.nats.connection import Msg
 
 
 @asynccontextmanager
 async def listening(
     session: Session,
     subjects: Iterable[str],
-    hear: Callable[[Msg], None],
+    hear: Callable[["Msg"], None],
     look_again: Callable[[], None],
 ) -> AsyncIterator[None]:
     """Listen until the end of the block; it begins when the server knows the subscriptions.
@@ -23,7 +26,10 @@ async def listening(
         hear: Gets every message.
         look_again: Called when the connection has come back: messages may have been missed.
     """
+    from mitosis.nats.connection import Connection
+
     connection = await session.open()
+    assert isinstance(connection, Connection)  # noqa: S101  who listens has an event loop
     async with AsyncExitStack() as stack:
         for subject in subjects:
             subscription = await connection.subscribe(subject, hear)

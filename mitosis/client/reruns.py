@@ -1,6 +1,5 @@
 """Reruns: tasks once more, as they were or with edits, linked to those that they repeat."""
 
-import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 
@@ -96,6 +95,8 @@ class Reruns:
         Raises:
             NotFound: No such task, or none that the asker may see.
         """
+        import asyncio
+
         wanted = check_several(tasks, "tasks")
         _check_number(wanted)
         found: dict[str, Origin] = {}

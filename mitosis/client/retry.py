@@ -1,7 +1,6 @@
 """Asking again: one request, repeated with the same id until it is answered or its time is over."""
 
-import asyncio
-import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -17,8 +16,18 @@ PATIENCE_SECONDS = 600.0  # of those who watch and wait: longer than any restart
 AGAIN_SECONDS = 1.0  # after a question of theirs that nobody answered
 
 
+async def asleep(seconds: float) -> None:
+    """Let others on the event loop run for so long."""
+    import asyncio
+
+    await asyncio.sleep(seconds)
+
+
 async def persist(
-    ask: Callable[[float], Awaitable[T]], timeout_seconds: float, command_id: str = ""
+    ask: Callable[[float], Awaitable[T]],
+    timeout_seconds: float,
+    command_id: str = "",
+    sleep: Callable[[float], Awaitable[None]] = asleep,
 ) -> T:
     """Repeat `ask` while a service is unavailable, not before it wants to be asked again.
 
@@ -26,32 +35,34 @@ async def persist(
         ask: Gets the seconds that this try may take.
         timeout_seconds: For all tries together.
         command_id: Set for a command, whose outcome is unknown when no answer came: what names it.
+        sleep: Waits between the tries.
 
     Raises:
         OutcomeUnknown: A command was sent, and no answer came in time.
         Unavailable: The last error, once the time is over.
         MitosisError: Any other answer, at once.
     """
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds
     delay, perhaps_done = FIRST_DELAY_SECONDS, False
     while True:
         try:
-            return await ask(max(0.001, min(TRY_SECONDS, deadline - loop.time())))
+            return await ask(max(0.001, min(TRY_SECONDS, deadline - time.monotonic())))
         except Unavailable as error:
             # Only a lost answer leaves it open; a reply that names a service is an answer.
             perhaps_done = perhaps_done or type(error) is Unavailable
             pause = _pause_seconds(error, delay)
-            if loop.time() + pause >= deadline:
+            if time.monotonic() + pause >= deadline:
                 if not command_id or isinstance(error, OutcomeUnknown):
                     raise
                 raise _final(error, command_id, timeout_seconds, perhaps_done) from error
-        await asyncio.sleep(pause)
+        await sleep(pause)
         delay = min(LONGEST_DELAY_SECONDS, 2 * delay)
 
 
 def _pause_seconds(error: Unavailable, delay: float) -> float:
     """Return how long to wait; many who were refused at once must not come back at once."""
+    import random
+
     if isinstance(error, Overloaded):
         wanted = error.details.get("retry_after_seconds")
         if isinstance(wanted, int | float) and 0 < wanted <= LONGEST_WANTED_SECONDS:
@@ -74,6 +85,8 @@ async def outlast(
         Unavailable: The last error, once the time is over.
         MitosisError: Any other answer, at once.
     """
+    import asyncio
+
     loop = asyncio.get_running_loop()
     left = patience_seconds
     while True:

@@ -7,7 +7,6 @@ A session that cannot be stored, because the folder is read-only or the disk is 
 program alone, and is ended with it.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,6 +17,7 @@ import msgspec
 from mitosis._version import __version__
 from mitosis.client.addresses import Addresses
 from mitosis.client.credentials import CredentialFile, StoredSession
+from mitosis.client.network import EventLoop, Line, Network
 from mitosis.client.retry import persist
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
@@ -28,9 +28,8 @@ from mitosis.contract.commands import Done, RevokeSession
 from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome, session_of
 from mitosis.contract.wire import Reply
 from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
-from mitosis.nats.connection import Connection
+from mitosis.nats.asking import call
 from mitosis.nats.credentials import Credentials, Guest, Token
-from mitosis.nats.rpc import call
 from mitosis.tls import Trust
 
 log = logging.getLogger(__name__)
@@ -50,15 +49,22 @@ class Session:
         on_reconnect: Called after the connection has come back; messages may have been missed.
     """
 
-    def __init__(self, config: ClientConfig) -> None:
+    def __init__(self, config: ClientConfig, network: Network | None = None) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            config: Of the client.
+            network: Over what; None: an event loop.
+        """
         self._config = config
+        self._network = network or EventLoop()
         self._addresses = Addresses(coordinator_trust(config))
         self._file = CredentialFile(config.credential_path or default_credential_path())
-        self._connection: Connection | None = None
+        self._connection: Line | None = None
         self._user = ""
         self._password = config.password
         self._unkept_id = ""
-        self._opening = asyncio.Lock()
+        self._opening = self._network.turns()
         self.stale: Callable[[str], None] = lambda _: None
         self.warn: Callable[[str], None] = log.warning
         self.unkept: Misconfigured | None = None
@@ -89,7 +95,7 @@ class Session:
         """How long one request may take, with all its repetitions."""
         return self._config.timeout.total_seconds()
 
-    async def open(self) -> Connection:
+    async def open(self) -> Line:
         """Return the connection of the logged-in user.
 
         Raises:
@@ -145,7 +151,7 @@ class Session:
         await self._end_unkept()
         stored = StoredSession(self._config.coordinator_addr, session.username, session.token)
         try:
-            await asyncio.to_thread(self._file.store, stored, first=first)
+            await self._network.aside(lambda: self._file.store(stored, first=first))
         except Misconfigured as error:
             self.unkept, self._unkept_id = error, session.session
             self.warn(f"{error.message} (this session is not kept)")
@@ -196,7 +202,9 @@ class Session:
         Raises:
             NoCoordinator: Nobody answers at the address.
         """
-        return await self._addresses.resolve(self._config.coordinator_addr)
+        address = self._config.coordinator_addr
+        known = self._addresses.given(address) or self._addresses.remembered(address)
+        return known or await self._asked()
 
     async def close(self) -> None:
         """Close the connection. The stored session stays; one that could not be stored ends."""
@@ -225,7 +233,7 @@ class Session:
         except MitosisError as error:
             log.info("a session that was not kept stays open until it expires: %s", error)
 
-    async def _log_in_somehow(self) -> Connection:
+    async def _log_in_somehow(self) -> Line:
         stored = self._stored()
         if stored is not None:
             try:
@@ -275,48 +283,50 @@ class Session:
             )
 
         try:
-            return await persist(once, self.timeout_seconds, named)
+            return await persist(once, self.timeout_seconds, named, self._network.sleep)
         except AuthenticationFailed:
             password = self._password_of(self._user)
             if password is None:
                 raise
             await self.login(self._user, password, first=False)
-            return await persist(once, self.timeout_seconds, named)
+            return await persist(once, self.timeout_seconds, named, self._network.sleep)
 
     async def _as_guest(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
-        async with await self._connect(Guest()) as guest:
-
-            async def once(timeout_seconds: float) -> Reply[T]:
-                return await call(
-                    guest, subjects.login(verb), body, result, timeout_seconds=timeout_seconds
-                )
-
+        guest = await self._connect(Guest())
+        try:
             # A password is not sent twice: the first answer may be on its way, and tries count.
-            return _result(await once(self.timeout_seconds))
+            reply = await call(
+                guest, subjects.login(verb), body, result, timeout_seconds=self.timeout_seconds
+            )
+        finally:
+            await guest.close()
+        return _result(reply)
 
-    async def _adopt(self, user: str, token: str) -> Connection:
+    async def _adopt(self, user: str, token: str) -> Line:
         connection = await self._connect(Token(token, "user", user))
         await self._disconnect()
         self._connection, self._user = connection, user
         return connection
 
-    async def _connect(self, credentials: Credentials) -> Connection:
+    async def _connect(self, credentials: Credentials) -> Line:
         address = self._config.coordinator_addr
-        remembered = self._addresses.is_remembered(address)
-        servers = await self._addresses.resolve(address)
-        try:
-            return await self._dial(servers, credentials)
-        except Unavailable:
-            # The platform may have moved since it was asked.
-            if not remembered:
-                raise
-            return await self._dial(await self._addresses.resolve(address, fresh=True), credentials)
+        if given := self._addresses.given(address):
+            return await self._dial(given, credentials)
+        if remembered := self._addresses.remembered(address):
+            try:
+                return await self._dial(remembered, credentials)
+            except Unavailable as error:  # the platform may have moved since it was asked
+                log.info("%s: asking %s again", error, address)
+        return await self._dial(await self._asked(), credentials)
 
-    async def _dial(self, servers: list[str], credentials: Credentials) -> Connection:
-        return await Connection.open(
+    async def _asked(self) -> list[str]:
+        address = self._config.coordinator_addr
+        return await self._network.aside(lambda: self._addresses.ask(address))
+
+    async def _dial(self, servers: list[str], credentials: Credentials) -> Line:
+        return await self._network.connect(
             servers,
             credentials,
-            name="mito-client",
             trust=nats_trust(self._config, servers),
             reconnect=not isinstance(credentials, Guest),
             on_reconnect=self._reconnected,

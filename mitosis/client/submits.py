@@ -1,6 +1,6 @@
 """Submits before they are sent: checked as far as it can be here, and cut into requests."""
 
-import secrets
+import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
@@ -77,7 +77,7 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
     check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
     return SubmitTask(
         argv=tuple(args.command),
-        key=args.key or secrets.token_hex(16),
+        key=args.key or uuid.uuid4().hex,
         group=args.group,
         env=dict(args.envs),
         tags=check_tags(args.tags, "tags"),

@@ -1,4 +1,7 @@
-"""Tasks: submit, look, cancel, watch and wait."""
+"""Tasks: submit, look, cancel, watch and wait.
+
+What watches and waits is imported when it is wanted: no other command shall pay for it.
+"""
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
@@ -8,10 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from mitosis.client.session import Session
-from mitosis.client.states import ReachedState, follow_states
 from mitosis.client.submits import batches, to_cancel, to_change, to_request
-from mitosis.client.waiting import OPEN, WaitProgress, WaitUntil, wait_for
-from mitosis.client.watching import follow, resolve
 from mitosis.config.client import (
     NO_WATCH,
     ChangeTaskArgs,
@@ -19,6 +19,7 @@ from mitosis.config.client import (
     RerunArgs,
     SubmitTaskArgs,
     TaskEdits,
+    WaitUntil,
     WatchTasksArgs,
 )
 from mitosis.contract.commands import (
@@ -55,7 +56,9 @@ from mitosis.errors import InvalidInput, NotFound, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from mitosis.client.output_source import FollowEvent
+    from mitosis.client.states import ReachedState
     from mitosis.client.task_changes import TaskChange
+    from mitosis.client.waiting import WaitProgress
 
 Submittable = TypeVar("Submittable", SubmitTaskArgs, ChangeTaskArgs, RerunArgs)
 
@@ -302,6 +305,8 @@ class Tasks:
             async for task in client.watch([submitted]):
                 print(task.state, task.outcome)
         """
+        from mitosis.client.watching import follow, resolve
+
         async for view in follow(self._session, await resolve(self._session, tasks)):
             yield view
 
@@ -336,9 +341,9 @@ class Tasks:
                 if isinstance(event, OutputChunk):
                     print(event.stream, event.data)
         """
-        # It costs a start of the command line some milliseconds, which only this needs.
         from mitosis.client.artifacts import Artifacts
         from mitosis.client.following import follow_output
+        from mitosis.client.watching import resolve
 
         wanted = await resolve(self._session, tasks)
         events = follow_output(self._session, Artifacts(self._session), wanted, streams, tail_lines)
@@ -346,7 +351,7 @@ class Tasks:
             async for event in events:
                 yield event
 
-    async def states(self, tasks: Iterable[str | Submitted]) -> AsyncIterator[ReachedState]:
+    async def states(self, tasks: Iterable[str | Submitted]) -> AsyncIterator["ReachedState"]:
         """Yield the execution states of tasks, such as `ExecSpawned`, as they are reached.
 
         Those that the latest attempt has reached before come first. It ends with the last task:
@@ -356,6 +361,9 @@ class Tasks:
         Raises:
             NotFound: No such task, or none that the asker may see.
         """
+        from mitosis.client.states import follow_states
+        from mitosis.client.watching import resolve
+
         async for reached in follow_states(self._session, await resolve(self._session, tasks)):
             yield reached
 
@@ -401,7 +409,7 @@ class Tasks:
         timeout: timedelta | None = None,
         *,
         until: WaitUntil = WaitUntil.ALL,
-        progress: Callable[[WaitProgress], None] | None = None,
+        progress: Callable[["WaitProgress"], None] | None = None,
     ) -> Sequence[TaskView]:
         """Wait until all tasks have ended; return them in their order.
 
@@ -425,11 +433,16 @@ class Tasks:
             (task,) = await client.wait_for_tasks([submitted], timeout=timedelta(minutes=5))
             assert (task.outcome, task.exit.number) == (Outcome.FAILED, 3)
         """
+        from mitosis.client.waiting import wait_for
+
         wanted = await self._chosen(tasks)
         return await wait_for(self._session, wanted, until, timeout, progress)
 
     async def _chosen(self, tasks: Iterable[str | Submitted] | GetTasksArgs) -> dict[str, str]:
         """Return UUID -> group of tasks that are named, or that match now."""
+        from mitosis.client.waiting import OPEN
+        from mitosis.client.watching import resolve
+
         if not isinstance(tasks, GetTasksArgs):
             return await resolve(self._session, tasks)
         total = (await self.list(replace(tasks, count_only=True))).total

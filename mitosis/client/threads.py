@@ -1,6 +1,5 @@
 """Transfers block: they run in threads, and end at once when nobody wants them any more."""
 
-import asyncio
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -41,6 +40,8 @@ async def in_thread(work: Callable[[Stopper], T]) -> T:
     Args:
         work: Gets what says that it shall stop.
     """
+    import asyncio
+
     stopper = Stopper()
     running = asyncio.ensure_future(asyncio.to_thread(work, stopper))
     try:

@@ -4,7 +4,6 @@ What is not completed does not exist. An upload that the coordinator has forgott
 anew) is begun again from the start.
 """
 
-import asyncio
 import contextlib
 import os
 import stat
@@ -123,6 +122,8 @@ async def _part_urls(session: Session, upload: str, first: int) -> list[str]:
 
 async def _abort(session: Session, begun: UploadBegun) -> None:
     """Free what the upload reserved; what cannot be freed now is free when it expires."""
+    import asyncio
+
     with contextlib.suppress(MitosisError, TimeoutError):
         async with asyncio.timeout(ABORT_SECONDS):
             await session.command("upload", "abort", AbortUpload(begun.upload), Done)

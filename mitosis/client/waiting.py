@@ -1,31 +1,21 @@
 """Waiting for the end of tasks: of all, of the first one, or until one has not succeeded."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import timedelta
-from enum import StrEnum
 
 import msgspec
 
 from mitosis.client.session import Session
 from mitosis.client.watching import PAGE, follow, views_of
+from mitosis.config.client import WaitUntil
 from mitosis.contract.queries import TaskView
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import InvalidInput, Unavailable
 
 OPEN = frozenset(state for state in TaskState if not state.terminal)
 MAX_NAMED = 100  # in the error of a wait whose time is over
-
-
-class WaitUntil(StrEnum):
-    """When a wait is over."""
-
-    ALL = "all"
-    ANY = "any"
-    FAILURE = "failure"
-    """All have ended, or one of them has not succeeded."""
 
 
 class WaitProgress(msgspec.Struct, frozen=True):
@@ -73,6 +63,8 @@ async def wait_for(
     Raises:
         Unavailable: The time is over.
     """
+    import asyncio
+
     if timeout is not None and timeout.total_seconds() < 0:
         raise InvalidInput(f"a wait of {timeout.total_seconds():g} s is none", field="timeout")
     state = _State(tasks, told)

@@ -287,6 +287,10 @@ UNLIMITED: str = retry.UNLIMITED
 """As the number of retries: again and again until it succeeds or is cancelled."""
 
 
+DEFAULT_MAX_EXTRACTED_BYTES = 100 * 1000**3
+"""What an archive may unpack to unless more is allowed. Holes count as what they are read as."""
+
+
 NO_LIMIT = "none"
 """As the value of a limit: none of the task's own."""
 
@@ -306,6 +310,15 @@ class Part(StrEnum):
 
 COUNTED_PARTS = frozenset({Part.SPECIFICATION, Part.ENVIRONMENT, Part.OUTCOME, Part.ARTIFACTS})
 """What was run and what came of it. The rest, circumstances, is shown and makes no run another."""
+
+
+class WaitUntil(StrEnum):
+    """When a wait for tasks is over."""
+
+    ALL = "all"
+    ANY = "any"
+    FAILURE = "failure"
+    """All have ended, or one of them has not succeeded."""
 
 
 class GetTasksArgs(msgspec.Struct, kw_only=True):

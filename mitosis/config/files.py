@@ -1,11 +1,9 @@
 """Settings files as people save them: their text, and where in it something stands."""
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mitosis.config.syntax import hint
 from mitosis.errors import InvalidSettings
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -34,9 +32,13 @@ class ConfigFile(NamedTuple):
         Raises:
             InvalidSettings: It is no TOML; says where, and what to write.
         """
+        import tomllib
+
         try:
             return tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
+            from mitosis.config.syntax import hint
+
             place, said = self._place_of(str(error))
             line = self.text.splitlines()[place.line - 1] if self.text.strip() else ""
             raise self.refused(place, f"this is no TOML: {hint(line, said)}") from None

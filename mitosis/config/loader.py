@@ -4,7 +4,6 @@ Defaults < the user's file < ./config.toml or --config < MITO_* < options (desig
 Of two variables the one for this service alone is the stronger: MITO_COORDINATOR_BIND, MITO_BIND.
 """
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -212,6 +211,8 @@ def _refused(section: type[Section], key: str, value: Any, source: str) -> Itera
 def _unknown(
     file: ConfigFile, section: str, key: str, known: Sequence[str] | Mapping[str, Any], what: str
 ) -> InvalidSettings:
+    import difflib  # for a sentence about a mistake
+
     near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     advice = f"did you mean {near[0]!r}?" if near else f"possible are {', '.join(known)}"
     return file.refused(file.place(section, key), f"unknown {what} {key!r}: {advice}", key=key)

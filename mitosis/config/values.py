@@ -4,7 +4,6 @@ A file gives TOML values, the environment gives text, options give either. A tex
 where a text is wanted, however it looks: a password of digits is no number.
 """
 
-import json
 import os
 import types
 from datetime import timedelta
@@ -44,10 +43,16 @@ def from_toml(wanted: Any, value: object, base: Path) -> Any:
             return _items(kind, value)
         # `a,b` is for variables, which have no lists: in a file it would be the name of one thing.
         items = split_list(value) if isinstance(value, str) else ["a", "b"]
-        raise InvalidInput(f"expected a list of strings: write {json.dumps(items)}")
+        raise InvalidInput(f"expected a list of strings: write {_shown(items)}")
     if not isinstance(value, str):
         raise InvalidInput(_EXPECTED[kind])
     return from_text(wanted, value, base)
+
+
+def _shown(items: list[str]) -> str:
+    import json  # for a sentence about a mistake
+
+    return json.dumps(items)
 
 
 def from_text(wanted: Any, text: str, base: Path) -> Any:

@@ -1,6 +1,5 @@
 """Names and identities: what may be called how, and how a task gets its UUID."""
 
-import hashlib
 import re
 import uuid
 
@@ -56,7 +55,9 @@ def task_uuid(group: str, user: str, key: str) -> str:
         user: Creator of the task.
         key: Idempotency key; the SDK draws a random one unless the user gives one.
     """
-    digest = hashlib.sha256(b"\0".join((group.encode(), user.encode(), key.encode()))).digest()
+    from hashlib import sha256  # with OpenSSL: no command should pay for it that asks only
+
+    digest = sha256(b"\0".join((group.encode(), user.encode(), key.encode()))).digest()
     number = int.from_bytes(digest[:16])
     number &= ~(0xF << 76) & ~(0x3 << 62)
     return str(uuid.UUID(int=number | (0x8 << 76) | (0x2 << 62)))

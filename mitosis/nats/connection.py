@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 import random
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
 from nats.aio.client import Client
@@ -18,16 +17,12 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
-from mitosis.errors import (
-    AuthenticationFailed,
-    Misconfigured,
-    MitosisError,
-    NoCoordinator,
-    StoreUnavailable,
-    Unavailable,
-)
+from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
+from mitosis.nats import failures
 from mitosis.nats.credentials import Credentials, Guest, ServiceLogin, Token, inbox_prefix
-from mitosis.nats.link import Link, Refused, address, dial
+from mitosis.nats.dialling import dial_any, tls_context
+from mitosis.nats.failures import address
+from mitosis.nats.link import Link, dial
 from mitosis.nats.subscription import Callback, Subscription
 from mitosis.tls import Trust
 
@@ -173,7 +168,7 @@ class Connection:
     @property
     def address(self) -> str:
         """The servers, for messages."""
-        return ", ".join(address(server) for server in self._servers)
+        return failures.addresses(self._servers)
 
     @property
     def inbox(self) -> str:
@@ -227,14 +222,11 @@ class Connection:
                 self._waiting[token] = answer
                 message = await answer
         except TimeoutError:
-            raise Unavailable(
-                f"no answer from {self.address} in {timeout_seconds:g} s: try again",
-                subject=subject,
-            ) from None
+            raise failures.no_answer(self.address, subject, timeout_seconds) from None
         finally:
             self._waiting.pop(token, None)
         if not message.data and message.headers and message.headers.get("Status") == "503":
-            raise self._nobody(subject)
+            raise failures.nobody(self.address, subject)
         return message
 
     async def subscribe(self, subject: str, callback: Callback, queue: str = "") -> Subscription:
@@ -311,74 +303,28 @@ class Connection:
 
     async def _wait_for_link(self) -> None:
         if self._closing:
-            raise Unavailable(f"the connection to {self.address} is closed")
+            raise failures.closed(self.address)
         if self.failure is not None:
             raise self.failure
         if not self._reconnect:
-            raise Unavailable(f"the connection to {self.address} was lost: try again")
+            raise failures.lost_before(self.address)
         await self._up.wait()
         if self.failure is not None:
             raise self.failure
 
-    def _nobody(self, subject: str) -> MitosisError:
-        if subject.startswith("$JS."):
-            return StoreUnavailable(f"JetStream does not answer at {self.address}", subject=subject)
-        return NoCoordinator(
-            f"no coordinator answers at {self.address}: start it, or correct its address",
-            subject=subject,
-        )
-
     async def _dial_any(self) -> Link:
-        """Try every known server once, in random order."""
-        failures: list[MitosisError] = []
-        for server in random.sample(self._servers, len(self._servers)):
-            try:
-                return await dial(
-                    server,
-                    self.credentials,
-                    name=self.name,
-                    tls=self._tls,
-                    trust=self._trust,
-                    timeout_seconds=self._connect_timeout,
-                    on_closed=self._link_closed,
-                )
-            except Refused as refused:
-                raise await self._explain_refusal(server, refused) from refused
-            except (Unavailable, Misconfigured) as error:
-                failures.append(error)
-        raise failures[0]
+        return await dial_any(self._servers, self.credentials, self._dial)
 
-    async def _explain_refusal(self, server: str, refused: Refused) -> MitosisError:
-        """Tell a bad identity from an absent coordinator: does a guest get in?"""
-        if isinstance(self.credentials, ServiceLogin):
-            return AuthenticationFailed(str(refused), server=address(server))
-        absent = NoCoordinator(
-            f"no coordinator answers at {address(server)}: a NATS server runs there, but nobody "
-            "decides who may connect; start the coordinator",
-            server=address(server),
-        )
-        if isinstance(self.credentials, Guest):
-            return absent
-        try:
-            guest = await dial(
-                server,
-                Guest(),
-                name="",
-                tls=self._tls,
-                timeout_seconds=self._connect_timeout,
-                on_closed=_nothing,
-            )
-        except (Refused, Unavailable):
-            return absent
-        await guest.close()
-        if not refused.decided:
-            return Unavailable(
-                f"{address(server)} took too long to decide who may connect: try again",
-                server=address(server),
-            )
-        who = f"{self.credentials.kind} {self.credentials.owner!r}"
-        return AuthenticationFailed(
-            f"the session of {who} is not accepted any more: log in again", server=address(server)
+    async def _dial(self, server: str, credentials: Credentials) -> Link:
+        own = credentials is self.credentials  # else it only looks who gets in
+        return await dial(
+            server,
+            credentials,
+            name=self.name if own else "",
+            tls=self._tls,
+            trust=self._trust if own else None,
+            timeout_seconds=self._connect_timeout,
+            on_closed=self._link_closed if own else _nothing,
         )
 
     async def _adopt(self, link: Link) -> None:
@@ -404,11 +350,11 @@ class Connection:
         if self._closing or link is not self._link:
             return
         self._up.clear()
-        lost = f"the connection to {self.address} was lost before the answer came"
-        self._fail_waiting(lost)
+        lost = failures.lost(self.address)
+        self._fail_waiting(lost.message)
         log.info("NATS connection %s lost", self.name)
         if not self._reconnect:
-            self._end(Unavailable(lost))
+            self._end(lost)
         elif self._reopening is None or self._reopening.done():
             self._reopening = asyncio.create_task(self._reopen(), name=f"reopen {self.name}")
 
@@ -467,14 +413,3 @@ class Connection:
 
 async def _nothing(_: Client) -> None:
     """Nobody waits for the end of a probing link."""
-
-
-def tls_context(trust: Trust, servers: Sequence[str]) -> ssl.SSLContext | None:
-    """Return how to secure connections to these servers, or None for not at all.
-
-    Raises:
-        Misconfigured: The certificate of the authority cannot be used.
-    """
-    if trust.ca is None and not any(server.startswith(("tls://", "wss://")) for server in servers):
-        return None
-    return trust.context()

@@ -6,7 +6,6 @@ link lives once: whoever wants another one opens another one.
 
 import asyncio
 import logging
-import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -17,20 +16,17 @@ from nats import errors
 from nats.aio.client import Client
 from nats.protocol.command import pub_cmd
 
-from mitosis.errors import (
-    Misconfigured,
-    MitosisError,
-    NoCoordinator,
-    StoreUnavailable,
-    TooLarge,
-    Unavailable,
-)
-from mitosis.nats.credentials import (
-    Credentials,
-    Guest,
-    ServiceLogin,
-    connect_options,
-    inbox_prefix,
+from mitosis.errors import MitosisError, Unavailable
+from mitosis.nats import failures
+from mitosis.nats.credentials import Credentials, connect_options, inbox_prefix
+from mitosis.nats.failures import (
+    DECISION_SECONDS,
+    Refused,
+    address,
+    check_subjects,
+    is_refusal,
+    is_service,
+    too_large,
 )
 from mitosis.nats.prompt import PromptClient
 from mitosis.tls import Place, Trust, why_refused
@@ -39,24 +35,8 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 4222
 MAX_WAITING_BYTES = 64 * 1024 * 1024  # a server that reads so slowly is as good as away
-# A responder says no within milliseconds; the server gives up after its own timeout (3 s in our
-# configuration) with the same error. Slower than this, a no proves nothing.
-DECISION_SECONDS = 1.0
 PING_SECONDS = 10  # two unanswered pings: a dead server is noticed within 30 s
-_UNSAFE = re.compile(r"[ \t\r\n]")
 _TLS_ERRORS = (ssl.SSLError, errors.SecureConnWantedError, errors.SecureConnFailedError)
-_AUTH_ERRORS = ("authorization violation", "authentication timeout", "user authentication")
-
-
-class Refused(Exception):
-    """The server does not let this identity in. What that means depends on who else gets in.
-
-    Attributes:
-        decided: Whether somebody said no. False: the answer took so long that the server may
-            have given up waiting for it, which it tells in the same words.
-    """
-
-    decided = True
 
 
 class Link(PromptClient):
@@ -126,13 +106,8 @@ class Link(PromptClient):
         if not self.is_connected or self.is_broken or self._flush_queue is None:
             raise Unavailable("the connection to the NATS server is down: send it again")
         if len(data) > self._max_payload:
-            raise TooLarge(
-                f"the message has {len(data)} bytes, the NATS server takes {self._max_payload}",
-                size=len(data),
-                limit=self._max_payload,
-            )
-        if not subject or _UNSAFE.search(subject) or _UNSAFE.search(reply):
-            raise ValueError(f"malformed subject {subject!r} or reply {reply!r}")
+            raise too_large(len(data), self._max_payload)
+        check_subjects(subject, reply)
         if self._pending_data_size > MAX_WAITING_BYTES:
             raise Unavailable("the NATS server does not keep up with what is sent to it")
         command = pub_cmd(subject, reply, data)
@@ -198,19 +173,19 @@ async def dial(
         await link.abandon()
         cause = seen[0] if isinstance(error, errors.NoServersError) and seen else error
         if isinstance(cause, TimeoutError) and link.has_greeted and not is_service(credentials):
-            raise _undecided(Refused(f"{address(server)} did not decide in time")) from error
+            raise failures.undecided(server, "did not decide in time") from error
         failure = explain(cause, server, credentials)
         if isinstance(cause, ssl.SSLError) and trust is not None:
             failure = await _closely(failure, server, trust)
         if isinstance(failure, Refused) and time.monotonic() - started >= DECISION_SECONDS:
-            failure = _undecided(failure)
+            failure.decided = False
         raise failure from error
     except BaseException:
         await link.abandon()
         raise
     if not link.is_connected:
         await link.abandon()
-        raise _hung_up(server, credentials)
+        raise failures.hung_up(server, credentials)
     opened = True
     return link
 
@@ -221,67 +196,19 @@ async def _closely(
     parts = urlsplit(server)
     place = Place(parts.hostname or "", parts.port or DEFAULT_PORT, "nats")
     reason = await asyncio.to_thread(why_refused, place, trust)
-    if reason is None:
-        return failure
-    return Misconfigured(
-        f"no secure connection to the NATS server at {address(server)}: {reason}",
-        server=address(server),
-    )
+    return failure if reason is None else failures.not_believed(server, reason)
 
 
 def explain(cause: Exception, server: str, credentials: Credentials) -> MitosisError | Refused:
     """Say what a failed attempt to connect means for this identity."""
     text = str(cause).lower()
-    place = address(server)
-    if isinstance(cause, errors.AuthorizationError) or any(word in text for word in _AUTH_ERRORS):
-        return Refused(f"the NATS server at {place} refused {_who(credentials)}")
+    if isinstance(cause, errors.AuthorizationError) or is_refusal(text):
+        return failures.refused(server, credentials)
     if isinstance(cause, _TLS_ERRORS):
-        return Misconfigured(
-            f"no secure connection to the NATS server at {place} ({cause}): "
-            "check nats_ca and the certificate of the server",
-            server=place,
-        )
+        return failures.insecure(server, cause)
     if isinstance(cause, ValueError) or "connect url" in text:
-        return Misconfigured(f"{place!r} is no address of a NATS server: write nats://HOST:PORT")
-    why = _reason(cause)
-    if is_service(credentials):
-        return StoreUnavailable(
-            f"no NATS server answers at {place} ({why}): start it, or correct nats_url",
-            server=place,
-        )
-    return NoCoordinator(
-        f"no coordinator answers at {place} ({why}): start it, or correct its address",
-        server=place,
-    )
-
-
-def _hung_up(server: str, credentials: Credentials) -> MitosisError | Refused:
-    """The error for an end of the stream in place of a greeting, which nats-py lets pass.
-
-    A server that refuses says so first, but its words may be lost with the connection.
-    """
-    if is_service(credentials):
-        return StoreUnavailable(
-            f"the NATS server at {address(server)} closed the connection at once: try again",
-            server=address(server),
-        )
-    return _undecided(Refused(f"{address(server)} closed the connection before it decided"))
-
-
-def _undecided(refused: Refused) -> Refused:
-    refused.decided = False
-    return refused
-
-
-def is_service(credentials: Credentials) -> bool:
-    """Whether the server itself knows this identity, without asking anybody."""
-    return isinstance(credentials, ServiceLogin)
-
-
-def address(server: str) -> str:
-    """Return the address without a user or password that somebody put into it."""
-    scheme, mark, rest = server.rpartition("://")
-    return scheme + mark + rest.rpartition("@")[2]
+        return failures.no_address(server)
+    return failures.away(server, credentials, cause)
 
 
 def log_error(error: Exception, server: str) -> None:
@@ -292,21 +219,3 @@ def log_error(error: Exception, server: str) -> None:
         log.info("NATS connection: %s", error, extra={"server": address(server)})
     else:
         log.error("a NATS callback failed: %s", error, exc_info=error)
-
-
-def _who(credentials: Credentials) -> str:
-    match credentials:
-        case ServiceLogin(user, _, settings):
-            return f"user {user!r}: check {settings}"
-        case Guest():
-            return "a guest"
-        case _:
-            return f"the token of {credentials.kind} {credentials.owner!r}"
-
-
-def _reason(cause: Exception) -> str:
-    if isinstance(cause, ConnectionRefusedError):
-        return "connection refused"
-    if isinstance(cause, TimeoutError):
-        return "no answer in time"
-    return str(cause) or type(cause).__name__

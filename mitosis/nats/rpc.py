@@ -1,7 +1,6 @@
-"""Typed requests over a connection: `call` asks, `Endpoints` answers."""
+"""Answering typed requests over a connection; `asking.py` asks."""
 
 import asyncio
-import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -17,8 +16,6 @@ from mitosis.contract.wire import (
     decode_request,
     encode,
     error_reply,
-    raise_error,
-    reply_decoder,
     request_decoder,
 )
 from mitosis.errors import InvalidInput, MitosisError, Overloaded, TooLarge, Unavailable
@@ -30,51 +27,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 RETRY_AFTER_SECONDS = 1.0
-_decoder_of = functools.lru_cache(maxsize=512)(reply_decoder)
 _INBOX_OF = {
     "login": GUEST_INBOX,
     "cmd": USER_INBOX,
     "query": USER_INBOX,
     "worker": WORKER_INBOX,
 }
-
-
-async def call(
-    connection: Connection,
-    subject: str,
-    body: msgspec.Struct,
-    result_type: type[T],
-    *,
-    command_id: str = "",
-    timeout_seconds: float,
-) -> Reply[T]:
-    """Ask, and return the reply; `reply.result` is never None.
-
-    Args:
-        connection: Of the one who asks.
-        subject: From `contract.subjects`.
-        body: What is wanted.
-        result_type: What the answer is.
-        command_id: The same id again is the same command.
-        timeout_seconds: For everything, also waiting for a lost connection.
-
-    Raises:
-        MitosisError: The error that the other side answered, or one of `Connection.request`.
-    """
-    data = encode(Request(body, command_id))
-    answer = await connection.request(subject, data, timeout_seconds)
-    try:
-        reply: Reply[T] = _decoder_of(result_type).decode(answer)  # type: ignore[arg-type]
-    except msgspec.MsgspecError as error:
-        raise Unavailable(
-            f"the answer of {connection.address} cannot be read ({error}): "
-            "use client and coordinator of the same version"
-        ) from error
-    if reply.error is not None:
-        raise_error(reply.error)
-    if reply.result is None:
-        raise Unavailable(f"the answer of {connection.address} has neither result nor error")
-    return reply
 
 
 class Caller(msgspec.Struct, frozen=True):

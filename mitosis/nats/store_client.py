@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 
 from mitosis.errors import StoreUnavailable
 from mitosis.nats.credentials import ServiceLogin, inbox_prefix
-from mitosis.nats.link import address
+from mitosis.nats.failures import address
 from mitosis.nats.prompt import PromptClient
 from mitosis.tls import Trust
 

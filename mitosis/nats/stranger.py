@@ -8,7 +8,8 @@ from nats.errors import Error as NatsError
 
 from mitosis.errors import Unavailable
 from mitosis.nats.credentials import Guest
-from mitosis.nats.link import Refused, address, dial
+from mitosis.nats.failures import Refused, address
+from mitosis.nats.link import dial
 
 
 async def subjects_open_to_strangers(

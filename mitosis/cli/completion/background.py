@@ -3,7 +3,6 @@
 It asks nobody, says nothing, and ends after a few seconds in any case.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import json
@@ -22,6 +21,7 @@ from mitosis.cli.completion.tree import make_tree
 from mitosis.cli.invocation import Invocation, current
 from mitosis.config.client import GetTasksArgs, GetWorkersArgs
 from mitosis.errors import MitosisError
+from mitosis.nats.blocking import finish
 
 if TYPE_CHECKING:
     from mitosis.client.client import MitoClient
@@ -42,7 +42,7 @@ def refresh() -> int:
         if not store.load_values(place)[1]:
             return 0
         try:
-            store.store_values(place, asyncio.run(_ask(options)))
+            store.store_values(place, finish(_ask(options)))
         except MitosisError:
             store.store_failure(place)  # nobody there, or nobody logged in: tried again later
             return 1
@@ -61,17 +61,18 @@ async def _ask(options: list[str]) -> store.Known:
     from mitosis.cli.client import read_flags
     from mitosis.cli.running import client_config
     from mitosis.client.client import MitoClient
+    from mitosis.client.network import InPlace
 
     current.set(Invocation(client=read_flags(options)))
     config = msgspec.structs.replace(client_config(), timeout=REQUEST_TIME)
-    async with MitoClient(config) as client:
+    async with MitoClient(config, InPlace()) as client:
         return await _values(client)
 
 
 async def _values(client: "MitoClient") -> store.Known:
-    groups, tasks, workers = await asyncio.gather(
-        client.get_groups(), client.get_tasks(GetTasksArgs()), client.get_workers(GetWorkersArgs())
-    )
+    groups = await client.get_groups()
+    tasks = await client.get_tasks(GetTasksArgs())
+    workers = await client.get_workers(GetWorkersArgs())
     newest = tasks.tasks[::-1]
     return {
         "group": [(name, role.label) for name, role in sorted(groups.items())],

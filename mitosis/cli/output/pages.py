@@ -1,10 +1,10 @@
 """How help looks: values are named as in the seed, and only the screen breaks lines."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel, PlainFormatter
-
 if TYPE_CHECKING:
+    from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel, PlainFormatter
     from rich.console import Console, ConsoleOptions
 
 TYPES = frozenset({"STR", "INT", "FLOAT", "CHOICE"})  # what the name of an option says better
@@ -18,9 +18,15 @@ class Pages:
     """
 
     def __init__(self, *, boxes: bool) -> None:
-        self._inner = DefaultFormatter() if boxes else PlainFormatter()
+        self._boxes = boxes
 
-    def __call__(self, console: "Console", options: "ConsoleOptions", panel: HelpPanel) -> None:
+    @cached_property
+    def _inner(self) -> "DefaultFormatter | PlainFormatter":
+        from cyclopts.help import DefaultFormatter, PlainFormatter
+
+        return DefaultFormatter() if self._boxes else PlainFormatter()
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: "HelpPanel") -> None:
         """Print one list of commands, arguments or options."""
         title = "Options" if panel.title == "Parameters" else panel.title
         entries = [_plain_words(entry) for entry in panel.entries]
@@ -35,7 +41,7 @@ class Pages:
         self._inner.render_description(console, options, text)
 
 
-def _plain_words(entry: HelpEntry) -> HelpEntry:
+def _plain_words(entry: "HelpEntry") -> "HelpEntry":
     from rich.text import Text
 
     words = getattr(entry.description, "primary_renderable", None)

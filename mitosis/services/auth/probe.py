@@ -6,7 +6,7 @@ A server without the auth callout lets everybody do everything, and looks like a
 import ssl
 
 from mitosis.errors import Misconfigured, Unavailable
-from mitosis.nats.link import address
+from mitosis.nats.failures import address
 from mitosis.nats.stranger import subjects_open_to_strangers
 
 _READ = ("mito.events.>", "mito.live.>", "mito.work.>", ">")

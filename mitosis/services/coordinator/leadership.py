@@ -13,8 +13,8 @@ import secrets
 from mitosis._version import __version__
 from mitosis.contract import login, subjects
 from mitosis.errors import NoCoordinator, Unavailable
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Connection
-from mitosis.nats.rpc import call
 
 log = logging.getLogger(__name__)
 

@@ -30,12 +30,13 @@ from mitosis.events.messages import stream_state
 from mitosis.events.secret_keys import SecretKeys
 from mitosis.events.snapshots import SnapshotStore
 from mitosis.events.streams import StreamDefinition, ensure_stream
-from mitosis.nats.connection import Connection, tls_context
+from mitosis.nats.connection import Connection
 from mitosis.nats.credentials import ServiceLogin
+from mitosis.nats.dialling import tls_context
 from mitosis.nats.discovery import Discovery
 from mitosis.nats.durability import syncs_always
+from mitosis.nats.failures import address
 from mitosis.nats.health import write_fault
-from mitosis.nats.link import address
 from mitosis.nats.store_client import StoreClient, open_store_client
 from mitosis.runtime import RandomIds, SystemClock
 from mitosis.services.auth.passwords import Passwords

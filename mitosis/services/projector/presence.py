@@ -8,8 +8,8 @@ from mitosis.contract.presence import Presences, PresenceWanted
 from mitosis.contract.queries import WorkerView
 from mitosis.domain.worker import WorkerPhase
 from mitosis.errors import MitosisError
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Connection
-from mitosis.nats.rpc import call
 
 log = logging.getLogger(__name__)
 

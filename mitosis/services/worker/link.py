@@ -14,8 +14,8 @@ from mitosis.errors import (
     Unavailable,
     WrongState,
 )
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Connection
-from mitosis.nats.rpc import call
 
 T = TypeVar("T")
 

@@ -7,12 +7,15 @@ storage, is in the end-to-end tests.
 import asyncio
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
+from mitosis.client.client import MitoClient
+from mitosis.client.network import InPlace
 from mitosis.config.client import ClientConfig
 from mitosis.contract import subjects
 from mitosis.contract.commands import (
@@ -41,6 +44,7 @@ from mitosis.domain.names import task_uuid
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Exit, ExitKind, Outcome, TaskSpec, TaskState
 from mitosis.errors import AuthenticationFailed, NotFound, WrongState
+from mitosis.nats.blocking import finish
 from mitosis.nats.connection import Connection, ServiceLogin
 from mitosis.nats.rpc import Caller, Endpoints
 from mitosis.services.platform.binaries import nats_server
@@ -177,6 +181,35 @@ async def platform(open_nats_url: str) -> AsyncIterator[SmallPlatform]:
         endpoints = await platform.start()
         yield platform
         await asyncio.gather(*(each.stop() for each in endpoints))
+
+
+class InThread:
+    """A client that asks in place, in a thread: its methods suspend, as those of the others do."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._client = MitoClient(config, InPlace())
+        self.session = self._client.session
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        async def call(*args: Any, **options: Any) -> Any:
+            return await asyncio.to_thread(finish, method(*args, **options))
+
+        return call
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+@pytest.fixture(params=[MitoClient, InThread], ids=["loop", "in place"])
+def client_of(request: pytest.FixtureRequest) -> Callable[[ClientConfig], Any]:
+    """Make a client of one of the two kinds: what both must do is the same."""
+    return request.param
 
 
 @pytest.fixture

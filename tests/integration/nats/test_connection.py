@@ -6,33 +6,18 @@ import itertools
 import logging
 import os
 import signal
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from msgspec.structs import replace
 
 from mitosis.errors import (
-    AuthenticationFailed,
     InvalidInput,
-    Misconfigured,
     NoCoordinator,
-    StoreUnavailable,
     TooLarge,
     Unavailable,
 )
-from mitosis.nats.connection import Connection, Guest, Msg, ServiceLogin
+from mitosis.nats.connection import Connection, Msg
 from mitosis.nats.link import dial
-from mitosis.nats.server_config import TlsFiles
-from mitosis.services.platform.embedded_nats import EmbeddedNats
-from mitosis.testing.servers import SERVICE_USER, SYSTEM_USER
 from mitosis.testing.waiting import eventually
-from mitosis.tls import Trust
 from tests.integration.nats.conftest import SERVICE, error_of, kill
 
 
@@ -127,17 +112,6 @@ async def test_nothing_is_dropped_for_a_subscriber_that_is_behind(service, other
     await eventually(lambda: count == 2_200)
 
 
-async def test_a_request_that_nobody_listens_to_ends_at_once(service):
-    error = await error_of(lambda: service.request("t.nobody", b"", 30))
-    assert isinstance(error, NoCoordinator)
-    assert service.address in error.message
-
-
-async def test_jetstream_that_does_not_listen_is_the_stores_failure(service):
-    error = await error_of(lambda: service.request("$JS.ACK.no.such.stream", b"", 30))
-    assert isinstance(error, StoreUnavailable)
-
-
 async def test_a_request_without_an_answer_ends_in_time(service, other):
     await service.subscribe("t.silent", lambda _: None)
     await service.flush()
@@ -191,19 +165,6 @@ async def test_subscriptions_and_requests_survive_a_restart_of_the_server(own_se
     await two.close()
 
 
-async def test_a_request_under_way_hears_of_the_loss_at_once(own_server):
-    connection = await Connection.open([own_server.url], SERVICE, name="one")
-    asked = asyncio.Event()
-    await connection.subscribe("t.silent", lambda _: asked.set())
-    await connection.flush()
-    request = asyncio.create_task(error_of(lambda: connection.request("t.silent", b"", 60)))
-    await asked.wait()
-    await kill(own_server)
-    async with asyncio.timeout(5):
-        assert "lost before the answer" in (await request).message
-    await connection.close()
-
-
 async def test_what_has_arrived_is_handled_although_the_link_is_lost(own_server):
     connection = await Connection.open([own_server.url], SERVICE, name="one")
     release, seen = asyncio.Event(), []
@@ -231,13 +192,6 @@ async def test_without_reconnecting_a_loss_ends_the_connection(own_server):
     error = await error_of(lambda: connection.request("t.echo", b"", 5))
     assert isinstance(error, Unavailable)
     await connection.close()
-
-
-async def test_one_server_that_answers_is_enough(shared_server):
-    servers = ["nats://127.0.0.1:1", shared_server, "nats://127.0.0.1:2"]
-    for _ in range(5):  # the order is drawn at random
-        async with await Connection.open(servers, SERVICE, name="one") as connection:
-            await connection.flush()
 
 
 async def test_closing_ends_requests_under_way_and_leaves_no_task(shared_server):
@@ -295,61 +249,6 @@ async def test_unsubscribing_stops_the_messages(service, other):
     assert seen == [b"1"]
 
 
-async def test_a_service_with_a_wrong_password_is_told_which_setting_to_check(
-    platform, shared_server
-):
-    login = ServiceLogin(SERVICE.user, "not-the-password")
-    error = await error_of(lambda: Connection.open([shared_server], login, name="one"))
-    assert isinstance(error, AuthenticationFailed)
-    assert "nats_password" in error.message
-    assert "not-the-password" not in f"{error!r} {error.details} {login!r}"
-
-
-@pytest.mark.parametrize(
-    ("server", "kind"),
-    [
-        ("nats://127.0.0.1:1", Unavailable),
-        ("nats://no-such-host.invalid:4222", Unavailable),
-        ("nats://", Misconfigured),
-        ("nats://host:port", Misconfigured),
-        ("mailto:someone", Misconfigured),
-    ],
-)
-async def test_an_address_that_does_not_work_is_named(server, kind):
-    for credentials in (SERVICE, Guest()):
-        error = await error_of(
-            lambda credentials=credentials: Connection.open([server], credentials, name="x")
-        )
-        assert isinstance(error, kind), error
-        assert server in error.message
-
-
-async def test_a_password_in_an_address_is_not_shown():
-    url = "nats://somebody:hidden@127.0.0.1:1"
-    error = await error_of(lambda: Connection.open([url], SERVICE, name="x"))
-    assert "hidden" not in f"{error} {error.details}"
-
-
-async def test_a_server_without_tls_is_refused_when_a_certificate_authority_is_given(
-    shared_server, tmp_path
-):
-    error = await error_of(
-        lambda: Connection.open(
-            [shared_server], SERVICE, name="x", trust=by(Certificates(tmp_path).authority)
-        )
-    )
-    assert isinstance(error, Misconfigured)
-    assert "nats_ca" in error.message
-
-
-async def test_a_certificate_authority_that_cannot_be_read_is_named(shared_server):
-    error = await error_of(
-        lambda: Connection.open([shared_server], SERVICE, name="x", trust=by("/no/such/ca.pem"))
-    )
-    assert isinstance(error, Misconfigured)
-    assert "/no/such/ca.pem" in error.message
-
-
 async def test_an_idle_round_trip_makes_no_task(service, other):
     await answer_everything(service, "t.echo")
     await other.request("t.echo", b"warm", 5)
@@ -382,80 +281,6 @@ async def test_a_listener_that_fails_does_not_stop_the_return(own_server, caplog
         await back.wait()
     assert any(record.levelno == logging.ERROR for record in caplog.records)
     await connection.close()
-
-
-async def test_tls_with_an_own_authority_works_and_a_foreign_one_is_refused(tmp_path):
-    certificates = Certificates(tmp_path)
-    cert, key = certificates.for_server()
-    server = EmbeddedNats(
-        tmp_path / "nats",
-        service_users=(SERVICE_USER,),
-        system_users=(SYSTEM_USER,),
-        sync_always=False,
-        configure=lambda config: replace(config, tls=TlsFiles(cert_file=cert, key_file=key)),
-    )
-    async with server:
-        for scheme in ("nats", "tls"):
-            url = server.url.replace("nats", scheme, 1)
-            async with await Connection.open(
-                [url], SERVICE, name="x", trust=by(certificates.authority)
-            ) as connection:
-                await answer_everything(connection, "t.echo")
-                assert await connection.request("t.echo", b"1", 5) == b"re:1"
-        foreign = Certificates(tmp_path / "foreign").authority
-        error = await error_of(
-            lambda: Connection.open([server.url], SERVICE, name="x", trust=by(foreign))
-        )
-    assert isinstance(error, Misconfigured)
-    assert "certificate" in error.message
-
-
-def by(authority: str) -> Trust:
-    return Trust("nats_ca", Path(authority))
-
-
-class Certificates:
-    """An authority of its own, and what it signs."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        self._folder = folder
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")])
-        extensions = [
-            (x509.BasicConstraints(ca=True, path_length=None), True),
-            (x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False),
-        ]
-        self.authority = self._sign("ca", self._name, self._key, extensions)
-
-    def for_server(self) -> tuple[str, str]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "server")])
-        cert = self._sign("server", name, key, [(addresses, False), (issuer, False)])
-        path = self._folder / "server.key"
-        path.write_bytes(
-            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        )
-        return cert, str(path)
-
-    def _sign(self, title, name, key, extensions) -> str:
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            .not_valid_after(now + timedelta(days=1))
-        )
-        for extension, critical in extensions:
-            builder = builder.add_extension(extension, critical=critical)
-        path = self._folder / f"{title}.pem"
-        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM))
-        return str(path)
 
 
 async def test_the_end_of_a_link_is_told_although_something_still_waits_to_be_sent(own_server):

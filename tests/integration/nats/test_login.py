@@ -11,8 +11,8 @@ from mitosis.contract.subjects import login as login_subject
 from mitosis.domain import user as users
 from mitosis.domain import worker as workers
 from mitosis.errors import AuthenticationFailed, NoCoordinator, TooManyTries, Unavailable
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Connection, Guest, ServiceLogin, Token
-from mitosis.nats.rpc import call
 from tests.integration.nats.conftest import SERVICE, error_of
 
 WORKER = "0b7e4f2e-1111-4222-8333-444455556666"

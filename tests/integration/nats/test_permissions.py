@@ -3,8 +3,8 @@
 import pytest
 
 from mitosis.contract import login
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Guest
-from mitosis.nats.rpc import call
 from tests.integration.nats.conftest import error_of, may_publish, may_subscribe
 
 WORKER = "0b7e4f2e-1111-4222-8333-444455556666"

@@ -15,9 +15,10 @@ from mitosis.errors import (
     TooLarge,
     Unavailable,
 )
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Connection
 from mitosis.nats.discovery import Discovery
-from mitosis.nats.rpc import Caller, Endpoints, call
+from mitosis.nats.rpc import Caller, Endpoints
 from mitosis.testing.waiting import eventually
 from tests.integration.nats.conftest import SERVICE, error_of
 

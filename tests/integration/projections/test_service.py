@@ -23,8 +23,8 @@ from mitosis.errors import CorruptData, InvalidInput, NotFound, Unavailable, Vie
 from mitosis.events.messages import request as jetstream_request
 from mitosis.events.messages import stream_state
 from mitosis.events.streams import ensure_stream
+from mitosis.nats.asking import call
 from mitosis.nats.connection import Connection
-from mitosis.nats.rpc import call
 from mitosis.services.platform.embedded_nats import EmbeddedNats
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.projector.handlers import Links

@@ -46,42 +46,47 @@ def addresses(tmp_path: Path) -> Addresses:
     return Addresses(cache=tmp_path / "cache" / "addresses.json")
 
 
-async def test_the_answer_is_remembered_by_other_commands(
+def test_the_answer_is_remembered_by_other_commands(
     coordinator: str, addresses: Addresses, tmp_path: Path
 ) -> None:
-    assert await addresses.resolve(coordinator) == ["nats://h:1"]
+    assert addresses.remembered(coordinator) is None
+    assert addresses.ask(coordinator) == ["nats://h:1"]
     other = Addresses(cache=tmp_path / "cache" / "addresses.json")
-    assert await other.resolve(coordinator) == ["nats://h:1"]
+    assert other.remembered(coordinator) == ["nats://h:1"]
     assert Handler.asked == 1
-    assert await other.resolve(coordinator, fresh=True) == ["nats://h:1"]
+    assert other.ask(coordinator) == ["nats://h:1"]
     assert Handler.asked == 2
 
 
-async def test_nats_addresses_are_used_as_they_are(addresses: Addresses) -> None:
-    assert await addresses.resolve("nats://a:1, tls://b:2") == ["nats://a:1", "tls://b:2"]
+def test_nats_addresses_are_used_as_they_are(addresses: Addresses) -> None:
+    assert addresses.given("nats://a:1, tls://b:2") == ["nats://a:1", "tls://b:2"]
+    assert addresses.given("http://a:1") is None
 
 
 @pytest.mark.parametrize("path", ["page", "list", "nothing"])
-async def test_somebody_else_at_the_address_is_no_coordinator(
+def test_somebody_else_at_the_address_is_no_coordinator(
     coordinator: str, addresses: Addresses, path: str
 ) -> None:
     with pytest.raises(NoCoordinator):
-        await addresses.resolve(f"{coordinator}/{path}")
+        addresses.ask(f"{coordinator}/{path}")
+    assert addresses.remembered(f"{coordinator}/{path}") is None
 
 
-async def test_a_spoilt_cache_only_costs_a_question(
+def test_a_spoilt_cache_only_costs_a_question(
     coordinator: str, addresses: Addresses, tmp_path: Path
 ) -> None:
     (tmp_path / "cache").mkdir()
     for text in ("{", "[]", '{"' + coordinator + '": 3}', '{"' + coordinator + '": []}'):
         (tmp_path / "cache" / "addresses.json").write_text(text)
-        assert await addresses.resolve(coordinator) == ["nats://h:1"]
+        assert addresses.remembered(coordinator) is None
+        assert addresses.ask(coordinator) == ["nats://h:1"]
+        assert addresses.remembered(coordinator) == ["nats://h:1"]
 
 
-async def test_a_cache_that_cannot_be_written_is_no_error(coordinator: str) -> None:
-    assert await Addresses(cache=Path("/proc/none/x")).resolve(coordinator) == ["nats://h:1"]
+def test_a_cache_that_cannot_be_written_is_no_error(coordinator: str) -> None:
+    assert Addresses(cache=Path("/proc/none/x")).ask(coordinator) == ["nats://h:1"]
 
 
-async def test_other_schemes_are_refused(addresses: Addresses) -> None:
+def test_other_schemes_are_refused(addresses: Addresses) -> None:
     with pytest.raises(Misconfigured, match="write http://host:port"):
-        await addresses.resolve("ftp://x")
+        addresses.given("ftp://x")

@@ -1,5 +1,5 @@
 from mitosis.nats.credentials import ServiceLogin
-from mitosis.nats.link import _who
+from mitosis.nats.failures import _who
 
 
 def test_a_refused_service_is_told_the_settings_that_its_own_name_came_from() -> None:
