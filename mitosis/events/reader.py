@@ -31,6 +31,7 @@ from mitosis.events.messages import (
     stream_state,
     subject_messages,
 )
+from mitosis.nats.intake import promptly
 
 BATCH = 500
 BUDGET_SECONDS = 30.0
@@ -235,7 +236,7 @@ class _Pull:
             raise _shorter(self._stream, state.last_seq, self.last)
         self._inbox = self._nc.new_inbox()
         self._subscription = await self._nc.subscribe(
-            self._inbox, cb=self._keep, pending_msgs_limit=0, pending_bytes_limit=0
+            self._inbox, cb=promptly(self._keep), pending_msgs_limit=0, pending_bytes_limit=0
         )
         name = self._inbox.rpartition(".")[2]
         config: dict[str, Any] = {
@@ -269,7 +270,7 @@ class _Pull:
         if subscription is not None and self._nc.is_connected:
             await subscription.unsubscribe()
 
-    async def _keep(self, message: Msg) -> None:
+    def _keep(self, message: Msg) -> None:
         if message.reply:
             self._outstanding -= 1
         else:

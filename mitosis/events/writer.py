@@ -21,7 +21,6 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
@@ -46,6 +45,8 @@ from mitosis.events.settlement import (
     settle_pending,
 )
 from mitosis.events.takeover import WINDOW
+from mitosis.nats.intake import promptly
+from mitosis.nats.store_client import StoreClient
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class PipelinedWriter:
 
     def __init__(
         self,
-        nc: Client,
+        nc: StoreClient,
         stream: str,
         last_position: int,
         *,
@@ -117,7 +118,7 @@ class PipelinedWriter:
     @classmethod
     async def open(
         cls,
-        nc: Client,
+        nc: StoreClient,
         stream: str,
         last_position: int | None = None,
         *,
@@ -163,7 +164,7 @@ class PipelinedWriter:
     async def _start(self) -> None:
         self._subscription = await self._nc.subscribe(
             f"{self._inbox}.>",
-            cb=self._on_answer,
+            cb=promptly(self._on_answer),
             pending_msgs_limit=0,
             pending_bytes_limit=0,
         )
@@ -266,7 +267,7 @@ class PipelinedWriter:
         self._pending.append(entry)
         self._by_last[entry.last] = entry
         self._outgoing.append(entry)
-        self._wake.set()
+        self._send_outgoing()
         return entry.last
 
     def send_batch(
@@ -301,41 +302,52 @@ class PipelinedWriter:
 
     # Sending
 
+    def _send_outgoing(self) -> None:
+        """Send what is due; what the connection has no room for waits for `_pump`."""
+        while self._outgoing:
+            if self._nc.is_full:
+                self._wake.set()
+                return
+            try:
+                self._publish(self._outgoing.popleft())
+            except (NatsError, OSError) as error:
+                self._trouble(str(error) or type(error).__name__)
+
     async def _pump(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._outgoing:
-                entry = self._outgoing.popleft()
-                try:
-                    await self._publish(entry)
-                except (NatsError, OSError) as error:
-                    self._trouble(str(error) or type(error).__name__)
+                await self._nc.make_room()
+                self._send_outgoing()
 
-    async def _publish(self, entry: Entry) -> None:
+    def _publish(self, entry: Entry) -> None:
         reply = f"{self._reply}{entry.last}"
         if len(entry.appends) == 1:
             append = entry.appends[0]
-            headers = {"Nats-Expected-Last-Sequence": str(entry.first - 1)}
-            if self._may_check(append.subject, entry.first):
-                headers["Nats-Expected-Last-Subject-Sequence"] = str(append.expected)
-            await self._nc.publish(append.subject, append.payload, reply, headers)
+            headers = b"Nats-Expected-Last-Sequence: %d\r\n" % (entry.first - 1)
+            headers += self._subject_check(append, entry.first)
+            self._nc.post(append.subject, append.payload, reply, headers)
             return
         self._batches += 1
-        batch = f"{self._inbox[-22:]}-{self._batches}"
+        batch = f"{self._inbox[-22:]}-{self._batches}".encode()
         seen: set[str] = set()
+        last = len(entry.appends) - 1
         for index, append in enumerate(entry.appends):
-            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(index + 1)}
+            headers = b"Nats-Batch-Id: %b\r\nNats-Batch-Sequence: %d\r\n" % (batch, index + 1)
             if index == 0:
-                headers["Nats-Expected-Last-Sequence"] = str(entry.first - 1)
+                headers += b"Nats-Expected-Last-Sequence: %d\r\n" % (entry.first - 1)
             if append.subject not in seen:
                 seen.add(append.subject)
-                if self._may_check(append.subject, entry.first + index):
-                    headers["Nats-Expected-Last-Subject-Sequence"] = str(append.expected)
-            final = index == len(entry.appends) - 1
-            if final:
-                headers["Nats-Batch-Commit"] = "1"
-            await self._nc.publish(append.subject, append.payload, reply if final else "", headers)
+                headers += self._subject_check(append, entry.first + index)
+            if index == last:
+                headers += b"Nats-Batch-Commit: 1\r\n"
+            self._nc.post(append.subject, append.payload, reply if index == last else "", headers)
+
+    def _subject_check(self, append: Append, position: int) -> bytes:
+        if not self._may_check(append.subject, position):
+            return b""
+        return b"Nats-Expected-Last-Subject-Sequence: %d\r\n" % append.expected
 
     def _may_check(self, subject: str, position: int) -> bool:
         """Whether the subject's own sequence may be checked too.
@@ -356,7 +368,7 @@ class PipelinedWriter:
 
     # Answers
 
-    async def _on_answer(self, message: Msg) -> None:
+    def _on_answer(self, message: Msg) -> None:
         subject = message.subject
         if not subject.startswith(self._reply) or self._settling is not None:
             return  # of an earlier epoch: settled by reading

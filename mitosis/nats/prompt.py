@@ -10,6 +10,9 @@ import asyncio
 from typing import Any
 
 from nats.aio.client import Client
+from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
+
+from mitosis.nats.intake import PromptParser
 
 PROMPT_BYTES = 256 * 1024  # unsent; above it the flusher task waits for the server
 
@@ -18,6 +21,44 @@ class PromptClient(Client):
     """A client that writes at the end of the turn in which something was sent."""
 
     _is_due = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = PromptParser(self)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits to be sent that whoever sends should `make_room` first."""
+        return self.is_connected and self._pending_data_size > self._max_pending_size
+
+    async def make_room(self) -> None:
+        """Wait until what waits is on its way."""
+        await super()._flush_pending(force_flush=True)
+
+    def post(self, subject: str, payload: bytes, reply: str, headers: bytes) -> None:
+        """Send a message with headers, like `publish`, but now; nothing is checked or escaped.
+
+        Args:
+            subject: Where to.
+            payload: What.
+            reply: Where the answer is awaited; "" for none.
+            headers: `name: value` lines, each with its line end.
+
+        Raises:
+            NatsError: Nothing was sent: the connection is closed, or down and its buffer full.
+        """
+        size, length = len(payload), len(headers) + 12
+        if self.is_closed:
+            raise ConnectionClosedError
+        if size > self._max_payload:
+            raise MaxPayloadError
+        if not self.is_connected and size + self._pending_data_size > self._max_pending_size:
+            raise OutboundBufferLimitError
+        first = f"HPUB {subject} {reply} {length} {length + size}\r\nNATS/1.0\r\n".encode()
+        command = b"%b%b\r\n%b\r\n" % (first, headers, payload)
+        self._pending.append(command)
+        self._pending_data_size += len(command)
+        self.write_soon()
 
     def write_soon(self) -> None:
         """Have everything that is pending written at the end of this turn of the event loop."""

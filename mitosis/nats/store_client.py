@@ -10,7 +10,6 @@ import logging
 import ssl
 from collections.abc import Sequence
 
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from mitosis.errors import StoreUnavailable
@@ -21,7 +20,7 @@ from mitosis.tls import Trust
 
 log = logging.getLogger(__name__)
 
-StoreClient = Client
+StoreClient = PromptClient
 """What appends and reads events; for code outside of this room."""
 
 PING_SECONDS = 10
@@ -36,7 +35,7 @@ async def open_store_client(
     tls: ssl.SSLContext | None = None,
     trust: Trust | None = None,
     timeout_seconds: float = 5.0,
-) -> Client:
+) -> PromptClient:
     """Connect as a service; the client comes back for ever after a loss.
 
     With `trust`, of which `tls` was made, its file is read again when a certificate is not

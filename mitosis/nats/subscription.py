@@ -9,6 +9,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as LinkSubscription
 
+from mitosis.nats.intake import promptly
+
 log = logging.getLogger(__name__)
 
 Callback = Callable[[Msg], Awaitable[None] | None]
@@ -17,8 +19,8 @@ Callback = Callable[[Msg], Awaitable[None] | None]
 class Subscription:
     """Messages of one subject, in order, to one callback. Made by `Connection.subscribe`.
 
-    A synchronous callback runs in nats-py's own task. An asynchronous one runs in a task of its
-    own, so that the loss of a link neither cancels it half-way nor drops what has arrived.
+    A synchronous callback is called as messages come (intake.py). An asynchronous one runs in a
+    task of its own, so that the loss of a link neither cancels it half-way nor drops what came.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Subscription:
         self._link = await link.subscribe(
             self.subject,
             queue=self._queue,
-            cb=self._enqueue if self._asynchronous else self._call,
+            cb=promptly(self._arrived.put_nowait if self._asynchronous else self._call),
             pending_msgs_limit=0,  # 0: no limit; nats-py drops silently over a limit
             pending_bytes_limit=0,
         )
@@ -77,14 +79,11 @@ class Subscription:
             await self._link.unsubscribe()
         self._link = None
 
-    async def _call(self, message: Msg) -> None:
+    def _call(self, message: Msg) -> None:
         try:
             self._callback(message)
         except Exception:  # one bad message must not end the subscription
             log.exception("the callback of subject %s failed", self.subject)
-
-    async def _enqueue(self, message: Msg) -> None:
-        self._arrived.put_nowait(message)
 
     async def _run(self) -> None:
         while True:

@@ -11,11 +11,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-import nats
 import pytest
-from nats.aio.client import Client
 
 from mitosis.events.streams import StreamDefinition, ensure_stream
+from mitosis.nats.store_client import StoreClient
 
 BINARY = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -101,23 +100,24 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     found.stop()
 
 
-Connect = Callable[[Server], Awaitable[Client]]
+Connect = Callable[[Server], Awaitable[StoreClient]]
 
 
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
-    clients: list[Client] = []
+    clients: list[StoreClient] = []
     reported: list[Exception] = []
 
     async def report(error: Exception) -> None:
         reported.append(error)
 
-    async def open_connection(server: Server) -> Client:
-        client = await nats.connect(
+    async def open_connection(server: Server) -> StoreClient:
+        client = StoreClient()
+        await client.connect(
             server.url,
             error_cb=report,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.05,
+            reconnect_time_wait=0.05,  # type: ignore[arg-type]
             allow_reconnect=True,
         )
         clients.append(client)
@@ -129,7 +129,7 @@ async def connect() -> AsyncIterator[Connect]:
 
 
 @pytest.fixture
-async def nc(server: Server, connect: Connect) -> Client:
+async def nc(server: Server, connect: Connect) -> StoreClient:
     return await connect(server)
 
 
@@ -141,7 +141,7 @@ def fresh_definition(replicas: int = 1) -> StreamDefinition:
 
 
 @pytest.fixture
-async def stream(nc: Client) -> StreamDefinition:
+async def stream(nc: StoreClient) -> StreamDefinition:
     definition = fresh_definition()
     await ensure_stream(nc, definition)
     return definition

@@ -4,7 +4,6 @@ import asyncio
 from datetime import UTC, datetime
 
 import pytest
-from nats.aio.client import Client
 
 from mitosis.errors import CorruptData, StoreUnavailable
 from mitosis.events.envelope import Commit, digest, encode_commit
@@ -13,11 +12,12 @@ from mitosis.events.reader import EventReader
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.verify import ChainVerifier
 from mitosis.events.writer import Append, PipelinedWriter
+from mitosis.nats.store_client import StoreClient
 
 from .conftest import Connect, Server, fresh_definition
 
 
-async def fill(nc: Client, stream: StreamDefinition, count: int, subjects: int = 7) -> None:
+async def fill(nc: StoreClient, stream: StreamDefinition, count: int, subjects: int = 7) -> None:
     """Store `count` messages over some subjects in turn; batches share syncs, so it is quick."""
     writer = await PipelinedWriter.open(nc, stream.name)
     for start in range(0, count, 500):
@@ -31,12 +31,12 @@ async def fill(nc: Client, stream: StreamDefinition, count: int, subjects: int =
     await writer.close()
 
 
-def reader_of(nc: Client, stream: StreamDefinition) -> EventReader:
+def reader_of(nc: StoreClient, stream: StreamDefinition) -> EventReader:
     return EventReader(nc, stream.name, stream.prefix, budget_seconds=10)
 
 
 async def test_a_replay_reads_everything_in_order_and_ends(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await fill(nc, stream, 2500)
     reader = reader_of(nc, stream)
@@ -49,7 +49,7 @@ async def test_a_replay_reads_everything_in_order_and_ends(
     assert reader.caught_up.is_set()
 
 
-async def test_a_replay_starts_where_it_is_told(nc: Client, stream: StreamDefinition) -> None:
+async def test_a_replay_starts_where_it_is_told(nc: StoreClient, stream: StreamDefinition) -> None:
     await fill(nc, stream, 20)
 
     found = [m async for b in reader_of(nc, stream).batches(15, follow=False) for m in b]
@@ -59,7 +59,7 @@ async def test_a_replay_starts_where_it_is_told(nc: Client, stream: StreamDefini
 
 @pytest.mark.parametrize("filters", [(), ("{prefix}.nobody",)])
 async def test_a_replay_of_nothing_ends_at_once(
-    nc: Client, stream: StreamDefinition, filters: tuple[str, ...]
+    nc: StoreClient, stream: StreamDefinition, filters: tuple[str, ...]
 ) -> None:
     if filters:
         await fill(nc, stream, 5)
@@ -73,7 +73,7 @@ async def test_a_replay_of_nothing_ends_at_once(
     assert reader.caught_up.is_set()
 
 
-async def test_filters_choose_subjects(nc: Client, stream: StreamDefinition) -> None:
+async def test_filters_choose_subjects(nc: StoreClient, stream: StreamDefinition) -> None:
     await fill(nc, stream, 21)
     reader = reader_of(nc, stream)
     filters = [f"{stream.prefix}.a2", f"{stream.prefix}.a5"]
@@ -84,7 +84,7 @@ async def test_filters_choose_subjects(nc: Client, stream: StreamDefinition) -> 
 
 
 async def test_following_tells_when_it_has_caught_up_and_goes_on(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await fill(nc, stream, 10)
     reader = reader_of(nc, stream)
@@ -140,7 +140,7 @@ async def test_following_survives_a_killed_server_without_gap_or_repetition(
     task.cancel()
 
 
-async def test_a_slow_owner_loses_nothing(nc: Client, stream: StreamDefinition) -> None:
+async def test_a_slow_owner_loses_nothing(nc: StoreClient, stream: StreamDefinition) -> None:
     await fill(nc, stream, 6000)
     reader = reader_of(nc, stream)
     found: list[int] = []
@@ -152,7 +152,7 @@ async def test_a_slow_owner_loses_nothing(nc: Client, stream: StreamDefinition) 
     assert found == list(range(1, 6001))
 
 
-async def test_a_lost_message_is_corrupt_data(nc: Client) -> None:
+async def test_a_lost_message_is_corrupt_data(nc: StoreClient) -> None:
     definition = fresh_definition()
     config = definition.config() | {"deny_delete": False}
     await request(nc, f"$JS.API.STREAM.CREATE.{definition.name}", config)
@@ -164,7 +164,7 @@ async def test_a_lost_message_is_corrupt_data(nc: Client) -> None:
 
 
 async def test_a_stream_shorter_than_what_was_read_is_corrupt_data(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await fill(nc, stream, 10)
 
@@ -172,13 +172,13 @@ async def test_a_stream_shorter_than_what_was_read_is_corrupt_data(
         await anext(reader_of(nc, stream).batches(12))
 
 
-async def test_a_stream_that_is_not_there_is_unavailable(nc: Client) -> None:
+async def test_a_stream_that_is_not_there_is_unavailable(nc: StoreClient) -> None:
     with pytest.raises(StoreUnavailable):
         await anext(EventReader(nc, "NOT_THERE", "x").batches())
 
 
 async def test_the_head_is_the_last_position_and_its_digest(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     reader = reader_of(nc, stream)
     assert await reader.head() == (0, "")
@@ -189,7 +189,7 @@ async def test_the_head_is_the_last_position_and_its_digest(
 
 
 async def test_an_aggregate_is_read_whole_or_up_to_a_position(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await fill(nc, stream, 900, subjects=2)
     reader = reader_of(nc, stream)
@@ -201,7 +201,9 @@ async def test_an_aggregate_is_read_whole_or_up_to_a_position(
     assert await reader.read_aggregate("nobody") == []
 
 
-async def test_the_last_message_is_found_by_wildcard(nc: Client, stream: StreamDefinition) -> None:
+async def test_the_last_message_is_found_by_wildcard(
+    nc: StoreClient, stream: StreamDefinition
+) -> None:
     await fill(nc, stream, 3)
     reader = reader_of(nc, stream)
 
@@ -212,7 +214,7 @@ async def test_the_last_message_is_found_by_wildcard(nc: Client, stream: StreamD
 
 
 async def test_chains_are_verified_over_the_real_stream(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     writer = await PipelinedWriter.open(nc, stream.name)
     subject = f"{stream.prefix}.task.lab.1"

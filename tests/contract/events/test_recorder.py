@@ -18,7 +18,6 @@ from eventsourcing.persistence import (
     ProgrammingError,
     StoredEvent,
 )
-from nats.aio.client import Client
 
 from mitosis.domain.group import Group, GroupCreated, MemberRemoved, MemberRoleSet
 from mitosis.domain.roles import Role
@@ -35,6 +34,7 @@ from mitosis.events.store import CommitStore, commit_context
 from mitosis.events.streams import StreamDefinition
 from mitosis.events.verify import ChainVerifier
 from mitosis.events.writer import PipelinedWriter
+from mitosis.nats.store_client import StoreClient
 
 from .conftest import Server
 
@@ -73,7 +73,7 @@ def event(originator: str, version: int, state: bytes = b"{}") -> StoredEvent:
 
 
 async def test_the_context_says_who_committed_and_when(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     recorder = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
     at = datetime(2026, 11, 25, 17, 21, 12, 5, tzinfo=UTC)
@@ -90,7 +90,7 @@ async def test_the_context_says_who_committed_and_when(
 
 
 async def test_the_chains_of_the_library_can_be_verified(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     recorder = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
     fresh = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
@@ -105,7 +105,7 @@ async def test_the_chains_of_the_library_can_be_verified(
 
 
 async def test_a_recorder_with_an_old_head_conflicts_once_and_then_goes_on(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     one = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
     other = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
@@ -119,7 +119,7 @@ async def test_a_recorder_with_an_old_head_conflicts_once_and_then_goes_on(
 
 
 async def test_a_batch_with_one_conflict_stores_nothing(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     one = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
     other = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
@@ -133,7 +133,7 @@ async def test_a_batch_with_one_conflict_stores_nothing(
 
 
 async def test_a_version_that_would_leave_a_gap_is_refused(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     recorder = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
     await recorder.ainsert_events([event("a", 1)])
@@ -142,7 +142,7 @@ async def test_a_version_that_would_leave_a_gap_is_refused(
         await recorder.ainsert_events([event("a", 3)])
 
 
-async def test_a_state_over_the_limit_is_refused(nc: Client, stream: StreamDefinition) -> None:
+async def test_a_state_over_the_limit_is_refused(nc: StoreClient, stream: StreamDefinition) -> None:
     recorder = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
 
     with pytest.raises(DataError, match="over the limit"):
@@ -150,7 +150,7 @@ async def test_a_state_over_the_limit_is_refused(nc: Client, stream: StreamDefin
 
 
 async def test_a_lost_answer_is_settled_by_what_is_stored(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     """The commit is stored, its answer lost, and somebody else has written behind it."""
     subject = f"{stream.prefix}.a"
@@ -200,7 +200,7 @@ def test_a_closed_store_says_so(server: Server, factory: MakeFactory) -> None:
 
 
 async def test_a_recorder_without_loop_points_to_its_async_methods(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     recorder = JetStreamApplicationRecorder(CommitStore(nc, stream.name), stream.prefix)
 
@@ -253,7 +253,7 @@ def test_a_ciphered_application_round_trips(
 
 
 async def test_time_travel_through_what_the_coordinator_wrote(
-    nc: Client, stream: StreamDefinition, server: Server
+    nc: StoreClient, stream: StreamDefinition, server: Server
 ) -> None:
     tail = "group.lab"
     subject = f"{stream.prefix}.{tail}"

@@ -5,15 +5,15 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from nats.aio.client import Client
 
 from mitosis.errors import StoreUnavailable
 from mitosis.events.messages import stream_state
 from mitosis.events.snapshots import KEPT, MESSAGE_BYTES, SnapshotStore
+from mitosis.nats.store_client import StoreClient
 
 
 @pytest.fixture
-async def named(nc: Client) -> tuple[SnapshotStore, str, str]:
+async def named(nc: StoreClient) -> tuple[SnapshotStore, str, str]:
     name = f"s{uuid4().hex[:12]}"
     store = SnapshotStore(nc, name.upper(), name)
     await store.ensure()
@@ -39,7 +39,7 @@ async def test_a_snapshot_of_several_messages_comes_back(store: SnapshotStore) -
 
 
 async def test_the_newest_snapshots_are_kept_and_older_ones_dropped(
-    named: tuple[SnapshotStore, str, str], nc: Client
+    named: tuple[SnapshotStore, str, str], nc: StoreClient
 ) -> None:
     store, stream, _ = named
     for position in range(1, KEPT + 3):
@@ -73,7 +73,7 @@ async def test_content_that_is_not_what_the_manifest_says_is_not_loaded(
 
 
 async def test_a_damaged_manifest_is_passed_over(
-    named: tuple[SnapshotStore, str, str], nc: Client
+    named: tuple[SnapshotStore, str, str], nc: StoreClient
 ) -> None:
     store, _, prefix = named
     saved = await store.save("form", 3, "digest", pieces(b"content"))

@@ -2,16 +2,16 @@
 
 import msgspec
 import pytest
-from nats.aio.client import Client
 
 from mitosis.errors import Misconfigured, StoreUnavailable
 from mitosis.events.messages import JetStreamError, request, stream_state
 from mitosis.events.streams import StreamDefinition, check_version, ensure_stream
+from mitosis.nats.store_client import StoreClient
 
 from .conftest import fresh_definition
 
 
-async def test_a_stream_is_created_once_with_every_promise(nc: Client) -> None:
+async def test_a_stream_is_created_once_with_every_promise(nc: StoreClient) -> None:
     definition = fresh_definition()
 
     await ensure_stream(nc, definition)
@@ -27,7 +27,7 @@ async def test_a_stream_is_created_once_with_every_promise(nc: Client) -> None:
 
 
 async def test_what_is_stored_can_neither_be_deleted_nor_purged(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await nc.jetstream().publish(f"{stream.prefix}.a", b"kept")
 
@@ -36,7 +36,7 @@ async def test_what_is_stored_can_neither_be_deleted_nor_purged(
             await request(nc, f"$JS.API.{verb}.{stream.name}", body)
 
 
-async def test_only_what_is_stored_is_shown_live(nc: Client, stream: StreamDefinition) -> None:
+async def test_only_what_is_stored_is_shown_live(nc: StoreClient, stream: StreamDefinition) -> None:
     live = await nc.subscribe(f"{stream.live}.>")
     js = nc.jetstream()
     with pytest.raises(Exception, match="wrong last sequence"):
@@ -50,7 +50,7 @@ async def test_only_what_is_stored_is_shown_live(nc: Client, stream: StreamDefin
     assert (message.subject, message.data) == (f"{stream.live}.a", b"stored")
 
 
-async def test_a_differing_stream_is_refused_with_the_difference(nc: Client) -> None:
+async def test_a_differing_stream_is_refused_with_the_difference(nc: StoreClient) -> None:
     definition = fresh_definition()
     config = definition.config() | {"deny_purge": False, "max_age": 3600 * 10**9}
     await request(nc, f"$JS.API.STREAM.CREATE.{definition.name}", config)
@@ -63,7 +63,7 @@ async def test_a_differing_stream_is_refused_with_the_difference(nc: Client) -> 
     assert "compression" not in str(caught.value)
 
 
-async def test_a_stream_that_was_compressed_is_not_from_now_on(nc: Client) -> None:
+async def test_a_stream_that_was_compressed_is_not_from_now_on(nc: StoreClient) -> None:
     definition = fresh_definition()
     create = f"$JS.API.STREAM.CREATE.{definition.name}"
     await request(nc, create, definition.config() | {"compression": "s2"})
@@ -76,14 +76,14 @@ async def test_a_stream_that_was_compressed_is_not_from_now_on(nc: Client) -> No
     assert (await stream_state(nc, definition.name)).messages == 1
 
 
-async def test_another_prefix_is_a_difference(nc: Client, stream: StreamDefinition) -> None:
+async def test_another_prefix_is_a_difference(nc: StoreClient, stream: StreamDefinition) -> None:
     other = msgspec.structs.replace(stream, prefix="elsewhere", live="")
 
     with pytest.raises(Misconfigured, match="subjects is"):
         await ensure_stream(nc, other)
 
 
-async def test_a_missing_stream_is_unavailable(nc: Client) -> None:
+async def test_a_missing_stream_is_unavailable(nc: StoreClient) -> None:
     with pytest.raises(StoreUnavailable, match="stream not found"):
         await stream_state(nc, "NOT_THERE")
 

@@ -5,7 +5,6 @@ import signal
 from datetime import UTC, datetime
 
 import pytest
-from nats.aio.client import Client
 
 from mitosis.errors import (
     Fenced,
@@ -20,22 +19,23 @@ from mitosis.events.messages import StoredMessage, request, stream_state, subjec
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.takeover import WINDOW, takeover_payloads
 from mitosis.events.writer import Append, PipelinedWriter
+from mitosis.nats.store_client import StoreClient
 from mitosis.testing.waiting import eventually
 
 from .conftest import Connect, Server, fresh_definition
 
 
-async def everything(nc: Client, stream: StreamDefinition) -> list[StoredMessage]:
+async def everything(nc: StoreClient, stream: StreamDefinition) -> list[StoredMessage]:
     return [m async for m in subject_messages(nc, stream.name, f"{stream.prefix}.>")]
 
 
-async def foreign(nc: Client, stream: StreamDefinition, tail: str = "foreign") -> int:
+async def foreign(nc: StoreClient, stream: StreamDefinition, tail: str = "foreign") -> int:
     ack = await nc.jetstream().publish(f"{stream.prefix}.{tail}", b"foreign")
     return ack.seq
 
 
 async def test_every_commit_gets_the_position_that_was_predicted(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     writer = await PipelinedWriter.open(nc, stream.name)
     told: list[int] = []
@@ -53,7 +53,9 @@ async def test_every_commit_gets_the_position_that_was_predicted(
     await writer.close()
 
 
-async def test_commits_of_one_aggregate_are_pipelined(nc: Client, stream: StreamDefinition) -> None:
+async def test_commits_of_one_aggregate_are_pipelined(
+    nc: StoreClient, stream: StreamDefinition
+) -> None:
     writer = await PipelinedWriter.open(nc, stream.name)
     previous = 0
     futures = []
@@ -67,7 +69,7 @@ async def test_commits_of_one_aggregate_are_pipelined(nc: Client, stream: Stream
 
 
 async def test_a_full_window_is_refused_and_nothing_is_sent(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     writer = await PipelinedWriter.open(nc, stream.name, window=3)
     for i in range(3):
@@ -84,7 +86,7 @@ async def test_a_full_window_is_refused_and_nothing_is_sent(
 
 
 async def test_a_commit_over_the_servers_limit_is_refused_before_it_is_sent(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     writer = await PipelinedWriter.open(nc, stream.name)
 
@@ -96,7 +98,7 @@ async def test_a_commit_over_the_servers_limit_is_refused_before_it_is_sent(
 
 
 async def test_a_batch_is_stored_as_a_whole_between_single_commits(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     writer = await PipelinedWriter.open(nc, stream.name)
     p = stream.prefix
@@ -112,7 +114,7 @@ async def test_a_batch_is_stored_as_a_whole_between_single_commits(
 
 
 async def test_something_foreign_closes_the_writer_for_good(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     closed: list[MitosisError] = []
     writer = await PipelinedWriter.open(nc, stream.name, on_closed=closed.append)
@@ -133,7 +135,7 @@ async def test_something_foreign_closes_the_writer_for_good(
 
 
 async def test_without_a_takeover_a_shifted_commit_would_slip_through(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     """The hole that takeover.py closes, shown so that nobody thinks it away."""
     writer = await PipelinedWriter.open(nc, stream.name)
@@ -155,7 +157,7 @@ def takeover(stream: StreamDefinition, tail: str = "platform") -> list[Append]:
 
 
 async def test_after_a_takeover_nothing_of_an_older_writer_is_stored(
-    nc: Client, stream: StreamDefinition, server: Server, connect: Connect
+    nc: StoreClient, stream: StreamDefinition, server: Server, connect: Connect
 ) -> None:
     old = await PipelinedWriter.open(nc, stream.name)
     await old.submit(f"{stream.prefix}.before", b"x", 0)[1]
@@ -174,7 +176,7 @@ async def test_after_a_takeover_nothing_of_an_older_writer_is_stored(
 
 
 async def test_a_wrong_idea_of_an_aggregate_is_a_conflict_not_an_endless_retry(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await foreign(nc, stream, "a")
     writer = await PipelinedWriter.open(nc, stream.name)
@@ -266,7 +268,7 @@ async def test_when_the_budget_is_over_the_outcome_is_unknown(
 
 
 async def test_closing_tells_what_was_still_on_its_way(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     writer = await PipelinedWriter.open(nc, stream.name)
     _, future = writer.submit(f"{stream.prefix}.a", b"x", 0)
@@ -278,7 +280,7 @@ async def test_closing_tells_what_was_still_on_its_way(
 
 
 async def test_a_callback_that_raises_does_not_stop_the_writer(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     seen: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, c: seen.append(c["message"]))
@@ -303,7 +305,7 @@ def test_the_payloads_of_a_takeover_need_a_full_window_of_ids() -> None:
 
 
 async def test_a_batch_with_a_wrong_idea_of_an_aggregate_stores_nothing(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await foreign(nc, stream, "b")
     writer = await PipelinedWriter.open(nc, stream.name)
@@ -318,7 +320,9 @@ async def test_a_batch_with_a_wrong_idea_of_an_aggregate_stores_nothing(
     await writer.close()
 
 
-async def test_a_fault_that_the_server_tells_is_waited_for_beyond_the_budget(nc: Client) -> None:
+async def test_a_fault_that_the_server_tells_is_waited_for_beyond_the_budget(
+    nc: StoreClient,
+) -> None:
     stream = fresh_definition()
     config = stream.config() | {"max_bytes": 1000}
     await request(nc, f"$JS.API.STREAM.CREATE.{stream.name}", config)
@@ -341,7 +345,7 @@ async def test_a_fault_that_the_server_tells_is_waited_for_beyond_the_budget(nc:
     await writer.close()
 
 
-async def test_a_full_store_is_the_reason_when_the_budget_is_over(nc: Client) -> None:
+async def test_a_full_store_is_the_reason_when_the_budget_is_over(nc: StoreClient) -> None:
     stream = fresh_definition()
     config = stream.config() | {"max_bytes": 1000}
     await request(nc, f"$JS.API.STREAM.CREATE.{stream.name}", config)
