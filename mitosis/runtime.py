@@ -53,8 +53,13 @@ def wall_offset_seconds() -> float:
 class SystemClock:
     """The machine's clocks."""
 
+    def __init__(self) -> None:
+        self._is_right = CLOCK_OFFSET_VARIABLE not in os.environ
+
     def now(self) -> datetime:
         """Return the time in UTC."""
+        if self._is_right:
+            return datetime.now(UTC)
         return datetime.now(UTC) + timedelta(seconds=wall_offset_seconds())
 
     def monotonic(self) -> float:

@@ -261,10 +261,14 @@ def _untold(state: Task, steps: tuple[Step, ...]) -> tuple[Step, ...]:
 def _bounded(end: Exit) -> Exit:
     """Keep the promise that stored texts are short and numbers fit, whatever a worker sends."""
     check_number(end.number, "exit code, signal or errno", 0, 2**31 - 1)
-    used = (min(max(value, 0), MAX_EXACT) for value in msgspec.structs.astuple(end.usage))
+    used = msgspec.structs.astuple(end.usage)
+    said = end.reason or end.stdout_tail or end.stderr_tail
+    if not said and min(used) >= 0 and max(used) <= MAX_EXACT:
+        return end  # as nearly always: there is nothing to cut
+    bounded = (min(max(value, 0), MAX_EXACT) for value in used)
     return replace(
         end,
-        usage=Usage(*used),
+        usage=Usage(*bounded),
         reason=clip_text(end.reason, MAX_REASON_BYTES),
         stdout_tail=clip_text(end.stdout_tail, MAX_TAIL_BYTES, keep_end=True),
         stderr_tail=clip_text(end.stderr_tail, MAX_TAIL_BYTES, keep_end=True),
