@@ -160,13 +160,12 @@ def choose_worker(waiting: Waiting, capacities: Iterable[Capacity]) -> str | Non
     """Return the worker for a task that has just become ready, or None if it must wait.
 
     The one with the most free slots, so that load is spread; among equals the first.
+
+    Args:
+        waiting: The task.
+        capacities: Of all workers that may have free slots, those with the most first.
     """
-    best: Capacity | None = None
     for capacity in capacities:
-        if (
-            capacity.open
-            and may_run(capacity.worker, waiting.lane)
-            and (best is None or capacity.free > best.free)
-        ):
-            best = capacity
-    return best.worker.worker if best else None
+        if capacity.open and may_run(capacity.worker, waiting.lane):
+            return capacity.worker.worker
+    return None

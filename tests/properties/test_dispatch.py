@@ -129,7 +129,7 @@ def test_a_group_with_read_on_a_worker_gets_no_task_run_by_it() -> None:
 def test_a_task_goes_to_the_worker_with_the_most_free_slots_that_can_be_reached() -> None:
     waiting = Waiting("t", "g", frozenset(), 0, 1)
     one, two, three = (worker(name, ("g",), frozenset()) for name in ("one", "two", "three"))
-    capacities = [Capacity(one, 1), Capacity(two, 2), Capacity(three, 3, reachable=False)]
+    capacities = [Capacity(three, 3, reachable=False), Capacity(two, 2), Capacity(one, 1)]
     assert choose_worker(waiting, capacities) == "two"
     assert choose_worker(waiting, [Capacity(one, 0)]) is None
 

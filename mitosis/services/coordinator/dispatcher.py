@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from mitosis.contract import subjects, wire, work
 from mitosis.domain import task
-from mitosis.domain.dispatch import Capacity, ReadyQueue, ahead, choose_worker, may_run
+from mitosis.domain.dispatch import Capacity, Lane, ReadyQueue, ahead, choose_worker, may_run
 from mitosis.domain.task import TaskState
 from mitosis.services.coordinator.faults import Faults
 from mitosis.services.coordinator.journal import Unit
@@ -13,6 +13,8 @@ from mitosis.services.coordinator.paces import Paces
 from mitosis.services.coordinator.world import World
 
 Push = Callable[[str, bytes], None]
+
+MOST_LANES = 10_000  # that are remembered
 
 
 class Dispatcher:
@@ -22,6 +24,8 @@ class Dispatcher:
         self._world = world
         self._push = push
         self._queue = ReadyQueue()
+        self._runnable: dict[Lane, bool] = {}  # by any of the workers that there are
+        self._crew = 0
         self.unreachable: set[str] = set()
         self.paces = Paces()
         self.faults = Faults()
@@ -50,14 +54,23 @@ class Dispatcher:
         while name in self._queue:
             chosen = choose_worker(waiting, self._capacities())
             if chosen is None:
-                return self.runnable(name)
+                return self._can_run(waiting.lane)
             self._give_first(unit, chosen)
         return True
 
     def runnable(self, name: str) -> bool:
         """Whether any registered worker could run a task, free or not."""
-        lane = self._world.waiting(name).lane
-        return any(may_run(worker, lane) for worker in self._world.workers.values())
+        return self._can_run(self._world.waiting(name).lane)
+
+    def _can_run(self, lane: Lane) -> bool:
+        """Whether any worker may run such tasks; found out once for each crew."""
+        world, known = self._world, self._runnable
+        if self._crew != world.crew or len(known) >= MOST_LANES:
+            self._crew = world.crew
+            known.clear()
+        if lane not in known:
+            known[lane] = any(may_run(worker, lane) for worker in world.workers.values())
+        return known[lane]
 
     def task_gone(self, name: str) -> None:
         """Forget a task that was cancelled, or begins to wait for another one."""
@@ -87,7 +100,7 @@ class Dispatcher:
         )
 
     def _capacities(self) -> Iterator[Capacity]:
-        return map(self._capacity, self._world.workers)
+        return map(self._capacity, self._world.openings)
 
     def _give_first(self, unit: Unit, name: str) -> bool:
         """Assign to a worker the first task that it may run; return whether there was one."""

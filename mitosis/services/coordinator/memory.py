@@ -14,14 +14,16 @@ from typing import Any, get_type_hints
 import msgspec
 
 from mitosis.errors import CorruptData
-from mitosis.services.coordinator.world import World
+from mitosis.services.coordinator.world import DERIVED, World
 
 # Raise it when the same events fold into another memory of the same form.
 FOLD = 1
 
 CHUNK = 1_000  # entries a frame: about a millisecond
 CHUNK_OF_IDS = 10_000
-_TYPES: dict[str, Any] = get_type_hints(World)
+_TYPES: dict[str, Any] = {
+    name: kind for name, kind in get_type_hints(World).items() if name not in DERIVED
+}
 _LARGE = frozenset({"tasks", "heads", "orders", "attachments"})
 _IDS = frozenset({"ended", "deleted"})  # a number each, a million and more: in arrays
 _encode = msgspec.msgpack.Encoder().encode
@@ -90,6 +92,8 @@ def restore(data: bytes) -> World:
                 setattr(world, frame.field, decoders[frame.field].decode(frame.content))
     except (msgspec.MsgspecError, ValueError, KeyError) as error:
         raise CorruptData(f"the snapshot cannot be read: {error}") from error
+    for name in world.workers:
+        world.open(name)
     return world
 
 

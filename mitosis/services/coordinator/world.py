@@ -20,6 +20,9 @@ from mitosis.domain.roles import Role
 from mitosis.domain.task import Task, TaskState
 from mitosis.events import catalogue
 from mitosis.events import chain as chains
+from mitosis.services.coordinator.openings import Openings
+
+DERIVED = frozenset({"openings", "crew"})
 
 
 class Head(msgspec.Struct):
@@ -34,6 +37,8 @@ class World(msgspec.Struct, eq=False):
     """All live state, changed only by `apply`. What a task or a head is never changes in place.
 
     `chain` is the running digest over the `chained` commits of the whole stream (events/chain.py).
+    What `DERIVED` names follows from the rest, and is in no snapshot. `crew` counts what happened
+    to workers: while it stays the same, so do all of them.
     """
 
     users: dict[str, user.User] = {}
@@ -53,6 +58,8 @@ class World(msgspec.Struct, eq=False):
     deleted: set[int] = set()
     chain: str = chains.START
     chained: int = 0
+    openings: Openings = msgspec.field(default_factory=Openings)
+    crew: int = 0
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -130,6 +137,12 @@ class World(msgspec.Struct, eq=False):
         self.chain = chains.extend(self.chain, digest)
         self.chained += 1
 
+    def open(self, name: str) -> None:
+        """Note how many tasks more a worker may be given."""
+        worker = self.workers.get(name)
+        takes = worker is not None and worker.takes_work
+        self.openings.note(name, self.free_slots(name) if takes else 0)
+
     def forget(self, tail: str) -> None:
         """Drop what has ended and whose last commit is stored; the store can be asked for it."""
         kind, _, name = tail.partition(".")
@@ -161,8 +174,10 @@ class World(msgspec.Struct, eq=False):
         self._charge(new.group, event)
         if old is not None and old.state is TaskState.RUNNING and old.worker != new.worker:
             self.attempts.get(old.worker, set()).discard(name)
+            self.open(old.worker)
         if new.state is TaskState.RUNNING and new.worker:
             self.attempts.setdefault(new.worker, set()).add(name)
+            self.open(new.worker)
         elif new.state.terminal:
             self.ended.add(short_id(name))
 
@@ -171,6 +186,8 @@ class World(msgspec.Struct, eq=False):
         if isinstance(event, worker.WorkerLeft | worker.WorkerLost):
             del self.workers[name]
             self.attempts.pop(name, None)
+        self.crew += 1
+        self.open(name)
 
     def _apply_group(self, name: str, event: Event) -> None:
         self.groups[name] = group.evolve(self.groups.get(name), event)
