@@ -172,14 +172,21 @@ class World(msgspec.Struct, eq=False):
             self.orders[name] = position
             self.numbers[new.group] = max(self.numbers.get(new.group, 0), new.number)
         self._charge(new.group, event)
-        if old is not None and old.state is TaskState.RUNNING and old.worker != new.worker:
-            self.attempts.get(old.worker, set()).discard(name)
-            self.open(old.worker)
-        if new.state is TaskState.RUNNING and new.worker:
-            self.attempts.setdefault(new.worker, set()).add(name)
-            self.open(new.worker)
-        elif new.state.terminal:
+        before = old.worker if old is not None and old.state is TaskState.RUNNING else ""
+        after = new.worker if new.state is TaskState.RUNNING else ""
+        if before != after:
+            self._move(name, before, after)
+        if new.state.terminal:
             self.ended.add(short_id(name))
+
+    def _move(self, name: str, before: str, after: str) -> None:
+        """Note that a task is held by another worker than before, or by none."""
+        if before:
+            self.attempts.get(before, set()).discard(name)
+            self.open(before)
+        if after:
+            self.attempts.setdefault(after, set()).add(name)
+            self.open(after)
 
     def _apply_worker(self, name: str, event: Event) -> None:
         self.workers[name] = worker.evolve(self.workers.get(name), event)
