@@ -94,7 +94,8 @@ class Retry(
             raise InvalidInput(
                 "there must be something to retry after: exit, timeout or signal", field="retry on"
             )
-        return replace(self, causes=tuple(c for c in RetryCause if c in self.causes))
+        causes = tuple(c for c in RetryCause if c in self.causes)
+        return self if causes == self.causes else replace(self, causes=causes)
 
 
 NO_RETRY = Retry()
