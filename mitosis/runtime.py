@@ -1,7 +1,6 @@
 """Clock and ids of the real world: the one place that asks the machine for time or chance."""
 
 import os
-import secrets
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -72,7 +71,7 @@ class RandomIds:
 
     def commit_id(self) -> str:
         """Return 32 random hexadecimal digits."""
-        return secrets.token_hex(16)
+        return os.urandom(16).hex()
 
     def uuid(self) -> str:
         """Return a random UUID."""
