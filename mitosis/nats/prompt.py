@@ -1,18 +1,24 @@
-"""nats-py's client without its detour on the way out.
+"""nats-py's client without its detours: those on the way in are in intake.py.
 
-nats-py hands every message to a task that writes it, which costs a turn of the event loop and a
-task switch each time. Here everything that was sent in one turn is written at the end of the same
-turn: as well coalesced, and sooner. While the server does not read, the task takes over again and
-waits for it.
+On the way out nats-py hands every message to a task that writes it, which costs a turn of the event
+loop and a task switch each time. Here everything that was sent in one turn is written at the end of
+the same turn: as well coalesced, and sooner. While the server does not read, the task takes over
+again and waits for it.
 """
 
 import asyncio
 from typing import Any
 
 from nats.aio.client import Client
-from nats.errors import ConnectionClosedError, MaxPayloadError, OutboundBufferLimitError
+from nats.errors import (
+    ConnectionClosedError,
+    MaxPayloadError,
+    OutboundBufferLimitError,
+    ProtocolError,
+    UnexpectedEOF,
+)
 
-from mitosis.nats.intake import PromptParser
+from mitosis.nats.intake import Intake, PromptParser
 
 PROMPT_BYTES = 256 * 1024  # unsent; above it the flusher task waits for the server
 
@@ -24,7 +30,7 @@ class PromptClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ps = PromptParser(self)
+        self._ps = self._parser = PromptParser(self)
 
     @property
     def is_full(self) -> bool:
@@ -78,6 +84,22 @@ class PromptClient(Client):
         pending, self._pending = self._pending, []
         self._pending_data_size = 0
         writer.writelines(pending)
+
+    async def _read_loop(self) -> None:
+        """Read until the connection ends or this is cancelled."""
+        streams: Any = self._transport
+        intake = Intake(self._parser, streams._io_reader, streams._io_writer.transport)
+        error: Exception = UnexpectedEOF()
+        try:
+            await intake.ended
+            await self._error_cb(error)
+        except asyncio.CancelledError:
+            return  # as nats-py ends its own
+        except (ProtocolError, OSError) as found:
+            error = found
+        finally:
+            intake.stop()
+        await self._process_op_err(error)
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         if force_flush or not self.is_connected:
