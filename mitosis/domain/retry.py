@@ -94,8 +94,9 @@ class Retry(
             raise InvalidInput(
                 "there must be something to retry after: exit, timeout or signal", field="retry on"
             )
-        causes = tuple(c for c in RetryCause if c in self.causes)
-        return self if causes == self.causes else replace(self, causes=causes)
+        if self == NO_RETRY:
+            return NO_RETRY  # itself, which forms leave out
+        return replace(self, causes=tuple(c for c in RetryCause if c in self.causes))
 
 
 NO_RETRY = Retry()

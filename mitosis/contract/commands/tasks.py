@@ -131,7 +131,8 @@ class ChangedLimits(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unk
 
     def of(self, limits: Limits) -> Limits:
         """Return these limits with what is changed of them."""
-        return msgspec.structs.replace(limits, **given_fields(self))
+        given = given_fields(self)
+        return msgspec.structs.replace(limits, **given) if given else limits
 
 
 class ChangedRetry(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,7 +145,8 @@ class ChangedRetry(msgspec.Struct, omit_defaults=True, kw_only=True, forbid_unkn
 
     def of(self, retry: Retry) -> Retry:
         """Return these retries with what is changed of them."""
-        return msgspec.structs.replace(retry, **given_fields(self))
+        given = given_fields(self)
+        return msgspec.structs.replace(retry, **given) if given else retry
 
 
 # What a change replaces as a whole.

@@ -20,7 +20,7 @@ from mitosis.domain.limits import (
     check_text,
     clip_text,
 )
-from mitosis.domain.resources import check_grace, check_stop_signal
+from mitosis.domain.resources import NO_LIMITS, check_grace, check_stop_signal
 from mitosis.domain.retry import check_losses
 from mitosis.domain.secret import check_secret_names
 from mitosis.domain.task.commands import (
@@ -168,6 +168,7 @@ def check_spec(spec: TaskSpec) -> TaskSpec:
         secrets=check_secret_names(spec.secrets, spec.env) if spec.secrets else (),
         tags=check_tags(spec.tags, "tags"),
         watch=spec.watch and check_watch(spec.watch),
+        limits=NO_LIMITS if spec.limits == NO_LIMITS else spec.limits,  # itself: forms leave it out
         stop_signal=check_stop_signal(spec.stop_signal),
         retry=spec.retry.checked(),
     )
