@@ -65,8 +65,8 @@ class Dispatcher:
     def _can_run(self, lane: Lane) -> bool:
         """Whether any worker may run such tasks; found out once for each crew."""
         world, known = self._world, self._runnable
-        if self._crew != world.crew or len(known) >= MOST_LANES:
-            self._crew = world.crew
+        if self._crew != world.openings.crew or len(known) >= MOST_LANES:
+            self._crew = world.openings.crew
             known.clear()
         if lane not in known:
             known[lane] = any(may_run(worker, lane) for worker in world.workers.values())

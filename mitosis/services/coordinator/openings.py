@@ -6,10 +6,12 @@ from collections.abc import Iterator
 class Openings:
     """Free slots by worker; iterates over workers that have some, those with the most first.
 
-    Among equals the first is the one that has had so many for the longest time.
+    Among equals the first is the one that has had so many for the longest time. `crew` counts what
+    has happened to workers: while it stays the same, so do all of them.
     """
 
     def __init__(self) -> None:
+        self.crew = 0
         self._free: dict[str, int] = {}
         self._by_free: dict[int, dict[str, None]] = {}
 

@@ -22,7 +22,7 @@ from mitosis.events import catalogue
 from mitosis.events import chain as chains
 from mitosis.services.coordinator.openings import Openings
 
-DERIVED = frozenset({"openings", "crew"})
+DERIVED = frozenset({"openings"})
 
 
 class Head(msgspec.Struct):
@@ -37,8 +37,7 @@ class World(msgspec.Struct, eq=False):
     """All live state, changed only by `apply`. What a task or a head is never changes in place.
 
     `chain` is the running digest over the `chained` commits of the whole stream (events/chain.py).
-    What `DERIVED` names follows from the rest, and is in no snapshot. `crew` counts what happened
-    to workers: while it stays the same, so do all of them.
+    What `DERIVED` names follows from the rest, and is in no snapshot.
     """
 
     users: dict[str, user.User] = {}
@@ -59,7 +58,6 @@ class World(msgspec.Struct, eq=False):
     chain: str = chains.START
     chained: int = 0
     openings: Openings = msgspec.field(default_factory=Openings)
-    crew: int = 0
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -193,7 +191,7 @@ class World(msgspec.Struct, eq=False):
         if isinstance(event, worker.WorkerLeft | worker.WorkerLost):
             del self.workers[name]
             self.attempts.pop(name, None)
-        self.crew += 1
+        self.openings.crew += 1
         self.open(name)
 
     def _apply_group(self, name: str, event: Event) -> None:

@@ -5,10 +5,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 from msgspec.structs import asdict
-from nats.aio.client import Client
 
 from mitosis.contract import subjects
 from mitosis.errors import CorruptData
@@ -18,6 +16,7 @@ from mitosis.events.reader import EventReader
 from mitosis.events.snapshots import PREFIX, STREAM, SnapshotStore
 from mitosis.events.streams import ensure_stream
 from mitosis.nats.credentials import ServiceLogin, inbox_prefix
+from mitosis.nats.store_client import StoreClient
 from mitosis.services.coordinator import memory
 from mitosis.services.coordinator.history import Mark, has_done, read_world, take_in
 from mitosis.services.coordinator.world import World
@@ -38,11 +37,12 @@ def folded(commits: Iterable[Stored]) -> World:
 
 
 @pytest.fixture
-async def empty(tmp_path: Path) -> AsyncIterator[Client]:
+async def empty(tmp_path: Path) -> AsyncIterator[StoreClient]:
     """A connection to a server of this test alone, with empty streams."""
     users = {"service_users": (SERVICE_USER,), "system_users": (SYSTEM_USER,)}
     async with EmbeddedNats(tmp_path / "nats", **users) as server:
-        client = await nats.connect(
+        client = StoreClient()
+        await client.connect(
             server.url, user=SERVICE_USER.name, password=SERVICE_USER.password,
             inbox_prefix=inbox_prefix(ServiceLogin(SERVICE_USER.name, "")).encode(),
         )  # fmt: skip
@@ -53,20 +53,20 @@ async def empty(tmp_path: Path) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def nc(empty: Client) -> Client:
+async def nc(empty: StoreClient) -> StoreClient:
     """The same, and the stream holds the campaign."""
     for _, subject, payload in COMMITS:
         await empty.request(subject, payload, timeout=5)
     return empty
 
 
-async def snapshot(nc: Client, position: int, form: str = "", at: str = "") -> None:
+async def snapshot(nc: StoreClient, position: int, form: str = "", at: str = "") -> None:
     taken = memory.take(folded(COMMITS[:position]))
     found = digest(*COMMITS[position - 1][1:]) if position else ""
     await SnapshotStore(nc).save(form or memory.form(), position, at or found, memory.frames(taken))
 
 
-async def read(nc: Client, archived: Mark | None = None) -> int:
+async def read(nc: StoreClient, archived: Mark | None = None) -> int:
     """Read, compare with the fold of everything, and return from which snapshot it was."""
     found = await read_world(EventReader(nc), archived or Mark(), SnapshotStore(nc))
     world, position, start = found
@@ -78,7 +78,7 @@ async def read(nc: Client, archived: Mark | None = None) -> int:
     return start
 
 
-async def test_the_newest_snapshot_is_where_a_start_begins(nc: Client) -> None:
+async def test_the_newest_snapshot_is_where_a_start_begins(nc: StoreClient) -> None:
     assert await read(nc) == 0
     await snapshot(nc, 10)
     await snapshot(nc, MIDDLE)
@@ -99,7 +99,7 @@ class CountingReader(EventReader):
 
 
 async def test_a_start_reads_what_is_behind_the_snapshot_however_long_the_past_is(
-    empty: Client, scaled: Callable[[int, int], int]
+    empty: StoreClient, scaled: Callable[[int, int], int]
 ) -> None:
     """`python -m bench history` measures how long that takes."""
     tasks, behind = scaled(2_000, 100_000), COMMITS_OF_A_TASK + 1  # the last task, and a farewell
@@ -122,14 +122,14 @@ async def test_a_start_reads_what_is_behind_the_snapshot_however_long_the_past_i
     assert asdict(world) == asdict(whole)
 
 
-async def test_a_snapshot_that_cannot_be_trusted_is_passed_over(nc: Client) -> None:
+async def test_a_snapshot_that_cannot_be_trusted_is_passed_over(nc: StoreClient) -> None:
     await snapshot(nc, 10)
     await snapshot(nc, 20, form="another version")
     await snapshot(nc, MIDDLE, at="digest of another stream")
     assert await read(nc) == 10
 
 
-async def test_a_snapshot_whose_content_is_damaged_is_passed_over(nc: Client) -> None:
+async def test_a_snapshot_whose_content_is_damaged_is_passed_over(nc: StoreClient) -> None:
     await snapshot(nc, 10)
     await snapshot(nc, MIDDLE)
     newest = (await SnapshotStore(nc).manifests())[0]
@@ -139,7 +139,7 @@ async def test_a_snapshot_whose_content_is_damaged_is_passed_over(nc: Client) ->
 
 
 async def test_a_stream_that_is_shorter_than_its_snapshot_is_read_from_its_own_beginning(
-    nc: Client,
+    nc: StoreClient,
 ) -> None:
     await SnapshotStore(nc).save(
         memory.form(), len(COMMITS) + 5, "digest", memory.frames(memory.take(World()))
@@ -148,7 +148,9 @@ async def test_a_stream_that_is_shorter_than_its_snapshot_is_read_from_its_own_b
 
 
 @pytest.mark.parametrize("position", [5, MIDDLE, MIDDLE + 5])
-async def test_the_archive_is_compared_also_behind_a_snapshot(nc: Client, position: int) -> None:
+async def test_the_archive_is_compared_also_behind_a_snapshot(
+    nc: StoreClient, position: int
+) -> None:
     await snapshot(nc, MIDDLE)
     good = Mark(position, digest(*COMMITS[position - 1][1:]))
     assert await read(nc, good) == MIDDLE
@@ -156,7 +158,7 @@ async def test_the_archive_is_compared_also_behind_a_snapshot(nc: Client, positi
         await read(nc, Mark(position, "another"))
 
 
-async def test_a_stream_shorter_than_its_archive_is_refused(nc: Client) -> None:
+async def test_a_stream_shorter_than_its_archive_is_refused(nc: StoreClient) -> None:
     await snapshot(nc, len(COMMITS))
     last = (await stream_state(nc, subjects.EVENTS_STREAM)).last_seq
     with pytest.raises(CorruptData, match="has lost commits"):
