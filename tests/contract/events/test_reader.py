@@ -237,7 +237,7 @@ async def test_chains_are_verified_over_the_real_stream(
 
 
 async def test_what_was_stored_while_nobody_wanted_it_comes_at_once(
-    nc: Client, stream: StreamDefinition
+    nc: StoreClient, stream: StreamDefinition
 ) -> None:
     await fill(nc, stream, 3)
     batches = reader_of(nc, stream).batches(limit=200)

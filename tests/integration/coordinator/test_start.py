@@ -165,7 +165,7 @@ async def test_a_stream_shorter_than_its_archive_is_refused(nc: StoreClient) -> 
         await read(nc, Mark(last + 1, "digest"))
 
 
-async def test_what_a_command_has_done_is_found_in_its_aggregate(nc: Client) -> None:
+async def test_what_a_command_has_done_is_found_in_its_aggregate(nc: StoreClient) -> None:
     position, subject, payload = next(one for one in COMMITS[MIDDLE:] if ".task." in one[1])
     commit, uuid = decode_commit(subject, payload), subject.rpartition(".")[2]
     wanted = {"tail": f"task.*.{uuid}", "actor": commit.actor, "command": commit.command}
