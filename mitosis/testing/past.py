@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import chain, count, islice
 
-from nats.aio.client import Client
-
 from mitosis.contract import subjects
 from mitosis.domain import task, worker
 from mitosis.domain.execution import ExecutionState, Step
@@ -21,6 +19,7 @@ from mitosis.domain.roles import Role
 from mitosis.events.envelope import digest
 from mitosis.events.takeover import WINDOW
 from mitosis.events.writer import Append, PipelinedWriter
+from mitosis.nats.store_client import StoreClient
 from mitosis.testing.history import LEASE_SECONDS, START, History, Stored
 
 COMMITS_OF_A_TASK = 3  # [submitted, ready], [assigned], [started, exited, committed]
@@ -51,7 +50,9 @@ def past_tasks(tasks: int, *, group: str = "root", creator: str = "root") -> Ite
         yield next(positions), subject, payload
 
 
-async def store_past(nc: Client, tasks: int, *, group: str = "root", creator: str = "root") -> int:
+async def store_past(
+    nc: StoreClient, tasks: int, *, group: str = "root", creator: str = "root"
+) -> int:
     """Store such a past at the end of the event stream, by the event store's own writer.
 
     Returns:
