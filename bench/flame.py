@@ -1,7 +1,8 @@
 """Where the time goes: `just bench-flame FOLDER` writes a flame graph of each of our processes.
 
 Samples coordinator, projector, worker, guardian and runners with py-spy while a campaign of `true`
-runs; py-spy is no part of the project: `pip install py-spy`.
+runs; py-spy is no part of the project: `pip install py-spy`. With --text it prints instead in which
+functions each process was, with what they call, as parts of its samples.
 """
 
 import argparse
@@ -9,20 +10,17 @@ import asyncio
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.platform import connected, platform
+from bench.platform import Up, connected, platform
 from bench.processes import processes
 from bench.work import SLOTS, throughput
 
 SAMPLED = ("coordinator", "projector", "worker", "runners")
 RATE = 250
-
-
-async def _campaign(config: object, seconds: float) -> float:
-    async with connected(config) as client:  # type: ignore[arg-type]
-        rate = await throughput(client, 300)
-        return await throughput(client, int(rate * seconds))
+LEAST_PART, MOST_PART = 0.03, 0.97
 
 
 def main() -> None:
@@ -30,26 +28,66 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="just bench-flame", description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("build/flames"))
     parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--text", action="store_true", help="functions instead of graphs")
     given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    kind, ending = ("raw", "txt") if given.text else ("flamegraph", "svg")
+    with platform(workers=1, slots=SLOTS) as up:
+        sampling = dict(_sampling(up, given.folder, int(given.seconds), kind, ending))
+        rate = asyncio.run(_campaign(up, given.seconds))
+        without = [file for file, one in sampling.items() if one.wait()]
+    for file in without:  # as of the guardian, which sleeps while all is well
+        file.unlink(missing_ok=True)
+        print(f"nothing was sampled for {file.stem}")
+    if len(without) == len(sampling):
+        raise SystemExit("py-spy could not look at any process: run it as root")
+    for file in sorted(set(sampling) - set(without)) if given.text else ():
+        print(f"\n{file.stem}:")
+        print("\n".join(_parts(file.read_text())))
+    print(f"{rate:.0f} tasks/s while sampled; the files are in {given.folder}")
+
+
+def _sampling(
+    up: Up, folder: Path, seconds: int, kind: str, ending: str
+) -> "Iterator[tuple[Path, subprocess.Popen[bytes]]]":
     beside = Path(sys.executable).with_name("py-spy")
     program = str(beside) if beside.exists() else shutil.which("py-spy")
     if program is None:
         raise SystemExit("py-spy is not installed: pip install py-spy")
-    given.folder.mkdir(parents=True, exist_ok=True)
-    with platform(workers=1, slots=SLOTS) as up:
-        sampling = []
-        for process in processes(up.data):
-            if process.name in SAMPLED:
-                file = given.folder / f"{process.name}-{process.pid}.svg"
-                sampling.append(subprocess.Popen([
-                    program, "record", "--pid", str(process.pid), "--output", str(file),
-                    "--rate", str(RATE), "--duration", str(int(given.seconds)), "--nonblocking",
-                ], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))  # fmt: skip
-        rate = asyncio.run(_campaign(up.config, given.seconds))
-        failed = [one for one in sampling if one.wait()]
-    if failed:
-        raise SystemExit(f"py-spy failed for {len(failed)} processes: run it as root")
-    print(f"{rate:.0f} tasks/s while sampled; flame graphs are in {given.folder}")
+    for process in processes(up.data):
+        if process.name in SAMPLED:
+            file = folder / f"{process.name}-{process.pid}.{ending}"
+            command = [
+                program, "record", "--pid", str(process.pid), "--output", str(file),
+                "--rate", str(RATE), "--duration", str(seconds), "--format", kind, "--nonblocking",
+            ]  # fmt: skip
+            quiet = subprocess.DEVNULL
+            yield file, subprocess.Popen(command, stdout=quiet, stderr=quiet)
+
+
+async def _campaign(up: Up, seconds: float) -> float:
+    async with connected(up.config) as client:
+        rate = await throughput(client, 300)
+        return await throughput(client, max(300, int(rate * seconds)))
+
+
+def _parts(raw: str) -> Iterator[str]:
+    """Yield functions and their parts: `a;b;c 12` was sampled twelve times in c, called by b.
+
+    What waits in the loop itself is left out, and so are functions that are in every stack.
+    """
+    within, total = Counter[str](), 0
+    for line in raw.splitlines():
+        stack, _, count = line.rpartition(" ")
+        frames = [frame.partition(":")[0].removesuffix(")") for frame in stack.split(";")]
+        if "uvloop/__init__" in frames[-1]:
+            continue
+        total += int(count)
+        for frame in set(frames):
+            within[frame] += int(count)
+    for frame, count in within.most_common():
+        if LEAST_PART * total <= count <= MOST_PART * total:
+            yield f"  {count / total:5.0%}  {frame})"
 
 
 if __name__ == "__main__":

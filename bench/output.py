@@ -11,11 +11,13 @@ from bench.rows import Results, Row, rounded
 from bench.targets import Verdict
 
 
-def tables(machine: Machine, results: Results, judged: Sequence[Verdict]) -> str:
-    """Return a run as tables, in the form of Markdown."""
-    parts = [machine.sentence(), _table(_COLUMNS, map(_cells, results.rows))]
+def tables(
+    machine: Machine, results: Results, judged: Sequence[Verdict], *, aligned: bool = True
+) -> str:
+    """Return a run as tables, in the form of Markdown; `aligned`: for the eye."""
+    parts = [machine.sentence(), _table(_COLUMNS, map(_cells, results.rows), aligned)]
     if judged:
-        parts.append(_table(_TARGET_COLUMNS, map(_target_cells, judged)))
+        parts.append(_table(_TARGET_COLUMNS, map(_target_cells, judged), aligned))
     return "\n\n".join(parts)
 
 
@@ -55,10 +57,14 @@ def _target_cells(verdict: Verdict) -> tuple[str, ...]:
     return verdict.what, f"{verdict.wanted} {verdict.unit}".strip(), found, word
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], aligned: bool) -> str:
     lines = [tuple(columns), *(tuple(cell.replace("|", "/") for cell in row) for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    widths = [
+        max(len(line[place]) for line in lines) if aligned else 3 for place in range(len(columns))
+    ]
     lines.insert(1, tuple("-" * width for width in widths))
+    if not aligned:
+        widths = [0] * len(columns)
     return "\n".join(
         "| "
         + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))

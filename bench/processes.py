@@ -82,9 +82,9 @@ def memory_mb(data: Path, name: str) -> tuple[float, float]:
 
 
 def memory_of(pid: int, field: str) -> float:
-    """Return a field of /proc/PID/status in MB (of 1024 x 1024 bytes)."""
+    """Return a field of /proc/PID/status in MB."""
     found = re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
 def cpu_of(pid: int) -> float:

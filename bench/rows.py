@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import msgspec
 
 OURS = "mitosis"
-DURABLE = "every event synced to disk before it is acknowledged"
-RELAXED = "written before it is acknowledged, synced every 2 min: not durable against power loss"
+DURABLE = "synced to disk before it is acknowledged"
+RELAXED = "synced every 2 min: a power cut may lose them"
 
 
 class Row(msgspec.Struct, kw_only=True):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from bench.machine import PROGRAMS
-from bench.rows import Results
+from bench.rows import DURABLE, Results
 from bench.sizes import Bench, Sizes, Times
 from bench.work import percentile
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
@@ -61,9 +61,9 @@ PEERS = (
     Peer("dask", "Dask", "dask", IN_MEMORY, ("distributed",), required=True),
     _celery("celery", "none", IN_MEMORY),
     _celery("celery-everysec", "everysec", "on disk after a second at most"),
-    _celery("celery-always", "always", "synced to disk before it is acknowledged"),
+    _celery("celery-always", "always", DURABLE),
     Peer("procrastinate", "procrastinate, Postgres", "procrastinate",
-         "synced to disk before it is acknowledged", ("procrastinate",)),
+         DURABLE, ("procrastinate",)),
     Peer("parallel", "GNU parallel -j2", "parallel", "a job log that is not synced",
          ("parallel",)),
     Peer("task-spooler", "task-spooler -S2", "task_spooler", IN_MEMORY, ("tsp",)),

@@ -17,7 +17,7 @@ from .conftest import command_of
 from .crews import crew_of, own_platform
 
 OPEN_FILES = 512
-COORDINATOR_MB = 300
+COORDINATOR_MB = 500
 CALL = 10_000
 
 

@@ -2,10 +2,12 @@
 
 import os
 
+import msgspec
 import pytest
 
 from bench.machine import this_machine
 from bench.output import as_json, tables
+from bench.page import BEGIN, END, Run, with_results
 from bench.peers.run import PEERS, _missing
 from bench.processes import cpu_ms_per_task, cpu_of, memory_of
 from bench.rows import Results
@@ -63,6 +65,19 @@ def test_the_table_shows_medians_and_failures_and_the_json_all_values() -> None:
     written = as_json(machine, {"quick": True}, results, judged)
     assert b'"values": [' in written
     assert b'"failed": "it is not installed"' in written
+
+
+def test_figures_are_put_into_the_page_between_its_marks_and_later_ones_count() -> None:
+    machine, again = this_machine(), Results()
+    again.add("true/1000", "1,000 x true", "tasks/s", [1_200.0])
+    files = [as_json(machine, {}, results, []) for results in (measured(), again)]
+    runs = [msgspec.json.decode(file, type=Run) for file in files]
+    page = with_results(f"before\n{BEGIN}\nold\n{END}\nafter\n", runs)
+    assert page.startswith(f"before\n{BEGIN}\n")
+    assert page.endswith(f"{END}\nafter\n")
+    assert "| 1,000 x true | mitosis | 1200 |" in page
+    assert "old" not in page
+    assert with_results(page, runs) == page
 
 
 def test_the_required_peers_are_the_three_distributed_ones() -> None:
