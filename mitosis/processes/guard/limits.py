@@ -119,12 +119,21 @@ def _figures(pid: int) -> tuple[int, int, int]:
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read()
-        with open(f"/proc/{pid}/statm", "rb", buffering=0) as file:
-            resident, shared = map(int, file.read().split(b" ", 3)[1:3])
+        fields = text[text.rindex(b")") + 2 :].split(b" ", 18)
+        threads = int(fields[17])
+        if fields[0] == b"Z":
+            # Its time is in nobody's sum before it is waited for; other threads than its first one
+            # may live on.
+            threads -= 1
+            pid = max(map(int, os.listdir(f"/proc/{pid}/task"))) if threads else 0
+        pages = _own_pages(pid) if pid else 0
     except OSError:
         return 0, 0, 0  # it was waited for; its time is in the tree's sum or in that of its parent
-    fields = text[text.rindex(b")") + 2 :].split(b" ", 18)
-    ticks = sum(map(int, fields[11:15]))
-    if fields[0] == b"Z":
-        return ticks, 0, 0  # its time is in nobody's sum before it is waited for
-    return ticks, int(fields[17]), max(0, resident - shared)
+    return sum(map(int, fields[11:15])), threads, pages
+
+
+def _own_pages(thread: int) -> int:
+    """Memory of the process of a thread."""
+    with open(f"/proc/{thread}/statm", "rb", buffering=0) as file:
+        resident, shared = map(int, file.read().split(b" ", 3)[1:3])
+    return max(0, resident - shared)

@@ -108,6 +108,26 @@ async def test_the_memory_of_a_tree_counts_together(both: Bench) -> None:
     assert result.wall_seconds < 15
 
 
+async def test_the_memory_of_a_process_counts_whose_first_thread_has_ended(both: Bench) -> None:
+    """For the kernel such a process is a zombie, with memory and threads."""
+    script = """
+import ctypes, os, platform, threading, time
+def hold():
+    while open("/proc/self/stat").read().rsplit(") ", 1)[1][0] != "Z":
+        time.sleep(0.01)
+    held = bytearray(60 << 20)
+    time.sleep(20)
+for _ in range(2):
+    if os.fork() == 0:
+        threading.Thread(target=hold).start()
+        ctypes.CDLL(None).syscall({"x86_64": 60}.get(platform.machine(), 93), 0)
+time.sleep(20)
+"""
+    result = await finish(both, script, memory_bytes=100 * MIB)
+    assert result.limits_hit == ("memory",)
+    assert result.wall_seconds < 15
+
+
 async def test_a_task_of_which_a_part_was_killed_for_memory_does_not_go_on(bench: Bench) -> None:
     """A kernel that kills one process only is no reason to let the rest make half a result."""
     script = (

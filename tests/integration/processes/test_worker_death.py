@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,13 +204,13 @@ ISOLATED: dict[str, Callable[[Worker], list[int]]] = {
 
 
 @pytest.fixture
-def start_isolated(ground: Path) -> Iterator[Callable[..., Worker]]:
+def start_as(ground: Path) -> Iterator[Callable[..., Worker]]:
     workers: list[Worker] = []
 
     def begin(user: int | None, **wanted: Any) -> Worker:
         if user is not None and os.geteuid() != 0:
             pytest.skip("only root can start a worker as somebody else")
-        workers.append(Worker(ground, user=user, isolate=True, **wanted))
+        workers.append(Worker(ground, user=user, **wanted))
         assert len(marked(workers[-1].mark)) == 10
         return workers[-1]
 
@@ -218,7 +219,16 @@ def start_isolated(ground: Path) -> Iterator[Callable[..., Worker]]:
         worker.end()
 
 
-@pytest.mark.parametrize("user", [None, 65534], ids=["own user", "nobody"])
+@pytest.fixture
+def start_isolated(start_as: Callable[..., Worker]) -> Callable[..., Worker]:
+    return partial(start_as, isolate=True)
+
+
+#: A worker is mostly a normal user's.
+USERS = pytest.mark.parametrize("user", [None, 65534], ids=["own user", "nobody"])
+
+
+@USERS
 @pytest.mark.parametrize("who", ISOLATED)
 def test_in_a_namespace_nothing_survives_whoever_is_killed_in_one_moment(
     start_isolated: Callable[..., Worker], who: str, user: int | None
@@ -231,7 +241,7 @@ def test_in_a_namespace_nothing_survives_whoever_is_killed_in_one_moment(
         wait_until(worker.helpers_dead, 5)
 
 
-@pytest.mark.parametrize("user", [None, 65534], ids=["own user", "nobody"])
+@USERS
 def test_in_a_namespace_nothing_outlives_its_lease_when_everybody_is_frozen_in_one_moment(
     start_isolated: Callable[..., Worker], user: int | None
 ) -> None:
@@ -286,21 +296,23 @@ def test_a_lock_says_when_everything_is_dead(start: Callable[..., Worker]) -> No
     assert worker.all_dead(), "the helpers hold the lock until the tasks are dead"
 
 
+@USERS
 def test_guardian_and_runners_killed_together_are_swept_by_a_worker_that_is_a_subreaper(
-    start: Callable[..., Worker],
+    start_as: Callable[..., Worker], user: int | None
 ) -> None:
-    worker = start(subreaper=True)
+    worker = start_as(user, subreaper=True)
     worker.kill(worker.guardian, *worker.runners)
     wait_until(worker.all_dead, 10)
     assert worker.read() == ["own", "own"]
     assert worker.process.wait(20) == 0
 
 
+@USERS
 def test_guardian_and_runners_frozen_together_keep_no_task_beyond_its_time(
-    start: Callable[..., Worker],
+    start_as: Callable[..., Worker], user: int | None
 ) -> None:
     """A task of the same user can stop them all; its timeout and its cancel must reach it yet."""
-    worker = start(subreaper=True, ping=0.3, lease=60)
+    worker = start_as(user, subreaper=True, ping=0.3, lease=60)
     for pid in (worker.guardian, *worker.runners):
         os.kill(pid, signal.SIGSTOP)
     wait_until(worker.all_dead, 10)
@@ -363,10 +375,11 @@ def test_a_forked_copy_of_the_worker_keeps_no_task_alive(start: Callable[..., Wo
     wait_until(worker.helpers_dead, 10)
 
 
+@USERS
 def test_a_frozen_worker_loses_its_tasks_at_the_end_of_the_lease(
-    start: Callable[..., Worker],
+    start_as: Callable[..., Worker], user: int | None
 ) -> None:
-    worker = start(lease=2.0)
+    worker = start_as(user, lease=2.0)
     os.kill(worker.process.pid, signal.SIGSTOP)
     begin = time.monotonic()
     wait_until(worker.all_dead, 10)
@@ -376,10 +389,11 @@ def test_a_frozen_worker_loses_its_tasks_at_the_end_of_the_lease(
     assert worker.process.wait(20) == 0
 
 
+@USERS
 def test_runners_that_are_frozen_with_their_worker_keep_no_task_alive(
-    start: Callable[..., Worker],
+    start_as: Callable[..., Worker], user: int | None
 ) -> None:
-    worker = start(lease=2.0)
+    worker = start_as(user, lease=2.0)
     for pid in (worker.process.pid, *worker.runners):
         os.kill(pid, signal.SIGSTOP)
     wait_until(worker.all_dead, 10)
