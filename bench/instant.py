@@ -40,6 +40,7 @@ class InstantEngine:
 
     abilities = ABILITIES
     is_broken = misses_folders = False
+    user = None
 
     def __init__(self, slots: int, folder: Path) -> None:
         self._slots = slots

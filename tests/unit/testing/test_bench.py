@@ -1,10 +1,14 @@
 """What is read off the rows of a benchmark."""
 
 import os
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
 
+import mitosis.services.worker
+from bench.instant import InstantEngine
 from bench.machine import this_machine
 from bench.output import as_json, tables
 from bench.page import BEGIN, END, Run, with_results
@@ -78,6 +82,16 @@ def test_figures_are_put_into_the_page_between_its_marks_and_later_ones_count() 
     assert "| 1,000 x true | mitosis | 1200 |" in page
     assert "old" not in page
     assert with_results(page, runs) == page
+
+
+def test_a_simulated_worker_finds_all_that_a_worker_asks_of_its_engine(tmp_path: Path) -> None:
+    worker = Path(mitosis.services.worker.__file__).parent
+    text = "".join((worker / f"{part}.py").read_text() for part in ("effects", "service"))
+    used = set(re.findall(r"\bself\._engine\.(\w+)|\bengine\.(\w+)", text))
+    names = {name for pair in used for name in pair if name} - {"start", "begin_anew"}
+    assert "start_task" in names
+    engine = InstantEngine(2, tmp_path)
+    assert [name for name in sorted(names) if not hasattr(engine, name)] == []
 
 
 def test_the_required_peers_are_the_three_distributed_ones() -> None:
