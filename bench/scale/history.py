@@ -34,6 +34,7 @@ from mitosis.nats.store_client import open_store_client
 from mitosis.projections.beside import History, rebuild
 from mitosis.services.coordinator.leadership import active_term
 from mitosis.services.platform.credentials import ADMIN_USER
+from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.projector.decoding import decode
 from mitosis.services.projector.source import StreamSource
 from mitosis.testing.chaos.parts import Part
@@ -43,8 +44,6 @@ from mitosis.testing.past import COMMITS_OF_A_TASK, store_past
 LONGEST_SECONDS = 1_800.0
 EVENTS_OF_A_TASK = 6
 WORKERS = 4
-#: The site of this measurement is that of the fault suite.
-SITE = "links in between, and Postgres without syncs; NATS syncs every commit"
 
 
 def measure(bench: Bench) -> None:
@@ -63,6 +62,17 @@ class _Start(msgspec.Struct):
     now_mb: float
 
 
+class _Site(Site):
+    """The site of the fault suite without its links, and with a Postgres that syncs."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, Shape(workers=0))
+        self.postgres = EmbeddedPostgres(root / "pg")
+
+    def _nats_behind(self, name: str) -> str:  # noqa: ARG002  all have the same way
+        return self.nats[0].url
+
+
 class _History:
     """The figures of one platform with so many tasks behind it."""
 
@@ -71,7 +81,7 @@ class _History:
         self._what = f"{tasks:,} past tasks"
 
     async def measure(self) -> None:
-        async with Site(self._root, Shape(workers=0)) as site:
+        async with _Site(self._root) as site:
             login = ServiceLogin(site.credentials.service.name, site.credentials.service.password)
             connection = await Connection.open([site.nats[0].url], login, name="bench")
             async with connection:
@@ -129,8 +139,7 @@ class _History:
     def _add_rate(self, key: str, what: str, seconds: float) -> None:
         events = self._tasks * EVENTS_OF_A_TASK
         self._results.add(
-            f"history/{key}/{self._tasks}", f"{self._what}: {what}", "events/s", events / seconds,
-            note=SITE,
+            f"history/{key}/{self._tasks}", f"{self._what}: {what}", "events/s", events / seconds
         )  # fmt: skip
 
     async def _pages(self, site: Site) -> None:
@@ -160,7 +169,7 @@ class _History:
 
 @contextlib.asynccontextmanager
 async def _beside(manager: contextlib.AbstractContextManager[None]) -> AsyncIterator[None]:
-    """Enter what blocks in a thread: the links of the site live in this loop."""
+    """Enter what blocks in a thread: the site lives in this loop."""
     await asyncio.to_thread(manager.__enter__)
     try:
         yield
