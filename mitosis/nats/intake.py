@@ -77,14 +77,14 @@ def parse_headers(raw: bytes) -> dict[str, str]:
 
 
 class PromptParser(Parser):
-    """Takes apart what the server sends."""
+    """Takes apart what the server sends; `resets` counts connections."""
 
     def reset(self) -> None:
         """Forget what has come in part: a new connection begins."""
         super().reset()
         self._kept: list[bytes] = []
         self._missing = 0
-        self._resets = getattr(self, "_resets", 0) + 1
+        self.resets = getattr(self, "resets", 0) + 1
 
     def take(self, data: bytes) -> bytes:
         """Take in bytes, and hand out the messages that are whole, until something rare comes.
@@ -130,8 +130,8 @@ class PromptParser(Parser):
         Raises:
             ProtocolError: It is not the protocol of NATS.
         """
-        resets = self._resets
-        while (rest := self.take(data)) and self._resets == resets:
+        resets = self.resets
+        while (rest := self.take(data)) and self.resets == resets:
             stop = rest.find(END)
             words = rest[:stop].split()
             if words and words[0] in _FEWEST_WORDS:
@@ -140,7 +140,7 @@ class PromptParser(Parser):
             else:
                 after = stop + 2
                 await super().parse(rest[:after])
-            if self._resets != resets:
+            if self.resets != resets:
                 return
             data = rest[after:]
 
@@ -239,9 +239,10 @@ class Intake(asyncio.Protocol):
 
     async def _parse(self, rest: bytes) -> None:
         """Take in something rare, and what has come behind it meanwhile."""
+        resets = self._parser.resets
         try:
             await self._parser.parse(rest)
-            while self._waiting:
+            while self._waiting and self._parser.resets == resets:
                 data, self._waiting = b"".join(self._waiting), []
                 await self._parser.parse(data)
         except (ProtocolError, OSError) as error:

@@ -12,8 +12,10 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import ProtocolError
 
+from mitosis.nats.intake import Intake as Socket
 from mitosis.nats.intake import PromptParser, parse_headers, promptly
 from mitosis.nats.prompt import PromptClient
+from mitosis.testing.waiting import eventually
 
 Seen = tuple[str, str, bytes, dict[str, str] | None]
 
@@ -176,3 +178,38 @@ def test_a_status_and_its_description_are_headers() -> None:
         "Status": "100", "Description": "Idle Heartbeat", "Nats-Last-Consumer": "3",
     }  # fmt: skip
     assert isinstance(Intake()._ps, PromptParser)
+
+
+class Wire(asyncio.Transport):
+    """As much of a transport as reading looks at."""
+
+    def __init__(self, protocol: asyncio.BaseProtocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+
+async def test_nothing_of_a_former_connection_is_taken_in_after_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = Intake()
+    client.listen(1, promptly(client.see))
+
+    async def ends(_: Any) -> None:
+        await asyncio.sleep(0)
+        client._ps.reset()
+
+    monkeypatch.setattr(client, "_process_err", ends)
+    reader = asyncio.StreamReader()
+    socket = Socket(client._parser, reader, Wire(asyncio.StreamReaderProtocol(reader)))
+    socket.data_received(b"-ERR 'Stale Connection'\r\n")
+    socket.data_received(b"MSG a.b 1 5\r\nhello\r\nMSG a.b 1 5\r\nhe")
+    await eventually(lambda: socket._rare is None)
+    assert client.seen == []
+    await client.take(b"MSG a.b 1 5\r\nhello\r\n")
+    assert client.seen == EXPECTED[:1]
