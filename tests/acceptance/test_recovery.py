@@ -25,7 +25,7 @@ from mitosis.contract.commands import Submitted
 from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.task import ArtifactKind, EndCause, Outcome, TaskState
 from mitosis.errors import MitosisError, Unavailable
-from mitosis.nats.rpc import call
+from mitosis.nats.asking import call
 from mitosis.testing.waiting import eventually
 
 from .conftest import Done, Platform, ended, in_shell
