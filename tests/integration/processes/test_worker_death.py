@@ -417,7 +417,7 @@ def test_a_worker_that_ends_in_order_leaves_no_epitaph(
     start: Callable[..., Worker], tmp_path: Path
 ) -> None:
     said = tmp_path / "said"
-    worker = start(epitaph=["touch", str(said)], lease=0.5)
+    worker = start(epitaph=["touch", str(said)], lease=3.0)
     assert worker.read() == ["lease", "lease"]
     assert worker.process.wait(20) == 0
     wait_until(worker.helpers_dead, 10)
