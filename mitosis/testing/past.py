@@ -17,13 +17,13 @@ from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.names import task_uuid
 from mitosis.domain.roles import Role
 from mitosis.events.envelope import digest
-from mitosis.events.takeover import WINDOW
-from mitosis.events.writer import Append, PipelinedWriter
+from mitosis.events.writer import BATCH_LIMIT, Append, PipelinedWriter
 from mitosis.nats.store_client import StoreClient
 from mitosis.testing.history import LEASE_SECONDS, START, History, Stored
 
 COMMITS_OF_A_TASK = 3  # [submitted, ready], [assigned], [started, exited, committed]
-BATCH = WINDOW // 2  # one is stored while the next is made
+BATCH = BATCH_LIMIT  # costs the server a third less than batches of 250
+ON_THE_WAY = 4 * BATCH  # some are stored while the next is made
 PATIENCE_SECONDS = 60.0  # nobody waits for this writer, and the machine may be busy
 
 
@@ -63,8 +63,9 @@ async def store_past(
         Fenced: Somebody else writes as well; stop the coordinator before.
     """
     writer = await PipelinedWriter.open(
-        nc, subjects.EVENTS_STREAM, answer_seconds=PATIENCE_SECONDS, budget_seconds=PATIENCE_SECONDS
-    )
+        nc, subjects.EVENTS_STREAM,
+        window=ON_THE_WAY, answer_seconds=PATIENCE_SECONDS, budget_seconds=PATIENCE_SECONDS,
+    )  # fmt: skip
     heads: dict[str, int] = {}
     waiting: deque[asyncio.Future[int]] = deque()
     commits = past_tasks(tasks, group=group, creator=creator)
