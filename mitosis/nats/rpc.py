@@ -107,7 +107,7 @@ class Endpoints:
         self._handlers: dict[str, tuple[msgspec.json.Decoder[Request[Any]], Handler]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
-        self._line = WaitingLine[_Arrived](self._handle) if in_turns else None
+        self._line = WaitingLine[_Arrived](self._handle, self._lose_place) if in_turns else None
         self._on_refused = on_refused
 
     def add(
@@ -203,6 +203,9 @@ class Endpoints:
                 self._answer(caller, outcome)
         except Exception as error:  # noqa: BLE001  the top of the loop: answered and logged
             self._fail(caller, error)
+
+    def _lose_place(self, arrived: "_Arrived") -> None:
+        self._refuse(arrived.caller)
 
     def _refuse(self, caller: Caller) -> None:
         error = _overloaded("too many requests wait already")

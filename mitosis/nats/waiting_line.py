@@ -3,7 +3,8 @@
 While little comes, a request is handled as it arrives. When more comes than can be handled, each
 turn of the event loop does a slice of it, so that reading, renewals and timers go on; owners take
 turns, one request each, in the order in which each of them has sent. What does not fit is for the
-caller to refuse, at once: the refusal costs a small part of the work.
+caller to refuse, at once: the refusal costs a small part of the work. When it is full, who has
+more in it than the one who comes gives up its newest place: many who are loud shut nobody out.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ class WaitingLine(Generic[T]):
 
     Args:
         handle: Called with one item after the other, on the event loop.
+        turn_away: Called with an item that has lost its place to somebody else's.
         most: Items that may wait, of all owners.
         most_of_one: Items of one owner that may wait.
         most_bytes: Bytes that may wait.
@@ -33,14 +35,16 @@ class WaitingLine(Generic[T]):
     def __init__(
         self,
         handle: Callable[[T], None],
+        turn_away: Callable[[T], None] = lambda _: None,
         *,
         most: int = MOST,
         most_of_one: int = MOST_OF_ONE,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._handle = handle
+        self._handle, self._turn_away = handle, turn_away
         self._most, self._most_of_one, self._most_bytes = most, most_of_one, most_bytes
         self._owners: OrderedDict[str, deque[tuple[T, int]]] = OrderedDict()
+        self._bytes_of: dict[str, int] = {}
         self._waiting = self._bytes = 0
         self._turn: asyncio.Handle | None = None
         self._turn_ends = 0.0
@@ -59,30 +63,47 @@ class WaitingLine(Generic[T]):
         if not self._waiting and self._has_time():
             self._handle(item)
             return True
-        own = self._owners.get(owner, ())
-        if (
-            self._waiting >= self._most
-            or len(own) >= self._most_of_one
-            or self._bytes + size > self._most_bytes
-        ):
+        if len(self._owners.get(owner, ())) >= self._most_of_one:
             return False
+        while (in_the_way := self._in_the_way(owner, size)) is not None:
+            if in_the_way == owner:
+                return False
+            self._turn_away(self._remove(in_the_way, newest=True))
         self._owners.setdefault(owner, deque()).append((item, size))
+        self._bytes_of[owner] = self._bytes_of.get(owner, 0) + size
         self._waiting += 1
         self._bytes += size
         return True
+
+    def _in_the_way(self, owner: str, size: int) -> str | None:
+        """Return who must give up a place for one more item: who has most, or the owner itself."""
+        if self._waiting >= self._most:
+            held, wanted = {name: len(own) for name, own in self._owners.items()}, 1
+        elif self._bytes + size > self._most_bytes:
+            held, wanted = self._bytes_of, size
+        else:
+            return None
+        largest = max(held, key=held.__getitem__, default=owner)
+        return largest if held.get(largest, 0) > held.get(owner, 0) + wanted else owner
 
     def take(self) -> T | None:
         """Take out whose turn it is; None when nobody waits."""
         if not self._owners:
             return None
-        owner, own = next(iter(self._owners.items()))
-        item, size = own.popleft()
-        if own:
+        owner = next(iter(self._owners))
+        item = self._remove(owner)
+        if owner in self._owners:
             self._owners.move_to_end(owner)
-        else:
-            del self._owners[owner]
+        return item
+
+    def _remove(self, owner: str, *, newest: bool = False) -> T:
+        own = self._owners[owner]
+        item, size = own.pop() if newest else own.popleft()
         self._waiting -= 1
         self._bytes -= size
+        self._bytes_of[owner] -= size
+        if not own:
+            del self._owners[owner], self._bytes_of[owner]
         return item
 
     def stop(self) -> None:

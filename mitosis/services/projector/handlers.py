@@ -30,7 +30,14 @@ from mitosis.contract.queries import (
     WorkerView,
 )
 from mitosis.contract.wire import Nothing, Reply, encode
-from mitosis.errors import Unavailable
+from mitosis.errors import (
+    AuthenticationFailed,
+    InvalidInput,
+    MitosisError,
+    Rejection,
+    Unavailable,
+    ViewUnavailable,
+)
 from mitosis.nats.rpc import Caller, Endpoints
 from mitosis.projections.attachment_reads import view_of
 from mitosis.projections.progress import Progress
@@ -62,7 +69,8 @@ class QueryHandlers:
     """One method a query; each answer includes everything stored before the query arrived.
 
     If the read models do not get there within two seconds, or the stream cannot say how far they
-    have to get, the answer is what there is, marked as stale.
+    have to get, the answer is what there is, marked as stale. A refusal cannot be marked: what is
+    not found may have been stored meanwhile, so nobody is told that it is not there.
     """
 
     def __init__(
@@ -107,7 +115,14 @@ class QueryHandlers:
         async def answer(caller: Caller, body: B) -> msgspec.Struct:
             fresh = await self._catch_up()
             position = self._progress.applied_position  # before the read: it shows at least this
-            return Reply(await read(caller.owner, body), position, stale=not fresh)
+            try:
+                return Reply(await read(caller.owner, body), position, stale=not fresh)
+            except InvalidInput:
+                raise
+            except (Rejection, AuthenticationFailed) as error:
+                if fresh:
+                    raise
+                raise _perhaps(error) from error
 
         return answer
 
@@ -158,3 +173,10 @@ class QueryHandlers:
 
     async def _attachment_meta(self, user: str, wanted: GetAttachment) -> AttachmentView:
         return view_of(await self._queries.get_attachment(user, wanted))
+
+
+def _perhaps(error: MitosisError) -> ViewUnavailable:
+    """Return what is told instead of a refusal that stands on rows which may be old."""
+    return ViewUnavailable(
+        f"the read models do not have yet all that was stored, so this is not certain: {error}"
+    )

@@ -10,6 +10,7 @@ from mitosis.contract import subjects
 from mitosis.contract.queries import (
     ArtifactLink,
     GetArtifact,
+    GetGroup,
     GetTask,
     ListTasks,
     TaskPage,
@@ -155,7 +156,7 @@ async def test_a_standby_answers_too(
     await second.stop()
 
 
-async def test_answers_are_marked_stale_when_the_projection_cannot_follow(
+async def test_answers_are_marked_stale_and_no_refusal_is_believed_when_it_cannot_follow(
     connection: Connection, service: ProjectorService, writer: Writer
 ) -> None:
     await ask(connection, "user.whoami", Nothing(), WhoAmI)
@@ -166,6 +167,13 @@ async def test_answers_are_marked_stale_when_the_projection_cannot_follow(
     reply = await ask(connection, "user.whoami", Nothing(), WhoAmI)
     assert (reply.result.username, reply.stale) == ("alice", True)
     assert reply.position == len(writer.history.commits)
+    for verb, body in (("task.get", GetTask("alice#1")), ("group.get", GetGroup("lab"))):
+        with pytest.raises(ViewUnavailable, match="is not certain: "):  # it may be there by now
+            await ask(connection, verb, body, TaskView)
+    with pytest.raises(ViewUnavailable):
+        await ask(connection, "user.whoami", Nothing(), WhoAmI, user="new")
+    with pytest.raises(InvalidInput):
+        await ask(connection, "task.get", GetTask("x"), TaskView)
     with pytest.raises(CorruptData):
         await asyncio.wait_for(service.wait(), 10)
 

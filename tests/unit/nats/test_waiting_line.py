@@ -70,10 +70,38 @@ async def test_nobody_waits_beyond_a_bound() -> None:
     assert [line.put("a", ("a", n), 1) for n in range(3)] == [True, True, False]
     assert not line.put("b", ("b", 0), 99), "over the bytes"
     assert [line.put("b", ("b", n), 1) for n in range(3)] == [True, True, False]
-    assert not line.put("c", ("c", 0), 1), "over the number of all"
     assert len(line) == 4
     await finish(line)
     assert line.put("a", ("a", 9), 99), "there is room again"
+
+
+async def test_who_has_more_in_a_full_line_gives_up_its_newest_place() -> None:
+    """Four loud users filled the line, and a quiet one was refused for as long as they went on."""
+    away: list[Item] = []
+    line = WaitingLine[Item](Slow(), away.append, most=5, most_of_one=4, most_bytes=100)
+    line.put("a", ("a", 0), 1)  # handled, and the slice is over
+    assert all(line.put("a", ("a", n), 1) for n in (1, 2, 3, 4))
+    assert line.put("b", ("b", 1), 1)
+    assert away == []
+    assert line.put("quiet", ("quiet", 1), 1)
+    assert line.put("b", ("b", 2), 1), "its second one, where another has three"
+    assert away == [("a", 4), ("a", 3)]
+    assert not line.put("b", ("b", 3), 1), "it would have more than anybody else"
+    assert not line.put("a", ("a", 5), 1)
+    assert (len(line), away) == (5, [("a", 4), ("a", 3)])
+    assert line.take() == ("a", 1)
+
+
+async def test_who_has_more_bytes_in_a_full_line_gives_up_its_newest_place() -> None:
+    away: list[Item] = []
+    line = WaitingLine[Item](Slow(), away.append, most=9, most_of_one=4, most_bytes=100)
+    line.put("a", ("a", 0), 1)  # handled, and the slice is over
+    assert all(line.put("a", ("a", n), 45) for n in (1, 2))
+    assert line.put("quiet", ("quiet", 1), 20)
+    assert away == [("a", 2)]
+    assert not line.put("a", ("a", 3), 45)
+    assert not line.put("other", ("other", 1), 101), "larger than the whole line"
+    assert away == [("a", 2)]
 
 
 async def test_a_stopped_line_hands_on_nothing_and_gives_back_what_waits() -> None:
