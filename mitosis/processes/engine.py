@@ -395,11 +395,10 @@ class Engine:
                 self._end_lost(slot, "the guardian died, and all in its namespace", clean=True)
         elif not self._adopts_orphans:
             text = "the runner and the guardian died"
-            self._end_lost(slot, text, clean=False)
+            self._end_lost(slot, text, clean=False, by_task=self._user is None)
         elif sweep_adopted(self._kept_children()):
-            self._end_lost(
-                slot, "the runner and the guardian died; swept by the worker", clean=True
-            )
+            text = "the runner and the guardian died; what they left was ended by the worker"
+            self._end_lost(slot, text, clean=True, by_task=self._user is None)
         else:
             self._loop.call_later(_SWEEP_SECONDS, self._orphans_of, slot)
 

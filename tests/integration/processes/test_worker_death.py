@@ -300,10 +300,11 @@ def test_a_lock_says_when_everything_is_dead(start: Callable[..., Worker]) -> No
 def test_guardian_and_runners_killed_together_are_swept_by_a_worker_that_is_a_subreaper(
     start_as: Callable[..., Worker], user: int | None
 ) -> None:
-    worker = start_as(user, subreaper=True)
+    worker = start_as(user, subreaper=True, lost=True)
     worker.kill(worker.guardian, *worker.runners)
     wait_until(worker.all_dead, 10)
     assert worker.read() == ["own", "own"]
+    assert worker.read() == [True, True], "a task of the same user is the likely cause"
     assert worker.process.wait(20) == 0
 
 

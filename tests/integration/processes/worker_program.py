@@ -17,7 +17,7 @@ from mitosis.processes.engine import Engine
 from mitosis.processes.guard import frames
 from mitosis.processes.launch import become_subreaper
 from mitosis.processes.run import Run
-from mitosis.processes.runs import RunSpec
+from mitosis.processes.runs import Lost, RunSpec
 from mitosis.testing.waiting import eventually
 
 
@@ -87,6 +87,8 @@ async def main(wanted: dict[str, Any]) -> None:
         stand_still()
     results = [await run.result() for run in runs]
     say([result.cause for result in results])
+    if wanted.get("lost"):
+        say([isinstance(result.outcome, Lost) and result.outcome.by_task for result in results])
     if wanted.get("report"):
         await tell_more(engine, runs)
     await engine.close(0.0)
