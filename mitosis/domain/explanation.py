@@ -11,7 +11,6 @@ to the time that it has waited.
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 
 import msgspec
 from msgspec.structs import replace
@@ -33,7 +32,7 @@ from mitosis.domain.task import (
     TaskSubmitted,
 )
 from mitosis.domain.task import evolve as evolve_task
-from mitosis.domain.watch import Watch
+from mitosis.domain.waits import Cause, Unfit, Wait, smoothed
 from mitosis.domain.worker import Worker
 
 TASK_EVENTS: tuple[type[Event], ...] = (
@@ -42,22 +41,7 @@ TASK_EVENTS: tuple[type[Event], ...] = (
 )  # fmt: skip
 """What the waits of a task depend on; of workers it is everything."""
 
-MAX_WAITS = 100  # beyond, the shortest ones count to those that they follow without a break
 MAX_UNFIT = 3
-# A free slot is given out in milliseconds; a gap of that length has no cause of its own.
-GAP_SECONDS = 0.1
-LONGEST_SECONDS = 2.0**40
-
-
-class Cause(StrEnum):
-    """What a task waits for."""
-
-    WATCH = "watch"
-    RETRY = "retry"
-    NO_WORKER = "no_worker"
-    PAUSED = "paused"
-    BUSY = "busy"
-    UNREACHABLE = "unreachable"
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -68,54 +52,6 @@ class Fact(msgspec.Struct, frozen=True):
     kind: str
     name: str
     events: Sequence[Event]
-
-
-class Unfit(msgspec.Struct, frozen=True):
-    """A worker that serves the group and may not run the task all the same.
-
-    Attributes:
-        worker: Its UUID.
-        tags: Those of it that the task lacks; none: the task asks for more than its ceilings.
-    """
-
-    worker: str
-    tags: tuple[str, ...]
-
-
-class Wait(msgspec.Struct, frozen=True):
-    """A time without a break in which a task waited for one thing.
-
-    Attributes:
-        cause: What for.
-        began, ended: When, by the coordinator's clock.
-        attempt: The attempt that it waited for.
-        after: How the attempt before had ended.
-        watch: The other task and the state that it waited for.
-        retry_at: When its next attempt was to begin.
-        able: How many workers might have run it when the wait began.
-        unfit: Some workers that serve its group and might not, when the wait began.
-        serving: How many workers served its group then.
-        busy: How many tasks of each group the able workers held then.
-        before: How many tasks of each group came before it in the order of those workers then.
-    """
-
-    cause: Cause
-    began: datetime
-    ended: datetime
-    attempt: int
-    after: str = ""
-    watch: Watch | None = None
-    retry_at: datetime | None = None
-    able: int = 0
-    unfit: tuple[Unfit, ...] = ()
-    serving: int = 0
-    busy: dict[str, int] = {}
-    before: dict[str, int] = {}
-
-    @property
-    def seconds(self) -> float:
-        """How long it was."""
-        return (self.ended - self.began).total_seconds()
 
 
 class Explainer:
@@ -156,7 +92,7 @@ class Explainer:
     def waits(self, until: datetime) -> list[Wait]:
         """Return all waits up to a time, oldest first; none overlaps another one."""
         self._account(until)
-        return _shortened(_joined(_without_gaps(self._waits)))
+        return smoothed(self._waits)
 
     # --- what happened ------------------------------------------------------------------------
 
@@ -310,45 +246,3 @@ class Explainer:
                     lanes[lane] = any(may_run(one, lane) for one in able)
                 found[other.group] += lanes[lane]
         return {group: count for group, count in found.items() if count}
-
-
-def _without_gaps(waits: Sequence[Wait]) -> list[Wait]:
-    """Give the moments in which a free slot is given out to the wait before them."""
-    found: list[Wait] = []
-    for wait in waits:
-        last = found[-1] if found else None
-        short = wait.cause is Cause.UNREACHABLE and wait.seconds < GAP_SECONDS
-        if short and last and (last.ended, last.attempt) == (wait.began, wait.attempt):
-            found[-1] = replace(last, ended=wait.ended)
-        else:
-            found.append(wait)
-    return found
-
-
-def _joined(waits: Sequence[Wait]) -> list[Wait]:
-    """Make one of neighbours with the same cause."""
-    found: list[Wait] = []
-    for wait in waits:
-        last = found[-1] if found else None
-        if last and (last.ended, last.cause, last.attempt, last.watch) == (
-            wait.began, wait.cause, wait.attempt, wait.watch,
-        ):  # fmt: skip
-            found[-1] = replace(last, ended=wait.ended)
-        else:
-            found.append(wait)
-    return found
-
-
-def _shortened(waits: list[Wait]) -> list[Wait]:
-    """Let the shortest waits count to those that they follow, until few are left."""
-    least = GAP_SECONDS
-    while len(waits) > MAX_WAITS and least < LONGEST_SECONDS:
-        kept: list[Wait] = []
-        for wait in waits:
-            last = kept[-1] if kept else None
-            if last and last.ended == wait.began and wait.seconds < least:
-                kept[-1] = replace(last, ended=wait.ended)
-            else:
-                kept.append(wait)
-        waits, least = _joined(kept), 2 * least
-    return waits

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from mitosis.contract.queries import Explanation, TaskView, WaitView
 from mitosis.contract.subjects import place_of, tail_of
-from mitosis.domain.explanation import TASK_EVENTS, Cause, Explainer, Fact, Wait
+from mitosis.domain.explanation import TASK_EVENTS, Explainer, Fact
 from mitosis.domain.roles import Role
+from mitosis.domain.waits import Cause, Wait
 from mitosis.events.catalogue import EVENTS, UPCASTERS, decode_event
 from mitosis.events.envelope import decode_commit
 from mitosis.projections.explain_words import words

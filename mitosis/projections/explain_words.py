@@ -3,7 +3,7 @@
 from datetime import UTC
 
 from mitosis.contract.queries import TaskView
-from mitosis.domain.explanation import Cause, Unfit, Wait
+from mitosis.domain.waits import Cause, Unfit, Wait
 from mitosis.projections.viewer import Viewer
 
 

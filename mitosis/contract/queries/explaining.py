@@ -4,8 +4,8 @@ from datetime import datetime
 
 import msgspec
 
-from mitosis.domain.explanation import Cause
 from mitosis.domain.task import Outcome, TaskState
+from mitosis.domain.waits import Cause
 
 
 class ExplainTask(msgspec.Struct, forbid_unknown_fields=True):

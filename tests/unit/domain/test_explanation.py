@@ -6,7 +6,7 @@ import pytest
 
 from mitosis.domain.event import Event
 from mitosis.domain.execution import ExecutionState, Step
-from mitosis.domain.explanation import Cause, Explainer, Fact, Unfit, Wait
+from mitosis.domain.explanation import Explainer, Fact
 from mitosis.domain.resources import Limits
 from mitosis.domain.roles import Role
 from mitosis.domain.task import (
@@ -19,6 +19,7 @@ from mitosis.domain.task import (
     TaskSpec,
     TaskSubmitted,
 )
+from mitosis.domain.waits import Cause, Unfit, Wait
 from mitosis.domain.watch import Watch
 from mitosis.domain.worker import (
     WorkerDrainRequested,
