@@ -5,13 +5,45 @@ field is added; none is ever changed or removed.
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from mitosis.contract import subjects
+from mitosis.domain.event import Event
 from mitosis.events import catalogue
+from mitosis.testing.history import History
+from mitosis.testing.views import expected_rows
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "events"
+FIRST = {
+    "user": "user.created@1", "group": "group.created@1", "worker": "worker.registered@1",
+    "task": "task.submitted@1", "attachment": "attachment.stored@1", "secret": "secret.stored@1",
+}  # fmt: skip
+
+
+def stored(topic: str) -> list[Event]:
+    """The bodies that were ever stored under a name, as events of today."""
+    bodies = msgspec.json.decode((GOLDEN / f"{topic}.json").read_bytes())
+    return [catalogue.decode_event(topic, msgspec.json.encode(body)) for body in bodies]
+
+
+def tail_of(first: Any) -> str:
+    """The aggregate that begins with an event."""
+    match first.TOPIC.partition(".")[0]:
+        case "task":
+            return subjects.task_tail(first.group, first.task)
+        case "attachment":
+            return subjects.attachment_tail(first.group, first.key)
+        case "secret":
+            return subjects.secret_tail(first.group, first.secret)
+        case "worker":
+            return subjects.worker_tail(first.worker)
+        case "user":
+            return subjects.user_tail(first.name)
+        case _:
+            return subjects.group_tail(first.name)
 
 
 def test_every_stored_name_has_golden_bodies() -> None:
@@ -38,3 +70,24 @@ def test_golden_bodies_use_every_field(topic: str) -> None:
     bodies = msgspec.json.decode((GOLDEN / f"{topic}.json").read_bytes())
     used = {name for body in bodies for name in body}
     assert used == {field.name for field in msgspec.structs.fields(catalogue.EVENTS[topic])}
+
+
+@pytest.mark.parity("F-25")
+@pytest.mark.parametrize("topic", [*catalogue.EVENTS, *catalogue.UPCASTERS])
+def test_what_was_ever_stored_is_folded_into_states_and_read_models(topic: str) -> None:
+    """Each body alone, behind the first event of its thing."""
+    kind = topic.partition(".")[0]
+    for event in stored(topic):
+        history = History()
+        if kind == "platform":
+            history.store(subjects.PLATFORM_TAIL, [event])
+        elif topic == FIRST[kind]:
+            history.store(tail_of(event), [event])
+        else:
+            first = stored(FIRST[kind])[0]
+            history.store(tail_of(first), [first])
+            history.store(tail_of(first), [event])
+        (state,) = history.states.values()
+        assert state is not None
+        noted = expected_rows(history)["commits"]
+        assert [row["topics"][-1] for row in noted][-1] == event.TOPIC
