@@ -12,6 +12,7 @@ FIRST_DELAY_SECONDS = 0.05
 LONGEST_DELAY_SECONDS = 1.0
 LONGEST_WANTED_SECONDS = 60.0
 TRY_SECONDS = 4.0
+PAST_TRY_SECONDS = 25.0  # an answer of the past may take that long, and is not to be asked twice
 PATIENCE_SECONDS = 600.0  # of those who watch and wait: longer than any restart takes
 AGAIN_SECONDS = 1.0  # after a question of theirs that nobody answered
 
@@ -28,6 +29,7 @@ async def persist(
     timeout_seconds: float,
     command_id: str = "",
     sleep: Callable[[float], Awaitable[None]] = asleep,
+    try_seconds: float = TRY_SECONDS,
 ) -> T:
     """Repeat `ask` while a service is unavailable, not before it wants to be asked again.
 
@@ -36,6 +38,7 @@ async def persist(
         timeout_seconds: For all tries together.
         command_id: Set for a command, whose outcome is unknown when no answer came: what names it.
         sleep: Waits between the tries.
+        try_seconds: How long to wait for one answer before it is taken for lost.
 
     Raises:
         OutcomeUnknown: A command was sent, and no answer came in time.
@@ -46,7 +49,7 @@ async def persist(
     delay, perhaps_done = FIRST_DELAY_SECONDS, False
     while True:
         try:
-            return await ask(max(0.001, min(TRY_SECONDS, deadline - time.monotonic())))
+            return await ask(max(0.001, min(try_seconds, deadline - time.monotonic())))
         except Unavailable as error:
             # Only a lost answer leaves it open; a reply that names a service is an answer.
             perhaps_done = perhaps_done or type(error) is Unavailable

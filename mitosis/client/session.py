@@ -18,7 +18,7 @@ from mitosis._version import __version__
 from mitosis.client.addresses import Addresses
 from mitosis.client.credentials import CredentialFile, StoredSession
 from mitosis.client.network import EventLoop, Line, Network
-from mitosis.client.retry import persist
+from mitosis.client.retry import PAST_TRY_SECONDS, TRY_SECONDS, persist
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
 from mitosis.config.secret_file import read_secret_file
@@ -191,7 +191,9 @@ class Session:
         Raises:
             MitosisError: The projector's answer. Unavailable: None came in time.
         """
-        reply = await self._ask(subjects.query, noun, verb, body, result, "")
+        past = getattr(body, "as_of", None) is not None
+        seconds = PAST_TRY_SECONDS if past else TRY_SECONDS
+        reply = await self._ask(subjects.query, noun, verb, body, result, "", seconds=seconds)
         if reply.stale:
             self.stale("the read models lag behind: this may be older than what was stored last")
         return _result(reply)
@@ -268,6 +270,7 @@ class Session:
         result: type[T],
         command_id: str,
         named: str = "",
+        seconds: float = TRY_SECONDS,
     ) -> Reply[T]:
         await self.open()
 
@@ -283,13 +286,13 @@ class Session:
             )
 
         try:
-            return await persist(once, self.timeout_seconds, named, self._network.sleep)
+            return await persist(once, self.timeout_seconds, named, self._network.sleep, seconds)
         except AuthenticationFailed:
             password = self._password_of(self._user)
             if password is None:
                 raise
             await self.login(self._user, password, first=False)
-            return await persist(once, self.timeout_seconds, named, self._network.sleep)
+            return await persist(once, self.timeout_seconds, named, self._network.sleep, seconds)
 
     async def _as_guest(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
         guest = await self._connect(Guest())

@@ -14,6 +14,7 @@ from typing import Any, LiteralString
 
 from mitosis.domain.moments import checked_moment
 from mitosis.errors import InvalidInput, LimitReached, NotFound
+from mitosis.projections import sketch
 from mitosis.projections.commit import Decode
 from mitosis.projections.event_reads import position_at
 from mitosis.projections.plan import fold_all
@@ -21,10 +22,13 @@ from mitosis.projections.postgres import Connection, Cursor, fetch_value
 from mitosis.projections.rows import Tables
 from mitosis.projections.statements import rows_json
 
-# Of what has changed since. About 0.2 ms each, folding, sending and reading: also on a busy machine
+# Of what has changed since: about 0.2 ms each, folding, sending and reading; also on a busy machine
 # this stays below the bound of a read.
-MAX_FOLDED_COMMITS = 5_000
-MAX_FOLDED_BYTES = 32 * 1024 * 1024
+MAX_FOLDED_COMMITS = 20_000
+MAX_FOLDED_BYTES = 64 * 1024 * 1024
+MAX_SKETCHED_TASKS = 1_000_000
+READ_SECONDS = 20.0  # for one answer; what is read of now has less
+WORK_MEMORY = "64MB"  # of Postgres for a sort; two such questions are answered at once
 _CLOCKS_DIFFER = timedelta(minutes=5)  # of whoever asks and of Postgres
 _AT_ONCE = 200  # commits between two moments at which others may run
 
@@ -85,6 +89,7 @@ class Past:
         self._clauses: dict[str, LiteralString] = {}
         self._folded = Tables()
         self._changed: list[str] = []
+        self._sketched = False
 
     @classmethod
     async def begin(cls, connection: Connection, decode: Decode, as_of: datetime | int) -> "Past":
@@ -94,8 +99,10 @@ class Past:
             InvalidInput: It is still to come.
         """
         past = cls(connection, decode, await _position(connection, as_of))
+        await past._set("statement_timeout", f"{READ_SECONDS + 1.0:g}s")
         await past._set("search_path", "")
         await past._set("max_parallel_workers_per_gather", "0")  # a page is sorted faster alone
+        await past._set("work_mem", WORK_MEMORY)
         await past._set("mito.position", str(past.position))
         return past
 
@@ -120,10 +127,13 @@ class Past:
         await self._set("mito.folded", [uuid for (uuid,) in self._folded.tasks.rows])
         for name in tables:
             await self._set(f"mito.{name}", rows_json(known[name].written()))
+            sketched = self._sketched and name == "tasks"
+            columns = sketch.COLUMNS if sketched else "x.*"
             self._clauses[name] = (
-                f"SELECT x.* FROM views.{name} x WHERE {_SAME[name]} UNION ALL"
-                f" SELECT * FROM json_populate_recordset(NULL::views.{name},"
-                f" current_setting('mito.{name}')::json)"
+                f"SELECT {columns} FROM views.{name} x WHERE {_SAME[name]}"
+                + (f" UNION ALL {sketch.SKETCHED} WHERE x.uuid NOT IN {_FOLDED}" * sketched)
+                + f" UNION ALL SELECT {columns} FROM json_populate_recordset(NULL::views.{name},"
+                f" current_setting('mito.{name}')::json) x"
             )
 
     def count(self, *, stored: bool) -> None:
@@ -139,6 +149,25 @@ class Past:
         self.name("groups")
         if not await fetch_value(self, "SELECT 1 FROM groups WHERE name = %s", group):
             raise NotFound(f"there was no group {group!r} at position {self.position}", group=group)
+
+    async def sketch_tasks(self, group: str) -> list[str]:
+        """Let `show` have the tasks of a group by what filters and counts look at.
+
+        Returns:
+            Those that must be recalled for that.
+
+        Raises:
+            LimitReached: Too many have changed since.
+        """
+        args = {"group": group, "position": self.position}
+        found = await self._connection.execute(sketch.COUNT, args)
+        (changed,) = await found.fetchone() or (0,)
+        if changed > MAX_SKETCHED_TASKS:
+            raise self._too_much(f"{changed} tasks", f"{MAX_SKETCHED_TASKS}")
+        found = await self._connection.execute(sketch.SKETCH, {**args, **sketch.ARGUMENTS})
+        *_, unclear = await found.fetchone() or ([],)
+        self._sketched = True
+        return list(unclear)
 
     async def changed_tasks(self, which: LiteralString, **args: Any) -> list[str]:
         """Return the tasks that were there and have changed since; `which` is a condition on t."""
@@ -197,11 +226,15 @@ class Past:
             await asyncio.sleep(0)
 
     def _too_much(self, found: str, limit: str) -> LimitReached:
+        return self.refused(f"{found} would have to be read again, at most {limit} are")
+
+    def refused(self, why: str) -> LimitReached:
+        """Return the error that says why there is no answer, and what to do."""
         return LimitReached(
             f"since position {self.position} too much has changed to answer from the live read "
-            f"models: {found} would have to be read again, at most {limit} are. Ask for less (one "
-            "task, another group, a later moment), or have an operator build the read models of "
-            f"that moment: `mito events replay --to {self.position} --into DATABASE`",
+            f"models: {why}. Ask for less (one task, another group, a later moment), or have an "
+            "operator build the read models of that moment: `mito events replay --to "
+            f"{self.position} --into DATABASE`",
             position=self.position,
         )
 

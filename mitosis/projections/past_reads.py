@@ -5,7 +5,7 @@ Who may ask is decided by the account as it is now, what is shown by the past.
 
 from typing import LiteralString
 
-from mitosis.domain.event import Event
+from mitosis.contract.queries import ListTasks
 from mitosis.domain.names import check_name
 from mitosis.domain.task import (
     ArtifactDeleted,
@@ -15,8 +15,9 @@ from mitosis.domain.task import (
     TaskCommitted,
 )
 from mitosis.projections.past import Past
-from mitosis.projections.task_reads import find_task
-from mitosis.projections.viewer import Viewer
+from mitosis.projections.sketch import names_of
+from mitosis.projections.task_reads import find_task, page_of
+from mitosis.projections.viewer import Viewer, check_group
 
 _HAD: LiteralString = (
     "EXISTS (SELECT FROM views.commits c, unnest(c.topics) topic WHERE c.kind = 'task'"
@@ -34,17 +35,24 @@ async def recall_task(past: Past, viewer: Viewer, name: str) -> None:
     await past.show("tasks", "task_specs", "artifacts")
 
 
-async def recall_tasks(past: Past, group: str) -> None:
-    """Prepare the tasks of a group.
+async def recall_tasks(past: Past, viewer: Viewer, wanted: ListTasks) -> None:
+    """Prepare a page of the tasks of a group; of the others what filters and counts look at.
 
     Raises:
-        NotFound: There was no such group. LimitReached: Too many have changed since.
+        NotFound: There was no such group. LimitReached: Too much has changed since.
+        InvalidInput, NotAllowed: As `list_tasks`.
     """
-    await past.require_group(check_name(group, "group"))
-    changed = await past.changed_tasks("t.group_name = %(group)s", group=group)
-    await past.recall("task", changed)
+    group = check_name(wanted.group or viewer.name, "group")
+    await past.require_group(group)
+    await check_group(past, viewer, group)
+    unclear = await past.sketch_tasks(group)
+    await past.recall("task", unclear)
     await past.show("tasks", "task_specs", "artifacts")
     past.count(stored=False)
+    page = set(await page_of(past, wanted, group)).difference(unclear)
+    changed = await past.changed_tasks("t.uuid = ANY(%(uuids)s::uuid[])", uuids=list(page))
+    await past.recall("task", changed)
+    await past.show("tasks", "task_specs", "artifacts")
 
 
 async def recall_workers(past: Past) -> None:
@@ -57,8 +65,8 @@ async def recall_workers(past: Past) -> None:
     await past.show("workers", "worker_roles")
     running = await past.changed_tasks(
         f"{_HAD} AND NOT {_HAD_ENDED}",
-        topics=_names(TaskAssigned),
-        ends=_names(TaskCommitted, TaskCancelled),
+        topics=names_of(TaskAssigned),
+        ends=names_of(TaskCommitted, TaskCancelled),
     )
     await past.recall("task", running)
     await past.show("tasks")
@@ -87,7 +95,7 @@ async def recall_group(past: Past, group: str) -> None:
     kept = await past.changed_tasks(
         f"t.group_name = %(group)s AND {_HAD}",
         group=group,
-        topics=_names(ArtifactStored, ArtifactDeleted),
+        topics=names_of(ArtifactStored, ArtifactDeleted),
     )
     await past.recall("task", kept)
     await past.show("groups", "members", "workers", "worker_roles", "attachments", "artifacts")
@@ -114,7 +122,3 @@ async def recall_attachments(past: Past, group: str) -> None:
     await past.require_group(check_name(group, "group"))
     await past.recall_changed("attachment", group)
     await past.show("attachments")
-
-
-def _names(*events: type[Event]) -> list[str]:
-    return [event.TOPIC.partition("@")[0] for event in events]

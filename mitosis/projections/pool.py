@@ -36,8 +36,14 @@ class ReadPool:
         self._wait_seconds = wait_seconds
         self._closed = False
 
-    async def read(self, query: Callable[[Connection], Awaitable[T]]) -> T:
+    async def read(
+        self, query: Callable[[Connection], Awaitable[T]], seconds: float = READ_SECONDS
+    ) -> T:
         """Run a read; once more on a fresh connection if the first one turned out to be dead.
+
+        Args:
+            query: Reads.
+            seconds: How long it may take.
 
         Raises:
             ViewUnavailable: Postgres does not answer, or all connections are busy.
@@ -52,12 +58,12 @@ class ReadPool:
             if self._idle:
                 connection = self._idle.pop()
                 try:
-                    return await self._run(connection, query)
+                    return await self._run(connection, query, seconds)
                 except ViewUnavailable:
                     if not connection.broken:
                         raise
                     await self._drop_idle()  # a restarted server has closed them all
-            return await self._run(await self._connect(), query)
+            return await self._run(await self._connect(), query, seconds)
         finally:
             self._free.release()
 
@@ -70,11 +76,13 @@ class ReadPool:
                 f"Postgres at {shown(self._url)} does not answer in {self._wait_seconds:g} s"
             ) from None
 
-    async def _run(self, connection: Connection, query: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(
+        self, connection: Connection, query: Callable[[Connection], Awaitable[T]], seconds: float
+    ) -> T:
         reusable = False
         try:
             with explained(self._url):
-                async with asyncio.timeout(READ_SECONDS):
+                async with asyncio.timeout(seconds):
                     result = await query(connection)
             reusable = True
         except MitosisError:

@@ -3,7 +3,9 @@
 Most can also be asked of a moment of the past (`as_of`).
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import psycopg
@@ -37,6 +39,7 @@ from mitosis.contract.queries import (
     WorkerPage,
     WorkerView,
 )
+from mitosis.errors import ViewUnavailable
 from mitosis.projections import (
     attachment_reads,
     event_reads,
@@ -48,13 +51,17 @@ from mitosis.projections import (
     worker_reads,
 )
 from mitosis.projections.commit import Decode
+from mitosis.projections.past import READ_SECONDS as PAST_SECONDS
 from mitosis.projections.past import Past
-from mitosis.projections.pool import ReadPool
+from mitosis.projections.pool import READ_SECONDS, ReadPool
 from mitosis.projections.postgres import Connection, Reader
 from mitosis.projections.rows import ArtifactRow, AttachmentRow
 from mitosis.projections.viewer import Viewer, find_viewer, need_role
 
 T = TypeVar("T")
+
+PAST_AT_ONCE = 2  # fewer than there are connections, so that the present never waits for the past
+PAST_WAIT_SECONDS = 2.0
 
 
 class Queries:
@@ -67,14 +74,33 @@ class Queries:
     def __init__(self, pool: ReadPool, decode: Decode) -> None:
         """`decode` reads commits of the archive, for answers of the past."""
         self._pool, self._decode = pool, decode
+        self._past_free = asyncio.Semaphore(PAST_AT_ONCE)
 
-    async def _as(self, user: str, read: Callable[[Connection, Viewer], Awaitable[T]]) -> T:
+    async def _as(
+        self,
+        user: str,
+        read: Callable[[Connection, Viewer], Awaitable[T]],
+        seconds: float = READ_SECONDS,
+    ) -> T:
         async def run(connection: Connection) -> T:
             await connection.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
             async with connection.transaction():
                 return await read(connection, await find_viewer(connection, user))
 
-        return await self._pool.read(run)
+        return await self._pool.read(run, seconds)
+
+    @asynccontextmanager
+    async def _turn_for_the_past(self) -> AsyncIterator[None]:
+        """Give one of the few turns of questions that may take long."""
+        try:
+            async with asyncio.timeout(PAST_WAIT_SECONDS):
+                await self._past_free.acquire()
+        except TimeoutError:
+            raise ViewUnavailable("too many questions to the past at once: send it again") from None
+        try:
+            yield
+        finally:
+            self._past_free.release()
 
     async def _at(
         self,
@@ -84,15 +110,20 @@ class Queries:
         read: Callable[[Reader, Viewer], Awaitable[T]],
     ) -> T:
         """Read what is, or what was: then `recall` says what has to be known for that."""
+        if as_of is None:
+            return await self._as(user, read)
 
         async def run(connection: Connection, viewer: Viewer) -> T:
-            if as_of is None:
-                return await read(connection, viewer)
             past = await Past.begin(connection, self._decode, as_of)
-            await recall(past, viewer)
-            return await read(past, viewer)
+            try:
+                async with asyncio.timeout(PAST_SECONDS):
+                    await recall(past, viewer)
+                    return await read(past, viewer)
+            except TimeoutError:
+                raise past.refused(f"it takes more than {PAST_SECONDS:g} s just now") from None
 
-        return await self._as(user, run)
+        async with self._turn_for_the_past():
+            return await self._as(user, run, PAST_SECONDS + READ_SECONDS)
 
     async def whoami(self, user: str) -> WhoAmI:
         """Return the account that asks."""
@@ -122,7 +153,7 @@ class Queries:
         """Return a page of tasks of a group."""
         return await self._at(
             user, wanted.as_of,
-            lambda past, viewer: past_reads.recall_tasks(past, wanted.group or viewer.name),
+            lambda past, viewer: past_reads.recall_tasks(past, viewer, wanted),
             lambda c, viewer: task_reads.list_tasks(c, viewer, wanted),
         )  # fmt: skip
 

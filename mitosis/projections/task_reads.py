@@ -18,6 +18,7 @@ from mitosis.projections.viewer import VISIBLE, Viewer, check_group
 
 # A reply has to fit into one message of 1 MiB; a longer page ends earlier.
 MAX_PAGE_BYTES = 900 * 1024
+SMALLEST_VIEW_BYTES = 600  # names of keys alone have more
 
 # Of the past only up to its position, which is a setting of the transaction then.
 _UP_TO: LiteralString = (
@@ -177,9 +178,7 @@ async def list_tasks(connection: Reader, viewer: Viewer, wanted: ListTasks) -> T
     counts = await _count(connection, wanted, group, where, args)
     if wanted.count_only:
         return TaskPage([], sum(counts.values()), counts)
-    if wanted.before:
-        where += " AND t.number < %(before)s"
-        args["before"] = wanted.before
+    where, args = _behind(wanted, where, args)
     found = await connection.execute(
         "SELECT body FROM (SELECT body, sum(octet_length(body)) OVER newest AS size,"
         "  row_number() OVER newest AS place FROM (SELECT to_json(v)::text AS body, v.number"
@@ -187,16 +186,38 @@ async def list_tasks(connection: Reader, viewer: Viewer, wanted: ListTasks) -> T
         "          OFFSET %(offset)s LIMIT %(limit)s) v) bodies"
         " WINDOW newest AS (ORDER BY number DESC)) sized"
         " WHERE place = 1 OR size <= %(bytes)s ORDER BY place DESC",
-        {
-            **args,
-            **viewer.scope,
-            "offset": wanted.offset,
-            "limit": wanted.limit,
-            "bytes": MAX_PAGE_BYTES,
-        },
+        {**args, **viewer.scope, "limit": wanted.limit, "bytes": MAX_PAGE_BYTES},
     )
     tasks = [_decode_view(row[0]) for row in await found.fetchall()]
     return TaskPage(tasks, sum(counts.values()), counts)
+
+
+async def page_of(connection: Reader, wanted: ListTasks, group: str) -> list[str]:
+    """Return the UUIDs of all tasks that `list_tasks` can have room for on a page.
+
+    Raises:
+        InvalidInput: A filter that cannot be.
+    """
+    _check(wanted, group)
+    if wanted.count_only:
+        return []
+    where, args = _behind(wanted, *_conditions(wanted, group))
+    found = await connection.execute(
+        f"SELECT t.uuid::text FROM tasks t WHERE {where} ORDER BY t.number DESC"
+        " OFFSET %(offset)s LIMIT %(limit)s",
+        {**args, "limit": min(wanted.limit, MAX_PAGE_BYTES // SMALLEST_VIEW_BYTES + 1)},
+    )
+    return [row[0] for row in await found.fetchall()]
+
+
+def _behind(
+    wanted: ListTasks, where: LiteralString, args: dict[str, Any]
+) -> tuple[LiteralString, dict[str, Any]]:
+    """Add where a page begins to the conditions of a list."""
+    args = {**args, "offset": wanted.offset}
+    if not wanted.before:
+        return where, args
+    return where + " AND t.number < %(before)s", {**args, "before": wanted.before}
 
 
 def sized_page(view: LiteralString, order: LiteralString) -> LiteralString:

@@ -8,7 +8,7 @@ that names it has passed; it is missing when there is none, or when none of them
     pytest --parity-rows S-165,V-036   only the tests of these rows
     pytest --parity-report FILE        the same as JSON, for programs
 
-Ids with other letters (F-, R-, D-: cases that are described by their tests) are listed below it.
+Ids with other letters (F-, R-, D-, W-: cases that their tests describe) are listed below it.
 """
 
 import re
@@ -21,7 +21,7 @@ import pytest
 
 PAGE = Path("docs/parity.md")
 ROW = re.compile(r"^\| ([SV]-\d{3}) \| (.+?) \| ", re.MULTILINE)
-OTHER = re.compile(r"[FR]-\d{2}|D-\d{3}")
+OTHER = re.compile(r"[FRW]-\d{2}|D-\d{3}")
 
 State = Literal["pass", "fail", "missing"]
 Outcome = Literal["passed", "failed", "broken", "skipped"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
+import pytest
 
 from mitosis import MitoClient, Role, SyncMitoClient
 from mitosis.config.client import (
@@ -121,6 +122,7 @@ class Campaign:
         raise AssertionError("something was stored all the time")
 
 
+@pytest.mark.parity("W-02")
 async def test_the_past_answers_what_was_recorded_at_fifty_moments(
     platform: Platform, tmp_path: Path
 ) -> None:
@@ -166,6 +168,7 @@ async def recorded_and_asked_again(campaign: Campaign, workers: list[str]) -> No
     assert asked > MOMENTS / 2
 
 
+@pytest.mark.parity("W-02")
 def test_commands_answer_from_the_past_and_say_what_no_past_has(person: Person) -> None:
     client = person.client
     task = client.submit_task(SubmitTaskArgs(command=("true",), labels=("early",))).task

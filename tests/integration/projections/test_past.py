@@ -19,15 +19,24 @@ from mitosis.contract.queries import (
     ListWorkers,
 )
 from mitosis.domain import attachment, group, task, worker
+from mitosis.domain.retry import Retry
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Outcome
-from mitosis.errors import InvalidInput, LimitReached, NotAllowed, NotFound, Rejection
-from mitosis.projections import past
+from mitosis.errors import (
+    InvalidInput,
+    LimitReached,
+    NotAllowed,
+    NotFound,
+    Rejection,
+    ViewUnavailable,
+)
+from mitosis.projections import past, queries
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.queries import Queries
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import START, History, campaign
 from mitosis.testing.views import project
+from mitosis.testing.waiting import eventually
 
 MOMENTS = 25
 
@@ -117,6 +126,7 @@ async def answer(asked: Awaitable[Any]) -> Any:
         return type(error)
 
 
+@pytest.mark.parity("W-02")
 async def test_every_answer_is_the_one_that_was_given_then(long: Long) -> None:
     pick = random.Random(5)  # noqa: S311  the same moments in every run
     whole = long.history.commits
@@ -140,6 +150,83 @@ async def test_every_answer_is_the_one_that_was_given_then(long: Long) -> None:
     finally:
         await pool.close()
     assert compared > 4 * MOMENTS
+
+
+def restless(seed: int) -> History:
+    """Return a history in which each of fifty tasks of one group has something done to it often."""
+    history, pick = campaign(seed, 3), random.Random(seed)  # noqa: S311  the same in every run
+    box = history.add_worker("alice", {"lab": Role.WRITE})
+    exit_ = task.Exit(task.ExitKind.CODE, 7)
+    stored = task.Artifact(task.ArtifactKind.RESULT, "one", 5, "0" * 64)
+    live = [
+        history.submit(
+            "lab", "alice", argv=(str(n),), labels=(f"run-{n % 3}",), tags=("net",) * (n % 2),
+            priority=n % 3, retry=Retry(times=2, delay_seconds=0.5),
+        )
+        for n in range(50)
+    ]  # fmt: skip
+    for _ in range(900):
+        tail = subjects.task_tail("lab", pick.choice(live))
+        attempt = history.states[tail].attempt
+        command: task.Command = pick.choice((
+            task.AssignTask(box, 60.0), task.ReportStart(box, attempt, ()),
+            task.ReportExit(box, attempt, exit_), task.ReportExit(box, attempt, exit_),
+            task.CommitTask(box, attempt, history.now), task.BeginRetry(),
+            *[task.AssignTask(box, 60.0)] * 3,
+            pick.choice((
+                task.RequeueTask(attempt, "handed back", counted=False),
+                task.RequestCancel("no"), task.ReplaceTaskLabels((f"new-{pick.randrange(3)}",)),
+                task.ChangeTask(task.TaskSpec(("x",), priority=9, tags=("arm",))),
+                task.StoreArtifact(box, attempt, stored),
+                task.DeleteArtifact(task.ArtifactKind.RESULT),
+            )),
+        ))  # fmt: skip
+        try:
+            history.decide(tail, command)
+        except Rejection:
+            continue
+    return history
+
+
+FILTERS: tuple[dict[str, Any], ...] = (
+    {}, {"states": ("running", "ready")}, {"states": ("pending",)}, {"states": ("finished",)},
+    {"outcomes": (Outcome.FAILED,)}, {"exit_status": "7"}, {"exit_status": "!=7"},
+    {"labels": ("run-1",)}, {"labels": ("new-1",)}, {"tags": ("net",)}, {"tags": ("arm",)},
+    {"priority": ">1"}, {"creators": ("alice",)}, {"before": 20, "states": ("ready",)},
+)  # fmt: skip
+
+
+@pytest.mark.parity("W-02")
+async def test_tasks_that_have_all_changed_since_are_found_as_they_were_by_every_filter(
+    make_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More has changed than may be read again for one answer; a page and counts need less."""
+    history = restless(11)
+    whole = history.commits
+    url, other_url = make_database(), make_database()
+    await project(url, history)
+    monkeypatch.setattr(past, "MAX_FOLDED_COMMITS", 250)
+    pick = random.Random(1)  # noqa: S311  the same moments in every run
+    moments = sorted(pick.sample(range(len(whole) // 4, len(whole)), 12))
+    pools = ReadPool(url), ReadPool(other_url)
+    now, then = (Queries(pool, decode) for pool in pools)
+    seen: set[str] = set()
+    try:
+        for position in moments:
+            history.commits = whole[:position]
+            await project(other_url, history)
+            for filters in FILTERS:
+                wanted = ListTasks(group="lab", limit=4, offset=pick.randrange(3), **filters)
+                was = await then.list_tasks("alice", wanted)
+                wanted.as_of = position
+                assert await now.list_tasks("alice", wanted) == was, (position, filters)
+                seen |= {str(view.state) for view in was.tasks}
+                wanted.count_only = True
+                assert (await now.list_tasks("alice", wanted)).counts == was.counts
+    finally:
+        for pool in pools:
+            await pool.close()
+    assert seen == {"pending", "ready", "running", "finished", "cancelled"}
 
 
 async def test_roles_of_now_decide_who_may_ask(long: Long) -> None:
@@ -186,6 +273,36 @@ async def test_more_than_can_be_read_again_is_refused_with_advice(
     monkeypatch.setattr(past, "MAX_FOLDED_BYTES", 100)
     with pytest.raises(LimitReached, match="bytes"):
         await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=100))
+
+
+async def test_an_answer_that_takes_too_long_is_refused_with_the_same_advice(
+    long: Long, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the connection serves the next one."""
+    monkeypatch.setattr(queries, "PAST_SECONDS", 0.001)
+    with pytest.raises(LimitReached, match=r"more than 0\.001 s just now.*replay --to 100"):
+        await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=100))
+    monkeypatch.undo()
+    await long.queries.list_tasks("alice", ListTasks(group="lab", as_of=100))
+
+
+async def test_questions_to_the_past_leave_room_for_the_present(
+    long: Long, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queries, "PAST_WAIT_SECONDS", 0.05)
+    wanted, held = ListTasks(group="lab", as_of=100), asyncio.Event()
+
+    async def hold(*_: object) -> None:
+        await held.wait()
+
+    monkeypatch.setattr(queries.past_reads, "recall_tasks", hold)
+    slow = [asyncio.create_task(long.queries.list_tasks("alice", wanted)) for _ in range(2)]
+    await eventually(long.queries._past_free.locked)
+    with pytest.raises(ViewUnavailable, match="too many questions to the past"):
+        await long.queries.list_tasks("alice", wanted)
+    assert (await long.queries.list_tasks("alice", ListTasks(group="lab"))).tasks
+    held.set()
+    await asyncio.gather(*slow, return_exceptions=True)
 
 
 async def test_a_read_of_the_past_leaves_the_connection_as_it_was(long: Long) -> None:
