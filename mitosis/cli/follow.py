@@ -30,7 +30,8 @@ def follow(
     """Show what tasks write while they run, and end with the exit status of the task.
 
     Args:
-        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, or GROUP#NUMBER.
+        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, or GROUP#NUMBER; several
+            as GROUP#12-40.
         stdout: Only their standard output.
         stderr: Only their standard error.
         tail: Begin so many lines before the present end.
@@ -52,12 +53,13 @@ def wanted_streams(*, stdout: bool, stderr: bool) -> tuple[str, ...]:
 def follow_to_end(tasks: tuple[str, ...], streams: tuple[str, ...], tail: int | None) -> int:
     """Follow tasks, and return the exit status: of the one task, or whether all succeeded."""
     from mitosis.client.following import check_wanted
+    from mitosis.client.watching import named_views
 
     check_wanted(len(tasks), streams, tail)
     running: set[str] = set()
 
     async def run(client: "MitoClient") -> int:
-        views = [await client.get_task(task) for task in tasks]
+        views = await named_views(client.session, tasks)
         names = {view.uuid: f"{view.group}#{view.number}" for view in views}
         running.update(names)
         return await _print_all(client, names, streams, tail, running.discard)

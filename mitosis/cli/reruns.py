@@ -119,7 +119,8 @@ def rerun(
     waited for is not waited for again. Each new task names the one that it repeats.
 
     Args:
-        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, or GROUP#NUMBER.
+        tasks: The UUIDs of the tasks, unique prefixes of them, `last`, or GROUP#NUMBER; several as
+            GROUP#12-40.
         group: Filter: the group of the tasks; default: the user's own.
         creators: Filter: the username of the creator, or several.
         tags: Filter: tags that the tasks have, all of them.

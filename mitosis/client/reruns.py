@@ -1,7 +1,7 @@
 """Reruns: tasks once more, as they were or with edits, linked to those that they repeat."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sized
 
 import msgspec
 from msgspec.structs import replace
@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from mitosis.client.session import Session
 from mitosis.client.submits import to_edits
 from mitosis.client.tasks import Tasks, submit_all
+from mitosis.client.watching import named_views
 from mitosis.config.client import GetTasksArgs, RerunArgs
 from mitosis.contract.commands import ChangeTask, SubmitTask, Submitted, WatchWanted
 from mitosis.contract.queries import TaskView
@@ -27,7 +28,6 @@ from mitosis.errors import InvalidInput, TooLarge
 
 MAX_RERUNS = 10_000
 MAX_GIVEN_KEY_BYTES = MAX_KEY_BYTES - 37  # a colon and the UUID of the original follow
-LOOKS_AT_ONCE = 16
 PAGE = 200  # views may be large; of each only what is needed is kept
 
 
@@ -99,17 +99,13 @@ class Reruns:
 
         wanted = check_several(tasks, "tasks")
         _check_number(wanted)
-        found: dict[str, Origin] = {}
-        for start in range(0, len(wanted), LOOKS_AT_ONCE):
-            part = wanted[start : start + LOOKS_AT_ONCE]
-            for origin in await asyncio.gather(*map(self._look, part)):
-                found[origin.uuid] = origin
+        origins = [one for one in wanted if isinstance(one, Origin)]
+        if len(origins) < len(wanted):
+            names = [one.uuid if isinstance(one, Origin) else one for one in wanted]
+            origins = [_origin(view) for view in await named_views(self._session, names)]
+        found = {origin.uuid: origin for origin in origins}
+        _check_number(found)
         return list(found.values())
-
-    async def _look(self, task: str | Submitted | Origin) -> Origin:
-        if isinstance(task, Origin):
-            return task
-        return _origin(await self._tasks.get(task.task if isinstance(task, Submitted) else task))
 
     async def select(
         self, wanted: GetTasksArgs, *, again: bool = False, key: str = ""
@@ -275,7 +271,7 @@ def _origin(view: TaskView) -> Origin:
     )  # fmt: skip
 
 
-def _check_number(tasks: Sequence[object]) -> None:
+def _check_number(tasks: Sized) -> None:
     if len(tasks) > MAX_RERUNS:
         raise TooLarge(
             f"more than {MAX_RERUNS} tasks to run once more: narrow the filters, do it in parts",

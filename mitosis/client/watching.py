@@ -162,13 +162,31 @@ async def views_of(session: Session, group: str, uuids: list[str]) -> list[TaskV
         NotFound: One that is not there, or that the asker may not see.
         Unavailable: Nobody has answered for `PATIENCE_SECONDS`.
     """
+    return await outlast(
+        lambda: _look_at(session, group, uuids), session.timeout_seconds, PATIENCE_SECONDS
+    )
 
-    async def ask() -> list[TaskView]:
-        body = ListTasks(group=group, uuids=tuple(uuids), limit=len(uuids))
-        page = await session.query("task", "list", body, TaskPage)
-        missing = set(uuids) - {view.uuid for view in page.tasks}
-        # One that is not in the list: ask for it alone, which says why.
-        alone = [await session.query("task", "get", GetTask(uuid), TaskView) for uuid in missing]
-        return page.tasks + alone
 
-    return await outlast(ask, session.timeout_seconds, PATIENCE_SECONDS)
+async def named_views(session: Session, tasks: Iterable[str | Submitted]) -> list[TaskView]:
+    """Return tasks, each once, as they are now, in the order in which they are named.
+
+    Raises:
+        As `resolve`.
+    """
+    groups = await resolve(session, tasks)
+    found: dict[str, TaskView] = {}
+    for group in dict.fromkeys(groups.values()):
+        uuids = [uuid for uuid, of in groups.items() if of == group]
+        for start in range(0, len(uuids), PAGE):
+            views = await _look_at(session, group, uuids[start : start + PAGE])
+            found |= {view.uuid: view for view in views}
+    return [found[uuid] for uuid in groups]
+
+
+async def _look_at(session: Session, group: str, uuids: list[str]) -> list[TaskView]:
+    body = ListTasks(group=group, uuids=tuple(uuids), limit=len(uuids))
+    page = await session.query("task", "list", body, TaskPage)
+    missing = set(uuids) - {view.uuid for view in page.tasks}
+    # One that is not in the list: ask for it alone, which says why.
+    alone = [await session.query("task", "get", GetTask(uuid), TaskView) for uuid in missing]
+    return page.tasks + alone

@@ -1,6 +1,7 @@
 """Waiting for the end of tasks, as a user does it: exit statuses, interruptions, restarts."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -150,7 +151,15 @@ def test_a_range_of_numbers_names_several_tasks(person: Person) -> None:
     assert [view.uuid for view in ended] == [one.task for one in tasks[1:4]]
     both = person.shell("wait", f"{person.name}#4-5", tasks[0].task, "--json")
     assert [one["number"] for one in both.json["tasks"]] == [4, 5, 1]
-    assert person.shell("wait", f"{person.name}#4-6").status == 3
+    followed = person.shell("follow", f"{person.name}#2-3", "--json")
+    told = [json.loads(line) for line in followed.text.splitlines()]
+    assert (followed.status, {one["task"] for one in told}) == (1, {t.task for t in tasks[1:3]})
+    rerun = person.shell("rerun", f"{person.name}#2-4", tasks[0].task, "--dry-run")
+    assert rerun.text.split() == [one.task for one in (*tasks[1:4], tasks[0])]
+    (again,) = person.client.rerun_tasks([f"{person.name}#5-5"])
+    assert again.rerun_of == tasks[4].task
+    for command in ("wait", "follow", "watch", "rerun"):
+        assert person.shell(command, f"{person.name}#6-7").status == 3
     assert person.shell("wait", f"{person.name}#4-3").status == 1
 
 
@@ -285,23 +294,34 @@ async def test_an_interruption_ends_a_loop_of_submits(
 async def test_a_wait_goes_on_through_restarts_and_through_the_sleep_of_the_machine(
     make_platform: Callable[..., Platform], tmp_path: Path
 ) -> None:
-    """The process is stopped for longer than the NATS server keeps a connection without a word."""
+    """Processes are stopped for longer than the NATS server keeps a connection without a word."""
     platform = await make_platform().start()
     go = tmp_path / "go"
+    script = ("sh", "-c", f"echo before; {wait_for(go)}; echo after; exit 5")
     async with MitoClient(platform.config()) as client:
         assert platform.client("auth", client.session.user, platform.admin_password).status == 0
         task = (await client.submit_task(in_shell(wait_for(go)))).task
-        waiting = platform.home.start("client", "-c", platform.notice["http"], "wait", task)
+        mito = ("client", "-c", platform.notice["http"])
+        waiting = platform.home.start(*mito, "wait", task)
+        submitting = platform.home.start(*mito, "submit", "--wait", "--", *script)
+        following = platform.home.start(*mito, "submit", "--follow", "--", *script)
+        started = (waiting, submitting, following)
         try:
             await is_connected(waiting.process.pid, platform)
+            await submitting.says("-")
+            await following.says("before")
             os.kill(platform.child("mitosis coordinator"), signal.SIGKILL)
-            waiting.process.send_signal(signal.SIGSTOP)
+            for one in started:
+                one.process.send_signal(signal.SIGSTOP)
             os.kill(platform.child("nats.conf"), signal.SIGKILL)
             go.touch()
             (view,) = await client.wait_for_tasks([task])
             assert view.outcome is Outcome.SUCCEEDED
-            waiting.process.send_signal(signal.SIGCONT)
-            assert waiting.wait(60) == 0
+            for one in started:
+                one.process.send_signal(signal.SIGCONT)
+            assert [one.wait(60) for one in started] == [0, 5, 5]
             assert waiting.out == f"{task} succeeded 0\n"
+            assert following.out == "before\nafter\n"
         finally:
-            waiting.close()
+            for one in started:
+                one.close()
