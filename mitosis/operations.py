@@ -153,10 +153,10 @@ def verify_export(
 def export_events(
     config: CoordinatorConfig, first: int, last: int, write: "Callable[[bytes], object]"
 ) -> "Exported":
-    """Write commits of the stream as lines; `last` 0: to the end.
+    """Write commits of the stream as lines, and say which are missing; `last` 0: to the end.
 
     Raises:
-        CorruptData: One is missing. NotFound: There is none. Unavailable: NATS does not answer.
+        NotFound: There is none. Unavailable: NATS does not answer.
     """
     from mitosis.events.reader import EventReader
     from mitosis.services.proof.online import export_stream

@@ -16,7 +16,7 @@ from mitosis.cli.output.screen import note, printable, show
 from mitosis.cli.parameters import NUMBER, ConfigPath, Output
 from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.config.loader import load
-from mitosis.errors import AlreadyExists, InvalidInput
+from mitosis.errors import REPAIR, AlreadyExists, CorruptData, InvalidInput
 
 if TYPE_CHECKING:
     from mitosis.services.proof.findings import Finding, Verified
@@ -93,6 +93,7 @@ def export(
     """Write history as JSON lines, one a commit, which can be verified without any service.
 
     Hashes of passwords are left out; their lines say so, and have the digest of what is stored.
+    Positions that a damaged stream does not have any more are passed over and named, with status 1.
 
     Args:
         first: The first position.
@@ -111,6 +112,13 @@ def export(
         done = export_events(settings, begin, end, write)
     left_out = f"; parts of {done.withheld} are left out" if done.withheld else ""
     note(f"{done.commits} commits, positions {done.first} to {done.last}{left_out}")
+    if done.missing:
+        gaps = ", ".join(f"{a} to {b}" if a < b else f"{a}" for a, b in done.gaps)
+        raise CorruptData(
+            f"the stream has lost {done.missing} of these positions: {gaps}; everything else was "
+            f"written. {REPAIR}",
+            missing=done.missing, gaps=done.gaps,
+        )  # fmt: skip
 
 
 def public_keys(*, config: ConfigPath = None, nats_url: Nats = None) -> None:

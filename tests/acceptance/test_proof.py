@@ -141,20 +141,24 @@ def _audited(platform: Platform, folder: Path) -> Past:
 
 
 @pytest.fixture
-def attacked(past: Past, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """What `verify` says of the stream after something was done to its files."""
+def damaged(past: Past, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Does something to the files of the stream, and serves them while something is asked."""
 
-    def attack(
-        change: Callable[[Path], None], *arguments: str | Path
-    ) -> tuple[int, dict[str, Any]]:
+    def ask(change: Callable[[Path], None], question: Callable[[], Any]) -> Any:
         change(past.files)
         with serving(past.platform.data / "nats" / "nats.conf", tmp_path):
             asyncio.run(_wait(past.settings))
-            return past.verify(*arguments)
+            return question()
 
-    yield attack
+    yield ask
     shutil.rmtree(past.platform.data / "nats" / "jetstream")
     shutil.copytree(past.sound, past.platform.data / "nats" / "jetstream")
+
+
+@pytest.fixture
+def attacked(past: Past, damaged: Callable[..., Any]) -> Callable[..., tuple[int, dict[str, Any]]]:
+    """What `verify` says of the stream after something was done to its files."""
+    return lambda change, *arguments: damaged(change, lambda: past.verify(*arguments))
 
 
 async def _wait(settings: CoordinatorConfig) -> None:
@@ -211,8 +215,8 @@ def changed(past: Past, index: int) -> list[Stored]:
     return [*past.stored[:index], (position, subject, other), *past.stored[index + 1 :]]
 
 
-def test_a_flipped_bit_in_the_file_is_found_at_its_position(past: Past, attacked) -> None:
-    at = past.index(b"task.assigned")
+def flipped(past: Past, at: int) -> Callable[[Path], None]:
+    """Flip a bit of a stored message in the file that it is in."""
     wanted = past.stored[at][2]
 
     def flip(files: Path) -> None:
@@ -221,9 +225,41 @@ def test_a_flipped_bit_in_the_file_is_found_at_its_position(past: Past, attacked
         content[content.index(wanted) + len(wanted) // 2] ^= 4
         block.write_bytes(content)
 
-    status, told = attacked(flip)
+    return flip
+
+
+def test_a_flipped_bit_in_the_file_is_found_at_its_position(past: Past, attacked) -> None:
+    at = past.index(b"task.assigned")
+    status, told = attacked(flipped(past, at))
     assert status == 1
     assert places(told, "number") == [(at + 1, at + 1)]
+
+
+def test_what_is_left_of_a_damaged_stream_is_exported_and_what_is_not_there_is_named(
+    past: Past, damaged, tmp_path: Path
+) -> None:
+    at = past.index(b"task.assigned")
+    run, config = past.platform.home.run, ("--config", past.config)
+    whole, part = tmp_path / "history.jsonl", ("--from", str(at - 1), "--to", str(at + 1))
+
+    def ask() -> list[Done]:
+        export = ("events", "export", *config)
+        return [
+            run(*export, "-o", whole), run(*export, *part), run(*export, *part, "--json"),
+            run(*export, "--from", str(at + 1), "--to", str(at + 1)),
+        ]  # fmt: skip
+
+    done, some, as_json, nothing = damaged(flipped(past, at), ask)
+    assert (done.status, done.out) == (1, b"")
+    assert f"has lost 1 of these positions: {at + 1};" in done.err.splitlines()[-1]
+    lines = past.export.read_bytes().splitlines(keepends=True)
+    assert whole.read_bytes() == b"".join([*lines[:at], *lines[at + 1 :]])
+    assert (some.status, some.out) == (1, b"".join(lines[at - 2 : at]))
+    *_, last = as_json.text.splitlines()
+    assert json.loads(last)["error"]["details"] == {"missing": 1, "gaps": [[at + 1, at + 1]]}
+    assert (nothing.status, nothing.out) == (3, b"")
+    checked = run("events", "verify", "--export", whole, "--key", past.keys, "--json")
+    assert places(json.loads(checked.out), "number") == [(at + 1, at + 1)]
 
 
 def test_a_file_that_was_cut_is_found_by_what_the_stream_counts(past: Past, attacked) -> None:
@@ -239,6 +275,7 @@ def test_a_file_that_was_cut_is_found_by_what_the_stream_counts(past: Past, atta
     assert places(told, "number") == [(at + 1, len(past.stored))]
 
 
+@pytest.mark.parity("W-04")
 def test_a_changed_message_is_found_in_its_interval(past: Past, attacked, tmp_path: Path) -> None:
     at = past.index(b"task.assigned")
     status, told = attacked(replaced_by(past, tmp_path, changed(past, at)))
@@ -248,12 +285,14 @@ def test_a_changed_message_is_found_in_its_interval(past: Past, attacked, tmp_pa
     assert told["proved"] < at + 1
 
 
+@pytest.mark.parity("W-04")
 def test_a_removed_message_is_found_by_its_number(past: Past, attacked, tmp_path: Path) -> None:
     at = past.index(b"task.assigned")
     status, told = attacked(replaced_by(past, tmp_path, past.stored, at + 1))
     assert (status, places(told, "number")) == (1, [(at + 1, at + 1)])
 
 
+@pytest.mark.parity("W-04")
 def test_a_message_put_in_is_found(past: Past, attacked, tmp_path: Path) -> None:
     at = past.index(b"task.assigned")
     more = [*past.stored[: at + 1], *past.stored[at:]]
@@ -263,6 +302,7 @@ def test_a_message_put_in_is_found(past: Past, attacked, tmp_path: Path) -> None
     assert within(told, "chain", at + 2), told["findings"]
 
 
+@pytest.mark.parity("W-04")
 def test_swapped_messages_are_found(past: Past, attacked, tmp_path: Path) -> None:
     at = past.index(b"user.created", b'"name":"alice"')
     assert past.stored[at][1] != past.stored[at + 1][1]
@@ -304,6 +344,7 @@ def test_the_archive_names_a_changed_message_and_a_cut_tail(
     assert places(told, "archive") == [(at + 1, at + 1), (first, told["archived"])]
 
 
+@pytest.mark.parity("W-04")
 def test_an_export_is_proved_with_nothing_but_a_key(past: Past) -> None:
     run = past.platform.home.run
     assert stat.S_IMODE(past.export.stat().st_mode) == 0o600
@@ -339,6 +380,18 @@ def test_an_export_that_was_changed_is_refused(past: Past, tmp_path: Path, what:
     )
     assert done.status == 1
     assert "findings: " in done.text, done.text
+
+
+def test_what_is_still_to_come_is_not_exported(past: Past, tmp_path: Path) -> None:
+    file, later = tmp_path / "history.jsonl", str(len(past.stored) + 7)
+    with serving(past.platform.data / "nats" / "nats.conf", tmp_path):
+        asyncio.run(_wait(past.settings))
+        for wrong in (("--from", later), ("--to", later)):
+            done = past.platform.home.run(
+                "events", "export", "--config", past.config, *wrong, "-o", file
+            )
+            assert (done.status, file.exists()) == (3, False), done
+            assert f"the newest one is {len(past.stored)}" in done.complaint
 
 
 def test_what_is_exported_is_what_is_stored(past: Past) -> None:

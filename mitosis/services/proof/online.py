@@ -14,7 +14,7 @@ from mitosis.events.messages import StoredMessage
 from mitosis.events.reader import EventReader
 from mitosis.projections.archive import Archive
 from mitosis.services.proof.export import line_of, messages
-from mitosis.services.proof.findings import Verified
+from mitosis.services.proof.findings import SHOWN, Verified
 from mitosis.services.proof.walk import Message, Walk
 
 Progress = Callable[[int, int], None]
@@ -43,12 +43,22 @@ class KeyList(msgspec.Struct, frozen=True):
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """What was written: positions, how many commits, and of how many something was withheld."""
+    """What was written.
+
+    Attributes:
+        first, last: The positions of the first and the last commit.
+        commits: How many there are.
+        withheld: Of how many of them something was withheld.
+        missing: How many positions in between the stream does not have.
+        gaps: Where they are, first and last position of each gap; the first 100 of them.
+    """
 
     first: int
     last: int
     commits: int
     withheld: int
+    missing: int = 0
+    gaps: list[tuple[int, int]] = []
 
 
 async def verify_stream(
@@ -107,16 +117,16 @@ def verify_export(file: BinaryIO, walk: Walk) -> Verified:
     Raises:
         CorruptData: It is no export at all.
     """
-    first = "it is empty"
+    first = ""
     for message in messages(file):
         if isinstance(message, Message):
             walk.take(message)
         else:
-            first = walk.findings.count * first or message
+            first = first or message
             walk.findings.add("unreadable", message, walk.position + 1)
     found = walk.finish("export")
     if not found.commits:
-        raise CorruptData(f"this is no export of events: {first}")
+        raise CorruptData(f"this is no export of events: {first or 'it is empty'}")
     return found
 
 
@@ -125,24 +135,58 @@ async def export_stream(
 ) -> Exported:
     """Write the commits of a range of positions, one line each; `last` 0: to the end.
 
+    What is missing is passed over and told: what is left of a damaged history is wanted most.
+
     Raises:
-        CorruptData: One of them is missing.
-        NotFound: There is none.
+        NotFound: There is no such commit, or not yet.
     """
-    count = withheld = at = 0
-    async for batch in reader.batches(first, follow=False):
-        for position, subject, payload in batch:
-            if last and position > last:
+    end = await reader.last_position()
+    if max(first, last) > end:
+        raise NotFound(
+            f"there is no position {max(first, last)} yet: the newest one is {end}", position=end
+        )
+    written = _Written(first, write)
+    async for batch in reader.batches(first, follow=False, gaps=True):
+        for message in batch:
+            if last and message.position > last:
                 break
-            line = line_of(position, subject, payload)
-            withheld += line.endswith(b"]}\n") and b'"withheld":[' in line
-            write(line)
-            count, at = count + 1, position
-        if last and at >= last:
+            written.take(message)
+        if last and batch[-1].position >= last:
             break
-    if not count:
-        raise NotFound(f"there is no commit from position {first} on", position=first)
-    return Exported(first, at, count, withheld)
+    written.skip_to((last or end) + 1)
+    if not written.commits:
+        raise NotFound(
+            f"the stream has no commit from position {first} to {last or end}", position=first
+        )
+    return Exported(
+        written.first, written.last, written.commits, written.withheld, written.missing,
+        written.gaps,
+    )  # fmt: skip
+
+
+class _Written:
+    """Counts what is written, and what is not there."""
+
+    def __init__(self, start: int, write: Callable[[bytes], object]) -> None:
+        self._next, self._write = start, write
+        self.first = self.last = self.commits = self.withheld = self.missing = 0
+        self.gaps: list[tuple[int, int]] = []
+
+    def take(self, message: StoredMessage) -> None:
+        position, subject, payload = message
+        self.skip_to(position)
+        line = line_of(position, subject, payload)
+        self._write(line)
+        self.first, self.last = self.first or position, position
+        self.withheld += line.endswith(b"]}\n") and b'"withheld":[' in line
+        self.commits += 1
+        self._next = position + 1
+
+    def skip_to(self, position: int) -> None:
+        if position > self._next:
+            self.missing += position - self._next
+            if len(self.gaps) < SHOWN:
+                self.gaps.append((self._next, position - 1))
 
 
 async def told_keys(reader: EventReader) -> KeyList:

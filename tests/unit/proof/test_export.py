@@ -91,7 +91,7 @@ def test_a_part_of_history_is_proved_from_its_first_checkpoint_on(commits, keys)
     assert verified_export(exported(commits[22:]), keys, start=21).found > 0
 
 
-@pytest.mark.parametrize("written", [b"", b"hello\n", b"\x00" * 100])
+@pytest.mark.parametrize("written", [b"", b"hello\n", b"\x00" * 100, b"[settings]\n" * 200])
 def test_a_file_that_is_no_export_is_refused(written) -> None:
     with pytest.raises(CorruptData, match="no export of events"):
         verified_export(written)
