@@ -72,6 +72,6 @@ def change_lines(change: "TaskChange") -> list[str]:
         f"({change.outcome.value})" if change.outcome else "",
         f"attempt {change.attempt}" if change.attempt > 1 else "",
         f"on worker {change.worker}" if change.worker else "",
-        f": {printable(change.reason)}" if change.reason else "",
     ]
-    return [f"{place} {' '.join(filter(None, [change.state.value, *said]))}".replace(" : ", ": ")]
+    reason = f": {printable(change.reason)}" if change.reason else ""
+    return [f"{place} {' '.join(filter(None, [change.state.value, *said]))}{reason}"]

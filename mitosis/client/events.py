@@ -91,7 +91,9 @@ class Events:
             And what `list` raises.
         """
         from mitosis.client.changes import Teller  # with all of the domain
+        from mitosis.events.catalogue import check_names
 
+        check_names(wanted.events)
         if not (wanted.kind and (wanted.name or wanted.kind == "platform")):
             raise InvalidInput("a history is that of one thing: give its kind and its name")
         teller, seen = Teller(), False
@@ -122,7 +124,8 @@ class Events:
             patience_seconds: How long to go on without an answer.
 
         Raises:
-            Unavailable: Nobody has answered for so long. And what `list` raises.
+            Unavailable: Nobody has answered for so long. InvalidInput: `after` is still to come.
+            And what `list` raises.
         """
         pages = self.watch_pages(wanted, patience_seconds)
         async with aclosing(pages):
@@ -146,8 +149,14 @@ class Events:
             news.set()
 
         async with listening(self._session, await _heard(self._session, body), hint, hint):
+            newest = await self.position(wanted, patience_seconds)
+            if body.after > newest:
+                raise InvalidInput(
+                    f"position {body.after} is still to come: the newest one is {newest}",
+                    position=newest,
+                )
             if not body.after and body.since is None:
-                body = replace(body, after=await self.position(wanted, patience_seconds))
+                body = replace(body, after=newest)
             pause = FIRST_PAUSE_SECONDS
             while True:
                 news.clear()

@@ -4,7 +4,7 @@ Code may move freely; names in the store never change. A new version of an event
 (`task.submitted@2`) and an entry in `UPCASTERS`, which turns the old body into the new one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +12,8 @@ import msgspec
 
 from mitosis.domain import attachment, group, platform, secret, task, user, worker
 from mitosis.domain.event import Event
-from mitosis.errors import CorruptData
+from mitosis.domain.nearest import nearest
+from mitosis.errors import CorruptData, InvalidInput
 
 AGGREGATES: dict[str, ModuleType] = {
     "user": user,
@@ -73,6 +74,20 @@ def decode_event(topic: str, body: bytes | msgspec.Raw) -> Event:
         "newer one",
         topic=topic,
     )
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Check that there are events of these names, with their versions or without.
+
+    Raises:
+        InvalidInput: There are none; it names the one that may be meant.
+    """
+    known = {form for topic in (*EVENTS, *UPCASTERS) for form in (topic, topic.partition("@")[0])}
+    for name in names:
+        if name not in known:
+            meant = nearest(name, sorted(known))
+            hint = f"did you mean {meant}? All names: " if meant else "all names: "
+            raise InvalidInput(f"there is no event {name[:80]!r}: {hint}docs/events.md")
 
 
 def evolve(aggregate: str, state: Any, event: Event) -> Any:

@@ -11,7 +11,7 @@ from mitosis.domain.limits import MAX_TAG_BYTES, MAX_TAGS, check_number, check_t
 from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge
-from mitosis.events.catalogue import EVENTS, UPCASTERS
+from mitosis.events.catalogue import EVENTS, UPCASTERS, check_names
 from mitosis.events.outward import outward
 from mitosis.projections.postgres import Connection, fetch_value
 from mitosis.projections.task_reads import check_page, find_task
@@ -51,6 +51,7 @@ async def list_events(connection: Connection, viewer: Viewer, wanted: ListEvents
     """
     _check(wanted)
     thing = await _thing(connection, viewer, wanted)
+    await _check_actor(connection, viewer, wanted.actor)
     at = await _position(connection)  # first: what is stored meanwhile is for the next look
     where, args = _conditions(await _bounded(connection, wanted), thing)
     order: LiteralString = "DESC" if wanted.newest else "ASC"
@@ -158,6 +159,7 @@ def _check(wanted: ListEvents) -> None:
         raise TooLarge(f"at most {MAX_TAGS} events can be asked for", limit=MAX_TAGS)
     for text in (wanted.actor, wanted.command, *wanted.events):
         check_text(text, "actor, command or event", MAX_TAG_BYTES)
+    check_names(wanted.events)
 
 
 async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> _Thing:
@@ -191,6 +193,30 @@ async def _thing(connection: Connection, viewer: Viewer, wanted: ListEvents) -> 
             "group or user, or ask for tasks or attachments alone"
         )
     return _Thing(kind, name, "")
+
+
+async def _check_actor(connection: Connection, viewer: Viewer, actor: str) -> None:
+    """Refuse an actor that never was: that nothing is found of a misspelt name says nothing.
+
+    Who is no administrator is not told which accounts there are.
+
+    Raises:
+        InvalidInput: No form of an actor. NotFound: Nobody of this name.
+    """
+    kind, _, name = actor.partition(":")
+    match kind:
+        case "user":
+            found = "SELECT 1 FROM views.users WHERE name = %s"
+        case "worker":
+            found = "SELECT 1 FROM views.workers WHERE uuid::text = %s"
+        case "system" | "":
+            return
+        case _:
+            raise InvalidInput(
+                f"{actor[:80]!r} is no actor: give a user, worker:UUID or system:coordinator"
+            )
+    if viewer.admin and not await fetch_value(connection, found, name):
+        raise NotFound(f"there is no {kind} {name!r} who could have done anything", name=name)
 
 
 async def _check_user(connection: Connection, viewer: Viewer, name: str) -> None:

@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import re
 import secrets
+import shlex
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,6 +109,7 @@ def events(entry: dict[str, Any]) -> list[str]:
     return [event["event"].partition("@")[0] for event in entry["events"]]
 
 
+@pytest.mark.parity("W-03")
 def test_the_history_of_a_task_says_what_changed_from_what_to_what(story: Story) -> None:
     submitted, changed, _ = story.ask("history", "task", story.changed)
     assert changes(submitted)["spec.priority"] == (None, 1)
@@ -147,6 +151,7 @@ def test_a_deleted_file_and_a_deleted_account_keep_their_history(
     assert changes(last)["state"] == ("active", "deleted")
 
 
+@pytest.mark.parity("W-03")
 def test_who_may_not_read_a_thing_has_no_history_of_it(story: Story) -> None:
     assert story.shell("history", "user", story.helper).status == 4
     assert story.shell("history", "attachment", "no/such/key").status == 3
@@ -242,6 +247,7 @@ def test_why_a_task_ran_twice(story: Story, admin: SyncMitoClient) -> None:
     assert scheduled["cause"] == "exit code 3"
 
 
+@pytest.mark.parity("W-03")
 def test_who_cancelled_these_and_from_where(story: Story) -> None:
     found = story.ask_admin(
         "events", "list", "-g", story.group, "--event", "task.cancel_requested,task.cancelled"
@@ -276,3 +282,68 @@ def test_who_changed_the_rights_of_a_user(story: Story, platform: Platform) -> N
     assert changes(added) == {f"members.{story.helper}": (None, "write")}
     assert changes(removed) == {f"members.{story.helper}": ("write", None)}
     assert added["actor"] == removed["actor"] == f"user:{story.owner}"
+
+
+def test_the_history_of_a_worker_says_who_changed_it(story: Story, admin: SyncMitoClient) -> None:
+    worker = admin.get_workers().workers[0]
+    admin.update_worker_labels(worker.uuid, (label := f"rack-{secrets.token_hex(4)}",))
+    admin.pause_worker(worker.uuid, "a new kernel")
+    admin.resume_worker(worker.uuid)
+    labelled, paused, resumed = story.ask_admin("history", "worker", worker.uuid, "-n", "3")
+    assert changes(labelled)["labels"][1] == [label]
+    assert (events(paused), events(resumed)) == (["worker.paused"], ["worker.resumed"])
+    assert paused["events"][0]["cause"] == "a new kernel"
+    assert {one["source"] for one in (labelled, paused, resumed)} == {"127.0.0.1"}
+    assert story.shell("history", "worker", worker.uuid).status == 3
+
+
+def test_a_question_for_what_never_was_is_refused_and_not_answered_by_silence(
+    story: Story, platform: Platform
+) -> None:
+    where = ("-c", platform.notice["http"])
+    for words, status, said in (
+        (("--event", "task.canceled"), 1, "did you mean task.cancelled"),
+        (("--actor", f"{story.helper}x"), 3, "who could have done anything"),
+        (("--actor", "worker:123"), 3, "there is no worker '123'"),
+        (("--actor", "robot:7"), 1, "is no actor"),
+    ):
+        done = platform.home.run("events", "list", *words, *where)
+        assert (done.status, done.out) == (status, b"")
+        assert said in done.complaint
+    done = story.shell("history", "task", story.changed, "--event", "task.change")
+    assert (done.status, "did you mean task.changed" in done.complaint) == (1, True)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+QUESTIONS = re.findall(r"^\| (.+\?) \| `(mito .+)` \|$", PAGE, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("shell")
+@pytest.mark.parametrize(("question", "command"), QUESTIONS, ids=lambda text: text[:40])
+def test_each_question_of_the_documentation_is_answered_by_its_command_as_it_is_printed(
+    question: str, command: str, story: Story, platform: Platform, admin: SyncMitoClient
+) -> None:
+    """Only names and days are filled in; the settings of who asks are those of the machine."""
+    worker, now = admin.get_workers().workers[0], datetime.now(UTC)
+    task = story.changed
+    if "twice" in question:
+        (twice,) = ended(admin, in_shell("exit 3", retries=1, retry_delay="100ms"))
+        task = twice.uuid
+    if "wrong" in question:
+        admin.update_worker_tags(worker.uuid, (*worker.tags, "wrong"))
+        ended(admin, SubmitTaskArgs(command=("true",), tags=("wrong",)))
+        admin.update_worker_tags(worker.uuid, worker.tags)
+    (cancelled,) = story.ask("history", "task", story.cancelled, "--event", "task.cancelled")
+    known = {
+        "TASK": task, "WORKER": worker.uuid, "GROUP": story.group, "KEY": story.key,
+        "USER": story.owner if "log in" in question else story.helper,
+        "COMMAND": cancelled["command"], "2026-03-01": str(now.date() - timedelta(days=1)),
+        "2026-04-01": now.isoformat(), "today": now.isoformat(),
+    }  # fmt: skip
+    words = [known.get(word, word) for word in shlex.split(command)[1:]]
+    done = platform.home.run(*words, more={"MITO_COORDINATOR_ADDR": platform.notice["http"]})
+    assert (done.status, done.text != "") == (0, True), done
+
+
+def test_there_are_ten_questions() -> None:
+    assert len(QUESTIONS) >= 10

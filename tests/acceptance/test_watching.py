@@ -22,6 +22,7 @@ from mitosis.cli.output.schemas import schema_of
 from mitosis.client.task_changes import TaskChange
 from mitosis.config.client import GetEventsArgs, SubmitTaskArgs, WatchTasksArgs
 from mitosis.domain.task import TaskState
+from mitosis.errors import InvalidInput
 from mitosis.testing.waiting import eventually
 
 from .conftest import MITO, Done, Person, Platform, ended, in_shell
@@ -35,6 +36,7 @@ def told(change: TaskChange) -> str:
     return str(change.execution_state or change.state)
 
 
+@pytest.mark.parity("W-01")
 def test_all_that_happened_to_tasks_since_a_position_is_shown_and_the_end_of_the_last_is_the_end(
     admin: SyncMitoClient, shell: Callable[..., Done]
 ) -> None:
@@ -69,7 +71,12 @@ def test_a_named_task_is_shown_as_it_is_and_one_that_has_ended_ends_the_watch(
     (change,) = admin.watch_changes(WatchTasksArgs(tasks=(view.uuid,)))
     assert (change.position, change.state, change.outcome) == (0, view.state, view.outcome)
     last = view.updated_at.isoformat()
-    assert list(admin.watch_changes(WatchTasksArgs(tasks=(view.uuid,), after=10**9))) == []
+    here = admin.get_events(GetEventsArgs(newest=True, limit=1)).position
+    assert list(admin.watch_changes(WatchTasksArgs(tasks=(view.uuid,), after=here))) == []
+    with pytest.raises(InvalidInput, match="is still to come: the newest one is"):
+        list(admin.watch_changes(WatchTasksArgs(after=10**9)))
+    ahead = shell("watch", view.uuid, "--since", str(10**9))
+    assert (ahead.status, "is still to come" in ahead.complaint) == (1, True)
     assert shell("watch", view.uuid, "--since", "soon").status == 2
     assert shell("watch", view.uuid, "-l", "x").status == 1
     assert shell("watch", "123e4567-e89b-82d3-a456-426614174000", "--since", last).status == 3
@@ -213,6 +220,7 @@ async def have_ended(client: MitoClient, after: int, count: int) -> None:
                 return
 
 
+@pytest.mark.parity("W-01")
 @pytest.mark.timeout(900)  # at full size
 async def test_each_change_of_many_tasks_is_seen_once_although_services_restart(
     make_platform: Callable[..., Platform], scaled: Callable[[int, int], int], tmp_path: Path
