@@ -116,6 +116,7 @@ async def watch_overview(session: Session, groups: Iterable[str]) -> AsyncGenera
             size=len(wanted), limit=MAX_GROUPS,
         )  # fmt: skip
     view = _View(session, wanted)
+    await view.check()
     news = asyncio.Event()
     heard = live_subjects(wanted)
     async with listening(session, heard, lambda _: news.set(), news.set):
@@ -137,6 +138,11 @@ class _View:
         self._session, self._groups = session, groups
         self._tasks, self._workers = Tasks(session), Workers(session)
         self._windows = {group: _Window(Events(session), group) for group in groups}
+
+    async def check(self) -> None:
+        """Be refused by what is asked for, which says more than what is listened to."""
+        for group in self._groups:
+            await self._queue(group)
 
     async def look(self) -> Overview:
         now = SystemClock().now()
