@@ -42,18 +42,34 @@ def test_the_nats_configuration_of_the_compose_file_is_the_one_that_is_written()
     assert used == set(compose["services"]["nats"]["environment"])
 
 
-def unit(path: Path) -> configparser.SectionProxy:
+def parsed(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(path)
-    assert set(parser) == {"DEFAULT", "Unit", "Service", "Install"}
+    return parser
+
+
+def unit(path: Path) -> configparser.SectionProxy:
+    parser = parsed(path)
+    timed = path.with_suffix(".timer").exists()
+    assert set(parser) == {"DEFAULT", "Unit", "Service", *["Install"] * (not timed)}
     return parser["Service"]
 
 
-def test_there_is_a_unit_for_each_service() -> None:
+def test_there_is_a_unit_for_each_service_and_for_the_check_of_history() -> None:
     assert [path.name for path in UNITS] == [
-        "mito-coordinator.service", "mito-projector.service", "mito-worker@.service",
+        "mito-coordinator.service", "mito-projector.service", "mito-verify.service",
+        "mito-worker@.service",
     ]  # fmt: skip
+
+
+def test_history_is_checked_once_a_week_and_a_finding_is_a_failed_unit() -> None:
+    service = unit(ROOT / "deploy" / "systemd" / "mito-verify.service")
+    assert service["Type"] == "oneshot"
+    assert "Restart" not in service
+    timer = parsed(ROOT / "deploy" / "systemd" / "mito-verify.timer")
+    assert (timer["Timer"]["OnCalendar"], timer["Timer"]["Persistent"]) == ("weekly", "yes")
+    assert timer["Install"]["WantedBy"] == "timers.target"
 
 
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
@@ -68,7 +84,7 @@ def test_a_unit_runs_a_command_that_exists_and_is_hardened(path: Path) -> None:
     assert service["NoNewPrivileges"] == "yes"
     assert service["ProtectSystem"] == "strict"
     assert service["UMask"] == "0077"
-    assert service["Restart"] == "on-failure"
+    assert service.get("Restart") == ("on-failure" if service.get("Type") != "oneshot" else None)
     assert not [key for key in service if "PASSWORD" in service[key].upper()]
 
 
