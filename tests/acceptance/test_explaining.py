@@ -42,6 +42,7 @@ def explained(client: SyncMitoClient, task: str) -> tuple[list[str], str]:
     return [wait.cause.value for wait in found.waits], " | ".join(w.text for w in found.waits)
 
 
+@pytest.mark.parity("W-07")
 def test_a_wait_is_explained_from_no_worker_over_busy_ones_to_a_pause_and_after_the_end(
     crew: Crew, platform: Platform, admin: SyncMitoClient, tmp_path: Path
 ) -> None:

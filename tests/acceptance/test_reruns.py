@@ -30,6 +30,7 @@ def failed_twice(admin: SyncMitoClient, label: str) -> list[TaskView]:
     return ended(admin, *tasks)
 
 
+@pytest.mark.parity("W-06")
 def test_failed_tasks_are_run_once_more_with_edits_and_linked_both_ways(
     admin: SyncMitoClient, shell: Shell
 ) -> None:

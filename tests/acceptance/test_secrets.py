@@ -84,6 +84,7 @@ async def opened(platform: Platform, group: str, task: str) -> dict[str, str]:
     return sealer.open(sealed, key, f"{group}/{task}/{secret}")
 
 
+@pytest.mark.parity("W-08")
 @pytest.mark.timeout(180)
 async def test_a_secret_lies_nowhere_in_clear_and_its_key_is_gone_after_the_end_or_an_erasing(
     make_platform: Callable[..., Platform], tmp_path: Path
@@ -169,6 +170,7 @@ def token_of(client: SyncMitoClient) -> str:
     return str(connection.credentials.token)
 
 
+@pytest.mark.parity("W-08")
 async def test_no_member_no_admin_no_worker_and_no_listener_ever_sees_a_secret(
     platform: Platform, admin: SyncMitoClient, person: Person
 ) -> None:

@@ -73,6 +73,7 @@ async def test_a_sound_stream_is_left_alone_also_without_its_index(site: Site) -
     assert not site.keep.exists()
 
 
+@pytest.mark.parity("W-05")
 @pytest.mark.parametrize("damage", [flip, cut])
 async def test_a_flipped_bit_or_a_cut_file_is_filled_from_the_archive(
     site: Site, damage: Callable[[Site, int], None]

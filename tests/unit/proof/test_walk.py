@@ -125,6 +125,7 @@ def test_a_history_written_anew_with_another_key_is_not_proved(keys) -> None:
     assert forger.key_id in found.findings[0].what
 
 
+@pytest.mark.parity("W-04")
 def test_a_changed_checkpoint_is_found_at_its_position(commits, keys) -> None:
     at = next(i for i, one in enumerate(commits) if b"checkpoint_signed" in one[2])
     position, subject, payload = commits[at]
