@@ -21,6 +21,7 @@ class Head:
         """
         if self._next is None:
             self._next = asyncio.create_task(self._ask_after(self._asked))
+            self._next.add_done_callback(_heard)  # perhaps by nobody else: reads wait a while only
         return await asyncio.shield(self._next)
 
     async def _ask_after(self, former: asyncio.Task[int] | None) -> int:
@@ -28,3 +29,8 @@ class Head:
             await asyncio.wait({former})
         self._asked, self._next = self._next, None
         return await self._ask()
+
+
+def _heard(asked: asyncio.Task[int]) -> None:
+    if not asked.cancelled():
+        asked.exception()

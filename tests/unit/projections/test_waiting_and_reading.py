@@ -1,6 +1,7 @@
 """Progress, the buffer before the database, and the shared question for the stream's end."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -138,6 +139,30 @@ async def test_a_failed_question_fails_those_who_shared_it_and_nobody_else() -> 
     both = await asyncio.gather(head.position(), head.position(), return_exceptions=True)
     assert [type(result) for result in both] == [StoreUnavailable] * 2
     assert await head.position() == 3
+
+
+async def test_a_question_that_fails_when_nobody_waits_any_more_is_no_error_of_the_program() -> (
+    None
+):
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def ask() -> int:
+        await asked.wait()
+        answered.set()
+        raise StoreUnavailable("away")
+
+    head = Head(ask)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await head.position()
+    asked.set()
+    await answered.wait()
+    await _turn()
+    del head
+    gc.collect()
+    assert told == []
 
 
 async def _turn() -> None:
