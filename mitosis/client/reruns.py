@@ -95,8 +95,6 @@ class Reruns:
         Raises:
             NotFound: No such task, or none that the asker may see.
         """
-        import asyncio
-
         wanted = check_several(tasks, "tasks")
         _check_number(wanted)
         origins = [one for one in wanted if isinstance(one, Origin)]
