@@ -1,6 +1,7 @@
 """The interactive mode in a pseudo-terminal, as a person sees it."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +24,10 @@ def shell(tmp_path: Path) -> Iterator["pexpect.spawn[str]"]:
     )  # fmt: skip
     child.expect(PROMPT)
     yield child
-    child.close(force=True)
+    if child.isalive():  # `close` gives it a tenth of a second to die, which a busy machine may not
+        child.kill(signal.SIGKILL)
+        child.wait()
+    child.close()
 
 
 def leaves(child: "pexpect.spawn[str]") -> bool:
