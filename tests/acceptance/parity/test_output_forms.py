@@ -76,22 +76,48 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 @pytest.mark.parity("F-50", "R-31", "D-087")
+@pytest.mark.parametrize("way", ["in one session", "each by itself"])
 def test_every_command_prints_one_json_value_of_its_documented_form(
-    platform: Platform, shell: Callable[..., Done], tmp_path: Path
+    platform: Platform, shell: Callable[..., Done], tmp_path: Path, way: str
 ) -> None:
-    """All in one session, so that it costs one process: each line prints one line."""
+    """All in one process, each line prints one line.
+
+    Commands of a session share a connection with an event loop; one by itself asks in place.
+    """
     lines = script(platform, tmp_path)
     ran = [command_of(words_of(line)) for line in lines]
     printing = [command for command in CLIENT if command.result]
     assert {c.path for c in printing} - {c.path for c in ran if c} == set(ELSEWHERE)
 
-    done = shell("--json", "-i", stdin="".join(f"{line}\n" for line in lines).encode())
+    text = "".join(f"{line}\n" for line in lines).encode()
+    if way == "in one session":
+        done = shell("--json", "-i", stdin=text)
+    else:
+        done = one_by_one(platform, text)
     assert done.status == 0, (done.text.splitlines()[-1:], done.err)
     printed = done.out.splitlines()
     assert len(printed) == len(lines)
-    for line, command, text in zip(lines, ran, printed, strict=True):
+    for line, command, value in zip(lines, ran, printed, strict=True):
         assert command is not None
-        check(json.loads(text), schema_of(command)), line
+        check(json.loads(value), schema_of(command)), line
+
+
+def one_by_one(platform: Platform, lines: bytes) -> Done:
+    """Run each line as a command line of its own, all in one process."""
+    program = """
+import shlex, sys
+from mitosis.cli.main import main
+for line in sys.stdin:
+    status = main(["client", *sys.argv[1:], *shlex.split(line)])
+    if status:
+        sys.exit(f"{status} of {line}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "-c", platform.notice["http"], "--json"],
+        env=platform.home.environment, cwd=platform.home.folder,
+        input=lines, capture_output=True, timeout=120, check=False,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr.decode())
 
 
 def script(platform: Platform, folder: Path) -> list[str]:
