@@ -20,7 +20,7 @@ Lane = tuple[str, frozenset[str], Limits | None]
 Rank = tuple[int, int, str]
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class Waiting(msgspec.Struct, frozen=True, gc=False):
     """A ready task as far as dispatch is concerned.
 
     `order` is the position of its submit; `limits` None: it asks for none.

@@ -146,7 +146,7 @@ class Exit(msgspec.Struct, frozen=True, omit_defaults=True):
     stderr_tail: str = ""
 
 
-class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """What is to be run, and what it waits for.
 
     Attributes:

@@ -40,7 +40,7 @@ class Artifact(msgspec.Struct, frozen=True):
     attempt: int = 0
 
 
-class Task(Command, frozen=True):
+class Task(Command, frozen=True, gc=False):
     """What decisions about a task need. `attempt` is the number of the latest attempt.
 
     `submitted` holds specification and labels as they were submitted, once they were changed: a

@@ -25,7 +25,9 @@ from mitosis.services.coordinator.openings import Openings
 DERIVED = frozenset({"openings"})
 
 
-class Head(msgspec.Struct):
+# What is kept of each task, in this and in the domain, is `gc=False`: none can be part of a cycle, and
+# the collector need not walk over some hundred thousand of them.
+class Head(msgspec.Struct, gc=False):
     """Where an aggregate ends: its version, the position and the digest of its last commit."""
 
     version: int = 0
@@ -165,6 +167,7 @@ class World(msgspec.Struct, eq=False):
             self._charge(group_name, event)  # of one that is not in memory, only this counts
             return
         new = task.evolve(old, event)
+        name = new.task  # one text for all that is kept by it
         self.tasks[name] = new
         if isinstance(event, task.TaskSubmitted):
             self.orders[name] = position
