@@ -25,8 +25,8 @@ from mitosis.services.coordinator.openings import Openings
 DERIVED = frozenset({"openings"})
 
 
-# What is kept of each task, in this and in the domain, is `gc=False`: none can be part of a cycle, and
-# the collector need not walk over some hundred thousand of them.
+# What is kept of each task, in this and in the domain, is `gc=False`: none can be part of a cycle,
+# and the collector need not walk over some hundred thousand of them.
 class Head(msgspec.Struct, gc=False):
     """Where an aggregate ends: its version, the position and the digest of its last commit."""
 
