@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.machine import this_machine
-from bench.output import as_json, tables, write_json
+from bench.machine import Machine, this_machine
+from bench.output import as_json, tables
 from bench.platform import Up, platform
 from bench.rows import Results
 from bench.sections import SECTIONS, Section
@@ -27,20 +27,29 @@ from bench.targets import verdicts
 
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, measure, print."""
-    given = _parser().parse_args(arguments)
+    given, began = _parser().parse_args(arguments), time.monotonic()
     sizes = QUICK if given.quick else FULL if given.full else USUAL
     bench = Bench(sizes=_sized(sizes, given), results=Results(), peers=given.peers)
-    machine = this_machine(given.peers)
-    failed = [name for name in _measured(bench, list(_wanted(given))) if name]
+    machine, failed = this_machine(given.peers), []
+    file = given.json if given.json != Path("-") else None
+    for name, succeeded in _measured(bench, list(_wanted(given))):
+        failed += [] if succeeded else [name]
+        if file is not None:  # after each section: a run that is broken off has its figures
+            file.write_bytes(_json(machine, bench))
     judged = verdicts(bench.results)
     if given.quick or given.sections:
         judged = [verdict for verdict in judged if verdict.found is not None]
     print("\n" + tables(machine, bench.results, judged))
-    if given.json:
-        settings = msgspec.to_builtins(bench.sizes) | {"peers": bench.peers is not None}
-        write_json(given.json, as_json(machine, settings, bench.results, judged))
+    print(f"\n{time.monotonic() - began:.0f} s")
+    if given.json and file is None:
+        print(_json(machine, bench).decode())
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def _json(machine: Machine, bench: Bench) -> bytes:
+    settings = msgspec.to_builtins(bench.sizes) | {"peers": bench.peers is not None}
+    return as_json(machine, settings, bench.results, verdicts(bench.results))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--full", action="store_true", help="with a history of 1,000,000 tasks")
     parser.add_argument("--peers", type=Path, metavar="VENV",
                         help="the peers' virtual environment, as by just bench-peers")  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", nargs="?", const=Path("/dev/stdout"),
+    parser.add_argument("--json", type=Path, metavar="FILE", nargs="?", const=Path("-"),
                         help="write all figures to a file, or print them")  # fmt: skip
-    parser.add_argument("--tasks", type=int, help="of `true` and the engine, instead")
+    parser.add_argument("--tasks", type=int, help="of most campaigns, instead")
     parser.add_argument("--rounds", type=int, help="of `true`, instead")
     parser.add_argument("--trips", type=int, help="round trips, instead")
     return parser
@@ -63,9 +72,13 @@ def _parser() -> argparse.ArgumentParser:
 def _sized(sizes: Sizes, given: argparse.Namespace) -> Sizes:
     """Return the sizes with what is given instead."""
     if given.tasks:
-        rounds = sizes.true[0].rounds
-        true = (sizes.true[0]._replace(tasks=given.tasks, rounds=rounds),)
-        sizes = msgspec.structs.replace(sizes, true=true, engine=given.tasks)
+        sizes = msgspec.structs.replace(
+            sizes,
+            true=(sizes.true[0]._replace(tasks=given.tasks),),
+            simulated=sizes.simulated._replace(tasks=given.tasks),
+            batch=sizes.batch._replace(tasks=given.tasks),
+            engine=given.tasks,
+        )
     if given.rounds:
         true = tuple(one._replace(rounds=given.rounds) for one in sizes.true)
         sizes = msgspec.structs.replace(sizes, true=true)
@@ -75,24 +88,23 @@ def _sized(sizes: Sizes, given: argparse.Namespace) -> Sizes:
 
 
 def _wanted(given: argparse.Namespace) -> Iterator[Section]:
+    """Yield what is to be measured; the quick form leaves out what is slow and was not named."""
+    short = {section.name for section in SECTIONS if section.quick}
     for section in SECTIONS:
-        if given.sections:
-            wanted = section.name in given.sections
-        elif section.name == "peers":
-            wanted = given.peers is not None or not given.quick
-        else:
-            wanted = section.quick or not given.quick
-        if wanted:
+        named = section.name in given.sections and section.name not in short
+        if given.sections and section.name not in given.sections:
+            continue
+        if section.quick or not given.quick or named or (section.name == "peers" and given.peers):
             yield section
 
 
-def _measured(bench: Bench, sections: list[Section]) -> Iterator[str]:
-    """Measure; yield the name of each section, or nothing for one that succeeded."""
+def _measured(bench: Bench, sections: list[Section]) -> Iterator[tuple[str, bool]]:
+    """Measure; yield the name of each section, and whether it succeeded."""
     for shape, group in groupby(sections, key=lambda section: section.shape):
         with ExitStack() as stack:
             up: Up | None = None
             for section in group:
-                began = time.monotonic()
+                began, succeeded = time.monotonic(), True
                 print(f"{section.name}:", flush=True)
                 try:
                     if shape is not None and up is None:
@@ -101,8 +113,9 @@ def _measured(bench: Bench, sections: list[Section]) -> Iterator[str]:
                 except (Exception, SystemExit) as error:  # noqa: BLE001  the others go on
                     traceback.print_exc()
                     bench.results.fail(section.name, section.name, str(error) or repr(error))
-                    yield section.name
+                    succeeded = False
                 print(f"  [{time.monotonic() - began:.0f} s]", flush=True)
+                yield section.name, succeeded
 
 
 def _run(section: Section, bench: Bench, up: Up | None) -> None:

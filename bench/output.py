@@ -1,7 +1,6 @@
 """A run as tables for people and as JSON for programs."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,12 +31,7 @@ def as_json(
         for row in results.rows
     ]  # fmt: skip
     value = {"machine": machine, "settings": settings, "rows": rows, "targets": judged}
-    return msgspec.json.format(msgspec.json.encode(value))
-
-
-def write_json(path: Path, content: bytes) -> None:
-    """Write the file."""
-    path.write_bytes(content + b"\n")
+    return msgspec.json.format(msgspec.json.encode(value)) + b"\n"
 
 
 _COLUMNS = ("what", "who", "median", "min", "max", "unit", "durability and notes")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from mitosis import MitoClient
 from mitosis.config.client import ClientConfig
 
-START_SECONDS = 90.0
+START_SECONDS = 300.0
 
 
 class Shape(NamedTuple):

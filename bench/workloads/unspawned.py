@@ -25,7 +25,7 @@ async def _measure(bench: Bench, up: Up, mode: str, note: str) -> None:
     for workers in bench.sizes.workers:
         with simulated_workers(up, workers):
             async with connected(up.config) as client:
-                await throughput(client, WARM_UP)
+                await throughput(client, min(WARM_UP, count))
                 before, rates = cpu_seconds(up.data), []
                 for _ in range(rounds):
                     async with checked(client, count):

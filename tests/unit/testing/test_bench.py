@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import mitosis.services.worker
+from bench.__main__ import _parser, _wanted
 from bench.instant import InstantEngine
 from bench.machine import this_machine
 from bench.output import as_json, tables
@@ -102,6 +103,22 @@ def test_the_required_peers_are_the_three_distributed_ones() -> None:
         assert peer.durability
         if peer.required:
             assert "--peers" in _missing(peer, None) or "not installed" in _missing(peer, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "absent"),
+    [
+        (["--quick"], "true engine simulated", "peers history"),
+        (["--quick", "--peers", "x"], "true peers", "history"),
+        (["--quick", "history"], "history", "true"),
+        ([], "true peers history", ""),
+        (["true", "latency"], "true latency", "engine peers"),
+    ],
+)
+def test_sections_are_chosen_by_name_and_by_form(given: list[str], there: str, absent: str) -> None:
+    chosen = {section.name for section in _wanted(_parser().parse_args(given))}
+    assert chosen >= set(there.split())
+    assert not chosen & set(absent.split())
 
 
 def test_every_section_of_the_issue_is_there() -> None:
