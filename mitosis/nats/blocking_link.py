@@ -181,8 +181,8 @@ class BlockingLink:
         if not whole.endswith(_END):
             raise Broken("what the server says makes no sense")
         header, data = whole[:header_bytes], whole[header_bytes:size]
-        status = header.split(_END, 1)[0].split()[1:2]
-        return Message(words[0].decode(errors="replace"), data, b"".join(status).decode())
+        status = b"".join(header.split(_END, 1)[0].split()[1:2]).decode(errors="replace")
+        return Message(words[0].decode(errors="replace"), data, status)
 
     def _greeted(self, told: bytes) -> _Info:
         try:

@@ -151,6 +151,7 @@ def test_an_answer_may_come_byte_by_byte(play: Callable[..., str]) -> None:
         b"PING\r\n", b"+OK\r\n", b"PONG\r\n", INFO, b"MSG other 1 2\r\nhi\r\n",
         b"MSG @x 1 back 2\r\nhi\r\n", b"-ERR 'Permissions Violation for Publish to \"x\"'\r\n",
         b"HMSG other 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
+        b"HMSG other 1 16 16\r\nNATS/1.0 \xff\xfe\xfd\r\n\r\n\r\n",
     ],
 )  # fmt: skip
 def test_what_comes_before_the_answer_does_not_disturb_it(
