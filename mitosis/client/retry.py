@@ -29,7 +29,7 @@ async def persist(
     timeout_seconds: float,
     command_id: str = "",
     sleep: Callable[[float], Awaitable[None]] = asleep,
-    try_seconds: float = TRY_SECONDS,
+    try_seconds: float | None = None,
 ) -> T:
     """Repeat `ask` while a service is unavailable, not before it wants to be asked again.
 
@@ -38,7 +38,7 @@ async def persist(
         timeout_seconds: For all tries together.
         command_id: Set for a command, whose outcome is unknown when no answer came: what names it.
         sleep: Waits between the tries.
-        try_seconds: How long to wait for one answer before it is taken for lost.
+        try_seconds: How long to wait for one answer before it is taken for lost; None: as usual.
 
     Raises:
         OutcomeUnknown: A command was sent, and no answer came in time.
@@ -47,9 +47,10 @@ async def persist(
     """
     deadline = time.monotonic() + timeout_seconds
     delay, perhaps_done = FIRST_DELAY_SECONDS, False
+    longest = TRY_SECONDS if try_seconds is None else try_seconds
     while True:
         try:
-            return await ask(max(0.001, min(try_seconds, deadline - time.monotonic())))
+            return await ask(max(0.001, min(longest, deadline - time.monotonic())))
         except Unavailable as error:
             # Only a lost answer leaves it open; a reply that names a service is an answer.
             perhaps_done = perhaps_done or type(error) is Unavailable

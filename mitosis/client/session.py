@@ -18,7 +18,7 @@ from mitosis._version import __version__
 from mitosis.client.addresses import Addresses
 from mitosis.client.credentials import CredentialFile, StoredSession
 from mitosis.client.network import EventLoop, Line, Network
-from mitosis.client.retry import PAST_TRY_SECONDS, TRY_SECONDS, persist
+from mitosis.client.retry import PAST_TRY_SECONDS, persist
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
 from mitosis.config.secret_file import read_secret_file
@@ -192,7 +192,7 @@ class Session:
             MitosisError: The projector's answer. Unavailable: None came in time.
         """
         past = getattr(body, "as_of", None) is not None
-        seconds = PAST_TRY_SECONDS if past else TRY_SECONDS
+        seconds = PAST_TRY_SECONDS if past else None
         reply = await self._ask(subjects.query, noun, verb, body, result, "", seconds=seconds)
         if reply.stale:
             self.stale("the read models lag behind: this may be older than what was stored last")
@@ -270,7 +270,7 @@ class Session:
         result: type[T],
         command_id: str,
         named: str = "",
-        seconds: float = TRY_SECONDS,
+        seconds: float | None = None,
     ) -> Reply[T]:
         await self.open()
 
