@@ -26,7 +26,7 @@ from mitosis.nats.store_client import open_store_client
 from mitosis.testing.servers import S3Server
 from mitosis.testing.waiting import eventually
 
-from .conftest import Person, Platform, Site, ended, in_shell
+from .conftest import Person, Platform, Site, ended, in_shell, side_by_side
 from .test_cluster import NAMES, Cluster
 from .test_following import text_of, wait_for
 from .test_secrets import Heard, digest_of, files_with, keys_of, token_of
@@ -59,6 +59,7 @@ def attempts_told(told: Path) -> list[list[str]]:
     return [line.split()[:2] for line in told.read_text().splitlines()] if told.exists() else []
 
 
+@pytest.mark.timeout(240)  # a dozen commands
 async def test_who_may_only_read_hears_and_finds_stars_wherever_they_look(
     platform: Platform, admin: SyncMitoClient, person: Person, tmp_path: Path
 ) -> None:
@@ -112,8 +113,9 @@ async def test_who_may_only_read_hears_and_finds_stars_wherever_they_look(
         ("top", "--json", "-g", group),
         ("get", "artifact", view.uuid, "std-log", "-o", tmp_path, "--extract"),
     )  # fmt: skip
-    for command in commands:
-        done = person.shell(*command)
+    for command, done in zip(
+        commands, side_by_side(lambda line: person.shell(*line), commands), strict=True
+    ):
         assert done.status in {0, 1, 3}, done
         assert value not in done.out.decode() + done.err, command
     assert list(tmp_path.rglob("stdout.log"))
