@@ -304,7 +304,9 @@ async def test_a_token_that_ends_meanwhile_ends_the_connection(connect, platform
 async def errors_of_both(
     open_it: Callable[[str], Awaitable[object]],
 ) -> tuple[MitosisError, MitosisError]:
-    first, second = [await error_of(lambda kind=kind: open_it(kind)) for kind in KINDS]
+    first, second = await asyncio.gather(
+        *(error_of(lambda kind=kind: open_it(kind)) for kind in KINDS)
+    )
     return first, second
 
 
@@ -366,11 +368,13 @@ async def test_an_expired_token(platform):
 
 
 async def test_nobody_decides_who_may_connect(own_server):
-    for credentials in (Guest(), Token("x", "user", "alice")):
-        error = await same_error(
-            lambda kind, credentials=credentials: open_line(kind, [own_server.url], credentials)
+    errors = await asyncio.gather(
+        *(
+            same_error(lambda kind, who=who: open_line(kind, [own_server.url], who))
+            for who in (Guest(), Token("x", "user", "alice"))
         )
-        assert isinstance(error, NoCoordinator)
+    )
+    assert [type(error) for error in errors] == [NoCoordinator, NoCoordinator]
 
 
 async def test_somebody_decides_too_slowly(own_server):
