@@ -31,8 +31,7 @@ async def measure(bench: Bench, up: Up) -> None:
         }
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         cpu: dict[str, list[float]] = {name: [] for name in commands}
-        said = []
-        async with checked(client, count + 1):
+        async with checked(client, count + 1) as said:
             for turn in range(count + 1):
                 for name, command in commands.items():
                     took, used, out = _run(command, environment)

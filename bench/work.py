@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator
 from mitosis import MitoClient
 from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
 from mitosis.contract import subjects
+from mitosis.contract.queries import ListTasks, TaskPage
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.nats.connection import Msg
 
 SLOTS = 2
 GAP_SECONDS = 0.05
 LONGEST_SECONDS = 600.0
+PART = 2_000
 TRUE = SubmitTaskArgs(command=("/bin/true",))
 
 
@@ -47,15 +49,19 @@ class Ends:
             await self._news.wait()
 
 
-async def throughput(client: MitoClient, count: int, task: SubmitTaskArgs = TRUE) -> float:
+async def throughput(
+    client: MitoClient, count: int, task: SubmitTaskArgs = TRUE, *, into: list[str] | None = None
+) -> float:
     """Return tasks per second, from the first submit until the read model shows all ended.
 
-    The read model is asked seldom while much is left, so that asking costs nothing that counts,
-    and often at the end.
+    UUIDs of the tasks are appended to `into`. The read model is asked seldom while much is left, so
+    that asking costs nothing that counts, and often at the end.
     """
     shown_before = await finished(client)
     began = time.perf_counter()
-    await client.submit_many([task] * count)
+    submitted = await client.submit_many([task] * count)
+    if into is not None:
+        into += [one.task for one in submitted]
     while True:
         done = await finished(client) - shown_before
         seconds = time.perf_counter() - began
@@ -94,16 +100,17 @@ def percentile(values: list[float], part: float) -> float:
 
 
 @contextlib.asynccontextmanager
-async def checked(client: MitoClient, tasks: int) -> AsyncIterator[None]:
-    """Check in the read model that what is done inside is so many tasks, and that all succeed."""
-    before = await _counts(client)
-    yield
-    total, succeeded = (now - then for now, then in zip(await _counts(client), before, strict=True))
-    if (total, succeeded) != (tasks, tasks):
-        raise SystemExit(f"wrong: {total} tasks, {succeeded} succeeded, {tasks} were expected")
-
-
-async def _counts(client: MitoClient) -> tuple[int, int]:
-    everything = await client.get_tasks(GetTasksArgs(count_only=True))
-    good = GetTasksArgs(count_only=True, outcomes=(Outcome.SUCCEEDED,))
-    return everything.total, (await client.get_tasks(good)).total
+async def checked(client: MitoClient, tasks: int) -> AsyncIterator[list[str]]:
+    """Yield a list for the UUIDs of so many tasks; at the end each must be shown as succeeded."""
+    submitted: list[str] = []
+    yield submitted
+    await finished(client)  # the read model has all that this client knows of
+    succeeded = 0
+    for begin in range(0, len(submitted), PART):
+        part = tuple(submitted[begin : begin + PART])
+        wanted = ListTasks(uuids=part, outcomes=(Outcome.SUCCEEDED,), count_only=True)
+        succeeded += (await client.session.query("task", "list", wanted, TaskPage)).total
+    if (len(set(submitted)), succeeded) != (tasks, tasks):
+        raise SystemExit(
+            f"wrong: {succeeded} of {len(set(submitted))} tasks succeeded, not {tasks}"
+        )

@@ -161,8 +161,8 @@ class _History:
         async with _beside(simulated_workers(up, WORKERS)), MitoClient(config) as client:
             await throughput(client, count // 10)
             before = cpu_seconds(site.root)
-            async with checked(client, count):
-                rate = await throughput(client, count)
+            async with checked(client, count) as done:
+                rate = await throughput(client, count, into=done)
             used = cpu_ms_per_task(before, cpu_seconds(site.root), count)
         add_cost(self._results, f"history/cost/{self._tasks}", self._what, rate, used)
 

@@ -15,8 +15,9 @@ async def measure(bench: Bench, up: Up) -> None:
     async with connected(up.config) as client:
         ends = await Ends.watch(client)
         await round_trips(client, ends, WARM_UP)
-        async with checked(client, count):
+        async with checked(client, count) as done:
             tasks, times = await round_trips(client, ends, count)
+            done.extend(tasks)
         waits = [await _until_started(client, task) for task in tasks]
     what = f"idle round trip, {GAP_SECONDS * 1000:g} ms apart"
     until = "submit decided until started, on an idle platform, by the events' times"

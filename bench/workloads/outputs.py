@@ -22,8 +22,8 @@ async def terminal(bench: Bench, up: Up) -> None:
         for count, rounds in bench.sizes.terminal:
             rates = []
             for _ in range(rounds):
-                async with checked(client, count):
-                    rates.append(await throughput(client, count, TALK))
+                async with checked(client, count) as done:
+                    rates.append(await throughput(client, count, TALK, into=done))
                 await _check_outputs(client, min(count, LOOKED_AT), ArtifactKind.STD_LOG)
             bench.results.add(f"terminal/{count}", f"{count:,} x 1 KiB of terminal output kept",
                               "tasks/s", rates, note=DURABLE)  # fmt: skip
@@ -35,8 +35,8 @@ async def results(bench: Bench, up: Up) -> None:
     rates = []
     async with connected(up.config) as client:
         for _ in range(rounds):
-            async with checked(client, count):
-                rates.append(await throughput(client, count, RESULT))
+            async with checked(client, count) as done:
+                rates.append(await throughput(client, count, RESULT, into=done))
             await _check_outputs(client, min(count, LOOKED_AT), ArtifactKind.RESULT)
     bench.results.add("results", f"{count} x a result of 1 MiB", "tasks/s", rates, note=DURABLE)
 

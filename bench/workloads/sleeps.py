@@ -20,8 +20,8 @@ async def measure(bench: Bench, up: Up) -> None:
     async with connected(up.config) as client:
         for _ in range(rounds):
             bare.append(1000 / measured(count, SLOTS, *PROGRAM) - ideal_ms)
-            async with checked(client, count):
-                ours.append(1000 / await throughput(client, count, task) - ideal_ms)
+            async with checked(client, count) as done:
+                ours.append(1000 / await throughput(client, count, task, into=done) - ideal_ms)
     what = f"{count:,} x sleep 10 ms: over the ideal of {ideal_ms:g} ms a task"
     bench.results.add("sleeps", what, "ms", ours, note=DURABLE)
     bench.results.add("sleeps/floor", what, "ms", bare, who="posix_spawn, 2 in flight")

@@ -24,8 +24,8 @@ async def measure(bench: Bench, up: Up) -> None:
                 serial.append(measured(FLOOR, 1))
                 xargs.append(xargs_rate(FLOOR, SLOTS))
                 before = cpu_seconds(up.data)
-                async with checked(client, count):
-                    rates.append(await throughput(client, count))
+                async with checked(client, count) as done:
+                    rates.append(await throughput(client, count, into=done))
                 one = cpu_ms_per_task(before, cpu_seconds(up.data), count)
                 used = {name: used.get(name, 0.0) + ms / rounds for name, ms in one.items()}
             key, what = f"true/{count}", f"{count:,} x true"

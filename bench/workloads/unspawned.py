@@ -28,8 +28,8 @@ async def _measure(bench: Bench, up: Up, mode: str, note: str) -> None:
                 await throughput(client, min(WARM_UP, count))
                 before, rates = cpu_seconds(up.data), []
                 for _ in range(rounds):
-                    async with checked(client, count):
-                        rates.append(await throughput(client, count))
+                    async with checked(client, count) as done:
+                        rates.append(await throughput(client, count, into=done))
                 used = cpu_ms_per_task(before, cpu_seconds(up.data), count * rounds)
         spent = ", ".join(f"{name} {ms:g}" for name, ms in used.items() if ms)
         bench.results.add(
