@@ -139,6 +139,8 @@ class Core:
         self._effects = effects
         self._slots = slots
         self._attempts: dict[Key, Attempt] = {}
+        #: Those of them that wait for a slot, in their order.
+        self._waiting: dict[Key, Attempt] = {}
         self._over: OrderedDict[Key, None] = OrderedDict()
         self._cancelled_early: OrderedDict[Key, None] = OrderedDict()
         self.draining = ""
@@ -199,7 +201,7 @@ class Core:
         elif self.busy >= self._slots + MOST_AHEAD:
             self._hand_back(attempt, f"all {self._slots} slots of the worker are taken")
         else:
-            self._attempts[key] = attempt
+            self._attempts[key] = self._waiting[key] = attempt
             self.fill()
             if attempt.phase is Phase.WAITING:
                 self._effects.remind(attempt, PATIENCE_SECONDS)
@@ -218,11 +220,11 @@ class Core:
         key = (assignment.task, assignment.attempt)
         if key in self._attempts or key in self._over:
             return None
-        for other in list(self._attempts.values()):
-            if other.assignment.task == assignment.task:
-                if other.assignment.attempt > assignment.attempt:
-                    return None
-                self.drop(other.key)
+        task, number = key
+        for other in [other for other in self._attempts if other[0] == task]:
+            if other[1] > number:
+                return None
+            self.drop(other)
         return Attempt(assignment, self._effects.now(), secrets)
 
     def cancel(self, order: CancelAttempt) -> None:
@@ -301,12 +303,13 @@ class Core:
     def fill(self) -> None:
         """Start what waits, in its order, while there are slots."""
         effects = self._effects
-        for attempt in list(self._attempts.values()):
-            if attempt.phase is Phase.WAITING and not self._predecessor_lives(attempt):
-                if not effects.free_slots() or effects.complaint():
-                    return
-                attempt.phase = Phase.RUNNING
-                attempt.run = effects.start(attempt)
+        while self._waiting and effects.free_slots():
+            attempt = next(filter(self._is_due, self._waiting.values()), None)
+            if attempt is None or effects.complaint():
+                return
+            del self._waiting[attempt.key]
+            attempt.phase = Phase.RUNNING
+            attempt.run = effects.start(attempt)
 
     def waited(self, attempt: Attempt) -> None:
         """An attempt that was sent ahead has waited long: another worker may be free for it."""
@@ -430,6 +433,7 @@ class Core:
 
     def _finish(self, attempt: Attempt, draft: Draft) -> None:
         attempt.phase = Phase.REPORTED
+        self._waiting.pop(attempt.key, None)
         draft.committed = not (draft.fault or draft.handed_back)
         self._effects.report(draft)
         self.fill()
@@ -455,6 +459,7 @@ class Core:
 
     def _remove(self, attempt: Attempt, *, forget: bool = False) -> None:
         self._attempts.pop(attempt.key, None)
+        self._waiting.pop(attempt.key, None)
         if not forget:
             _remember(self._over, attempt.key)
         self.fill()
@@ -464,14 +469,10 @@ class Core:
         if not self._attempts:
             self._effects.idle()
 
-    def _predecessor_lives(self, attempt: Attempt) -> bool:
-        """Whether an older attempt of the same task is still being ended here."""
+    def _is_due(self, attempt: Attempt) -> bool:
+        """Whether no older attempt of the same task is still being ended here."""
         task, number = attempt.key
-        return any(
-            other.assignment.task == task and other.assignment.attempt < number
-            for other in self._attempts.values()
-            if other is not attempt
-        )
+        return not any(other[0] == task and other[1] < number for other in self._attempts)
 
 
 def _is_sharper(order: CancelAttempt, attempt: Attempt) -> bool:

@@ -122,7 +122,10 @@ class Parts:
 
     def free_slots(self) -> int:
         """Slots of the engine that can take a program."""
-        return max(0, min(self._engine.free_slots, self.core.slots - len(self._engine.runs)))
+        free = self._engine.free_slots
+        if free and self._engine.slots > self.core.slots:  # fewer are wanted than there are
+            free = max(0, min(free, self.core.slots - len(self._engine.runs)))
+        return free
 
     def start(self, attempt: Attempt) -> Run | None:
         """Start the program of an attempt."""

@@ -41,6 +41,9 @@ _DIRECTORIES: Mapping[Part, str] = {
 _DIRECTORIES_AND_TEMPORARY: Mapping[Part, str] = {**_DIRECTORIES, TEMPORARY[0]: TEMPORARY[1]}
 
 
+_SIGNALS = {number.name.removeprefix("SIG"): number for number in signal.Signals}
+
+
 class Fault(msgspec.Struct, frozen=True):
     """The attempt is over through no doing of the task: it goes elsewhere.
 
@@ -93,7 +96,7 @@ def run_spec(
         env={**terms.environment, **spec.env, **secrets, **own},
         timeout_seconds=spec.timeout_seconds,
         grace_seconds=spec.grace_seconds,
-        stop_signal=signal.Signals[f"SIG{spec.stop_signal}"],
+        stop_signal=_SIGNALS[spec.stop_signal],
         output="file" if spec.terminal else "tail",
         # A value at the border of what is told would be told in part.
         tail_bytes=MAX_TAIL_BYTES + (masking.longest if masking else 0),
@@ -105,6 +108,8 @@ def run_spec(
 
 def limits_of(asked: Limits, terms: TaskTerms) -> Limits | None:
     """What holds for a task; None when nothing is limited, which is the cheaper start."""
+    if asked == terms.default_limits == terms.ceilings == NO_LIMITS:
+        return None
     limits = asked.or_else(terms.default_limits, terms.ceilings)
     return None if limits == NO_LIMITS else limits
 
