@@ -85,7 +85,6 @@ class Confinement:
         stdout_fd, stderr_fd, saying = descriptors
         stage = b"limits"
         try:
-            signal.set_wakeup_fd(-1)
             os.setsid()
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)

@@ -290,6 +290,7 @@ class Guardian:
         """Run the epitaph, with everything dead, and let it not outlive its time."""
         for number in _IGNORED:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         with subprocess.Popen(argv, env=env, stdin=subprocess.DEVNULL) as speaker:
             try:
                 speaker.wait(_EPITAPH_SECONDS)

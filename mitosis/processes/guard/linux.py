@@ -4,12 +4,14 @@ import ctypes
 import errno
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
 _PTRACE_DETACH = 17
+_SIGSET_BYTES = 128
 _PARENT_FIELD = 1  # of /proc/PID/stat, counted after the name
 
 
@@ -40,6 +42,21 @@ def _prctl(option: int, value: int) -> None:
     if libc.prctl(option, value, 0, 0, 0) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"prctl({option}): {os.strerror(number)}")
+
+
+def signal_descriptor(number: int) -> int:
+    """A descriptor that is readable when a signal, which must be blocked, has come (signalfd).
+
+    Raises:
+        OSError: there is none.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    wanted = (1 << (number - 1)).to_bytes(_SIGSET_BYTES, sys.byteorder)
+    fd = int(libc.signalfd(-1, wanted, os.O_NONBLOCK | os.O_CLOEXEC))
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"signalfd: {os.strerror(code)}")
+    return fd
 
 
 def let_go(pid: int, number: int) -> None:

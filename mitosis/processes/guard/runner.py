@@ -29,12 +29,16 @@ _KEPT_ASIDE_NAMES = 100
 
 
 class Wakeups:
-    """A pipe that SIGCHLD writes to, so that polling sees ended children."""
+    """A descriptor that is readable when a child has ended.
+
+    The signal is blocked: a handler would interrupt each wait, write, and have the wait begun anew.
+    """
 
     def __init__(self) -> None:
-        self.read_fd, self._write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Ignored, as somebody may have left it, it would take the news of the ends away.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        self.read_fd = linux.signal_descriptor(signal.SIGCHLD)
 
     def drain(self) -> None:
         """Forget the wake-ups so far."""
@@ -45,10 +49,8 @@ class Wakeups:
             return
 
     def close(self) -> None:
-        """Give the pipe back, in a forked child that makes an own one."""
-        signal.set_wakeup_fd(-1)
+        """Give the descriptor back, in a forked child that makes an own one."""
         os.close(self.read_fd)
-        os.close(self._write_fd)
 
 
 class Runner:
