@@ -113,7 +113,11 @@ class SlotFolder:
         removal = Removal(self._fd, most)
         _make_usable(self._fd)
         intact = self._intact()
-        removal.empty_all_but(intact.keys(), [name for name, clean in intact.items() if not clean])
+        removal.empty(name for name, clean in intact.items() if not clean)
+        whole = len(intact) == len(PARTS)
+        if whole and self._is_same(top, os.lstat(self.path), self._fd):
+            return
+        removal.empty_all_but(intact)
         self._complete()
         if stat.S_IMODE(os.fstat(self._fd).st_mode) != self._mode:
             os.fchmod(self._fd, self._mode)
@@ -167,20 +171,27 @@ class Removal:
         self._left = most
         self._until = time.monotonic() + AT_ONCE_SECONDS
 
-    def empty_all_but(self, parts: Collection[str], full: Iterable[str]) -> None:
-        """Empty the top, keeping the directories `parts` in it, of which `full` are emptied too.
+    def empty(self, parts: Iterable[str]) -> None:
+        """Empty directories in the top; what lies too deep in them comes to the top.
 
         Raises:
             OSError: something cannot be removed.
             Unfinished: there is more than may be removed.
         """
+        for name in parts:
+            fd = _open_directory(self._top, name)
+            try:
+                self._empty(fd, 1)
+            finally:
+                os.close(fd)
+
+    def empty_all_but(self, parts: Collection[str]) -> None:
+        """Empty the top, leaving the directories `parts` in it as they are.
+
+        Raises:
+            OSError, Unfinished: As by `empty`.
+        """
         while True:
-            for name in full:
-                fd = _open_directory(self._top, name)
-                try:
-                    self._empty(fd, 1)
-                finally:
-                    os.close(fd)
             with os.scandir(self._top) as entries:
                 rest = [
                     (entry.name, entry.is_dir(follow_symlinks=False))
@@ -200,10 +211,10 @@ class Removal:
                     (entry.name, entry.is_dir(follow_symlinks=False))
                     for entry in itertools.islice(entries, _BATCH)
                 ]
-            if not batch:
-                return
             for name, is_directory in batch:
                 self._remove(fd, name, is_directory, depth)
+            if len(batch) < _BATCH:
+                return
 
     def _remove(self, parent: int, name: str, is_directory: bool, depth: int) -> None:
         if self._left is not None:
@@ -250,7 +261,7 @@ def remove_folder(path: bytes, most: int | None = None) -> None:
     fd = os.open(path, _OPEN)
     try:
         os.fchmod(fd, _MODE)
-        Removal(fd, most).empty_all_but((), ())
+        Removal(fd, most).empty_all_but(())
     finally:
         os.close(fd)
     os.rmdir(path)

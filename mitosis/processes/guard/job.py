@@ -62,7 +62,7 @@ class Job:
             self._timeout,
             self._grace,
             self._stop_signal,
-            self._to_file,
+            self.to_file,
             self._tail_bytes,
             self._cap,
             self._end_bytes,
@@ -143,7 +143,7 @@ class Job:
     def _open_streams(self) -> None:
         try:
             for name in (b"stdout", b"stderr"):
-                file = self._folder.part("output") + b"/%b.log" % name if self._to_file else None
+                file = self._folder.part("output") + b"/%b.log" % name if self.to_file else None
                 self.streams.append(Stream(file, self._cap, self._tail_bytes, self._end_bytes))
         except OSError as problem:
             text = f"output of the task: {problem.strerror}"

@@ -227,7 +227,7 @@ class Runner:
             self._answer_reads(job)
             for piece in self._reads.end():
                 self._post(piece)
-            untouched = empty and self._folder.untouched()
+            untouched = empty and not job.to_file and self._folder.untouched()
             self._post(job.report(untouched))
             if untouched:
                 self._job = None
@@ -253,8 +253,7 @@ class Runner:
         try:
             if not clean:
                 raise OSError("the tree outlived its report")
-            if not self._folder.untouched():
-                self._folder.wipe(most)
+            self._folder.wipe(most)
         except OSError:
             self._take_another_folder(most)
         except Unfinished:
