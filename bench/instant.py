@@ -43,7 +43,7 @@ class InstantEngine:
     user = None
 
     def __init__(self, slots: int, folder: Path) -> None:
-        self._slots = slots
+        self.slots = slots
         self._folder = folder
         self.runs: list[InstantRun] = []
         self.on_free: Callable[[], None] = lambda: None
@@ -53,7 +53,7 @@ class InstantEngine:
     @property
     def free_slots(self) -> int:
         """How many runs can start now."""
-        return self._slots - len(self.runs)
+        return self.slots - len(self.runs)
 
     def start_task(
         self,
@@ -78,7 +78,7 @@ class InstantEngine:
         on_started(run)
         result = RunResult(
             outcome=Exited(0), cause="own", started_at=run.started_at, ended_at=machine_clock(),
-            stdout=NO_OUTPUT, stderr=NO_OUTPUT, folder=self._folder,
+            stdout=NO_OUTPUT, stderr=NO_OUTPUT, folder=self._folder, left_nothing=True,
         )  # fmt: skip
         on_ended(run, result)
 
@@ -92,7 +92,7 @@ class InstantEngine:
 
     def grow(self, slots: int) -> None:
         """Have at least so many slots."""
-        self._slots = max(self._slots, slots)
+        self.slots = max(self.slots, slots)
 
     def renew(self, lease_seconds: float, *, measured_from: float | None = None) -> None:
         """Nothing runs that a lease could end."""

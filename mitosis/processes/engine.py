@@ -195,6 +195,8 @@ class Engine:
     def user(self) -> TaskUser | None:
         """Whom tasks run as; None for the user of this process."""
         return self._user
+
+    @property
     def slots(self) -> int:
         """How many slots there are."""
         return self._count
