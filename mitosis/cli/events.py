@@ -201,11 +201,11 @@ def _lines(found: "Verified") -> Iterable[str]:
     if not found.found:
         yield f"Nothing is wrong: {what}"
     else:
-        yield f"{found.found} findings: {what}"
+        yield f"{found.found} finding{'s' if found.found > 1 else ''}: {what}"
         yield from (f"  {_place(one)}: {printable(one.what)}" for one in found.findings)
         if found.found > len(found.findings):
             yield f"  and {found.found - len(found.findings)} more"
-        if found.source == "stream":
+        if found.source == "stream" and {one.kind for one in found.findings} - {"key", "kept"}:
             yield "What of it can be brought back from the archive: `mito events repair`"
     yield from _proof(found)
     if found.archived is not None:

@@ -32,10 +32,17 @@ class Checkpoints:
         return self._journal.position - proved - (1 if proved else 0)
 
     def tell_key(self) -> None:
-        """Let history know the key before anything is signed with it."""
+        """Let history know the key before anything is signed with it.
+
+        One that follows another vouches at once for what that one has signed: who has the new one
+        alone can then check all of history.
+        """
+        former = self._journal.world.platform.key
         unit = self._journal.unit(ACTOR)
         unit.run(subjects.PLATFORM_TAIL, TellKey(self._keys.key_id, self._keys.public_pem))
         unit.close()
+        if former not in {"", self._keys.key_id}:
+            self.sign()
 
     async def keep(self) -> None:
         """Go on for the whole term."""

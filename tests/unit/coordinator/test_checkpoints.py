@@ -128,6 +128,10 @@ async def test_the_key_is_told_once_and_again_when_it_is_another(
         (keys.key_id, ""),
         (other.key_id, keys.key_id),
     ]
+    # The new one vouches at once for all that the former one has signed.
+    [(position, signed)] = told(coordinator, CheckpointSigned)
+    [_, (told_at, _)] = told(coordinator, KeyRotated)
+    assert (signed.key, signed.position, position) == (other.key_id, told_at, told_at + 1)
 
 
 async def test_a_new_coordinator_goes_on_with_the_same_running_digest(
