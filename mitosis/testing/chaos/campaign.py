@@ -37,9 +37,9 @@ LIVE_STATES = (TaskState.PENDING, TaskState.READY, TaskState.RUNNING)
 
 # Kind of the script, its beats of 0.1 s (from, to), and how often of a hundred.
 KINDS = (
-    ("plain", 0, 0, 40),
+    ("plain", 0, 0, 32),
     ("plain", 1, 5, 17),
-    ("plain", 10, 30, 12),  # ends behind the back of a frozen worker, and runs again when it wakes
+    ("plain", 10, 30, 20),  # ends behind the back of a frozen worker, and runs again when it wakes
     ("plain", 30, 70, 7),
     ("fails", 0, 3, 8),
     ("result", 0, 2, 9),

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 COORDINATORS = "coordinators"  # all of them at once
 MOMENT_SECONDS = 3.0
+TAKE_OVER_SECONDS = 6.0  # of a standby, after a fault
+LOOK_SECONDS = 0.1
 
 Moment = Callable[[], Awaitable[None]]
 
@@ -71,6 +73,8 @@ class Nemesis:
         self._random = random.Random(f"faults-{seed}")
         self._busy: set[str] = set()
         self._undisturbed = 0  # faults during which the coordinator in office stays so
+        self._leading = 0  # faults that last and may bring another one into office
+        self._led_at = float("-inf")
         self._stopping = asyncio.Event()
         self.faults: list[Fault] = []
 
@@ -103,15 +107,29 @@ class Nemesis:
         return target in self._busy or target in kinds or _kind(target) + "s" in self._busy
 
     async def _carry_out(self, plan: "_Plan") -> None:
+        clock = asyncio.get_running_loop().time
         self._busy.add(plan.target)
         self._undisturbed += plan.undisturbed
-        begun = asyncio.get_running_loop().time()
-        self.faults.append(Fault(plan.what, plan.target, begun, plan.seconds))
+        self._leading += plan.leads
         try:
+            if plan.undisturbed:
+                await self._until_nobody_takes_over()
+            self.faults.append(Fault(plan.what, plan.target, clock(), plan.seconds))
             await plan.act(plan.seconds)
         finally:
             self._busy.discard(plan.target)
             self._undisturbed -= plan.undisturbed
+            self._leading -= plan.leads
+            if plan.leads:
+                self._led_at = clock()
+
+    async def _until_nobody_takes_over(self) -> None:
+        """Wait until what was begun before has brought whom it will into office."""
+        clock = asyncio.get_running_loop().time
+        while not self._stopping.is_set() and (
+            self._leading or clock() < self._led_at + TAKE_OVER_SECONDS
+        ):
+            await self._sleep(LOOK_SECONDS)
 
     def _plan(self) -> "_Plan":
         draw = self._random
