@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,6 +156,7 @@ def test_very_many_files_miss_no_heartbeat_and_other_tasks_run_meanwhile(
     target = own.box.root / "many"
     own.client.get_artifact(many.task, ArtifactKind.RESULT, target, extract=True)
     assert sum(1 for path in target.rglob("*") if path.is_file()) == folders * 1_000
+    shutil.rmtree(target)  # here is more time for it than behind the test
 
 
 @pytest.mark.parity("R-14")
