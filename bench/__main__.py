@@ -7,6 +7,7 @@ with a look at each task's outcome in the read model. Ends with status 1 when a 
 import argparse
 import asyncio
 import inspect
+import signal
 import time
 import traceback
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from bench.targets import verdicts
 def main(arguments: list[str] | None = None) -> None:
     """Parse the command line, measure, print."""
     given, began = _parser().parse_args(arguments), time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing that was started is left
     sizes = QUICK if given.quick else FULL if given.full else USUAL
     bench = Bench(sizes=_sized(sizes, given), results=Results(), peers=given.peers)
     machine, failed = this_machine(given.peers), []

@@ -45,7 +45,7 @@ class Peer(NamedTuple):
     needs: tuple[str, ...]
     required: bool = False
     environment: Mapping[str, str] = {}
-    seconds: float = 180.0
+    seconds: float = 300.0
 
 
 def _celery(key: str, mode: str, durability: str) -> Peer:
@@ -125,7 +125,7 @@ def _run(peer: Peer, bench: Bench) -> str:
         told = [msgspec.json.decode(line, type=Told) for line in said.read().splitlines()]
     _take_down(peer, told, bench.results)
     if status:
-        why = f"ended with {status} after {len(told)} figures"
+        why = f"{status} after {len(told)} figures"
         bench.results.fail(f"peers/{peer.key}", "the whole of it", why, who=peer.name)
         return why
     return ""
@@ -138,15 +138,16 @@ def _wanted(peer: Peer, sizes: Sizes) -> dict[str, str]:
 
 
 def _await_end(process: "subprocess.Popen[bytes]", seconds: float) -> str:
-    """Wait, and end what is left of it; return what is wrong."""
+    """Wait, and end what is left of it, however this ends; return what is wrong."""
     try:
         status = process.wait(seconds)
     except subprocess.TimeoutExpired:
-        status = None
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return f"no end within {seconds:g} s" if status is None else f"status {status}" * (status != 0)
+        return f"no end within {seconds:g} s"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return f"status {status}" * (status != 0)
 
 
 def _take_down(peer: Peer, told: list[Told], results: Results) -> None:
