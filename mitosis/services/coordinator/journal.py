@@ -32,7 +32,10 @@ OnFailed = Callable[[MitosisError], None]
 DEEP = 50
 DEEP_BATCH = 250
 
-BACKLOG = 20_000  # commits; about 4 s of what one node stores
+# What the writer has no room for yet. Answers wait for all that is before them, renewals of workers
+# too, so time is a bound as well: when a commit has waited for so long, new commands are refused.
+BACKLOG = 20_000  # commits
+BACKLOG_SECONDS = 0.25
 
 
 class Unit:
@@ -111,7 +114,8 @@ class Journal:
     """The one way into the store for a coordinator in its term.
 
     The writer takes a bounded number of commits at once; more than that wait here, in order, up to
-    `BACKLOG`. Positions are given out when a commit is decided, wherever it waits.
+    `BACKLOG` and for `BACKLOG_SECONDS`. Positions are given out when a commit is decided, wherever
+    it waits.
     """
 
     def __init__(
@@ -152,7 +156,10 @@ class Journal:
     @property
     def busy(self) -> bool:
         """Whether new commands should be turned away for the moment."""
-        return self._backlog_size > BACKLOG
+        if not self._backlog:
+            return False
+        waited = self._clock.monotonic() - self._backlog[0].since
+        return waited > BACKLOG_SECONDS or self._backlog_size > BACKLOG
 
     @property
     def fault(self) -> str | None:
@@ -192,7 +199,7 @@ class Journal:
         size = self._entry_size(unit, len(appends))
         for start in range(0, len(appends), size):
             end = start + size
-            self._hand_in(_Entry(appends[start:end], tails[start:end]))
+            self._hand_in(appends[start:end], tails[start:end])
         self._units.append((self.position, unit))
         self._progress()
 
@@ -269,9 +276,9 @@ class Journal:
         self._pending[tail] = self._pending.get(tail, 0) + 1
         return Append(subject, payload, head.position)
 
-    def _hand_in(self, entry: "_Entry") -> None:
-        self._backlog.append(entry)
-        self._backlog_size += len(entry.appends)
+    def _hand_in(self, appends: list[Append], tails: list[str]) -> None:
+        self._backlog.append(_Entry(appends, tails, self._clock.monotonic()))
+        self._backlog_size += len(appends)
         self._send_what_fits()
 
     def _send_what_fits(self) -> None:
@@ -306,7 +313,12 @@ class Journal:
 
 
 class _Entry(NamedTuple):
-    """Commits that are stored together: one, or an atomic batch."""
+    """Commits that are stored together: one, or an atomic batch.
+
+    Attributes:
+        since: When they were decided, by the monotonic clock.
+    """
 
     appends: list[Append]
     tails: list[str]
+    since: float

@@ -74,7 +74,7 @@ FAMILIES = {
         ),
         Family(
             "mitosis_nats_reconnects_total", "counter", ("connection",),
-            "returns of a connection to NATS: `commands`, `system`, `store`",
+            "returns of a connection to NATS: `commands`, `workers`, `system`, `store`",
         ),
     )
 }  # fmt: skip

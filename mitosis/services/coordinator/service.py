@@ -133,6 +133,14 @@ class Coordinator:
                 )
             )
             await refuse_open_server(config.nats_url, tls=self._tls)
+            workers = await stack.enter_async_context(
+                await Connection.open(
+                    config.nats_servers,
+                    login,
+                    name=f"{NAME}-workers {self._instance}",
+                    trust=trust,
+                )
+            )
             system = await stack.enter_async_context(
                 await Connection.open(
                     config.nats_servers, system_login, name=f"{NAME}-system", trust=trust
@@ -153,6 +161,7 @@ class Coordinator:
             parts = Parts(
                 config=config,
                 connection=connection,
+                workers=workers,
                 store_client=store_client,
                 objects=self._objects,
                 passwords=passwords,
@@ -244,7 +253,7 @@ class Coordinator:
 
     def _endpoint(self, parts: Parts, system: Connection, listener: socket.socket) -> HttpEndpoint:
         async def nats() -> None:
-            for connection in (parts.connection, system):
+            for connection in (parts.connection, parts.workers, system):
                 if not connection.is_connected:
                     raise StoreUnavailable(f"the connection to {connection.address} is down")
             await stream_state(parts.store_client, EVENTS_STREAM)
@@ -258,7 +267,8 @@ class Coordinator:
         def returns() -> dict[str, int]:
             return {**self._returns, "store": parts.store_client.stats["reconnects"]}
 
-        for name, connection in (("commands", parts.connection), ("system", system)):
+        connections = {"commands": parts.connection, "workers": parts.workers, "system": system}
+        for name, connection in connections.items():
             self._returns[name] = 0
             connection.add_listener(on_reconnect=partial(self._returns.update, [name]))
         readiness = Readiness(

@@ -71,10 +71,16 @@ SWEEP_EVERY = timedelta(hours=1)
 
 
 class Parts(msgspec.Struct):
-    """What a term is made of and does not own."""
+    """What a term is made of and does not own.
+
+    Attributes:
+        workers: The connection by which workers are heard, so that their renewals and reports do
+            not stand behind the commands of everybody.
+    """
 
     config: CoordinatorConfig
     connection: Connection
+    workers: Connection
     store_client: StoreClient
     objects: S3Store
     passwords: Passwords
@@ -113,7 +119,7 @@ class Term:
             in_turns=True,
             on_refused=parts.tally.turned_away,
         )
-        self._reports = Endpoints(parts.connection, subjects.WORKERS_ALL)
+        self._reports = Endpoints(parts.workers, subjects.WORKERS_ALL)
         self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
         self._loops: list[asyncio.Task[None]] = []
         parts.connection.add_listener(on_disconnect=core.standing.doubt)

@@ -1,0 +1,37 @@
+"""More is decided than the store takes: how long answers may wait for it."""
+
+from typing import Any
+
+from mitosis.contract import commands
+from mitosis.services.coordinator.journal import BACKLOG_SECONDS
+
+
+def submit(key: str) -> commands.SubmitTask:
+    return commands.SubmitTask(("true",), key)
+
+
+async def test_commands_are_turned_away_while_one_has_waited_too_long_for_the_store(
+    coordinator: Any,
+) -> None:
+    """Every answer waits for what was decided before it, those to workers too."""
+
+    async def ask(key: str) -> str:
+        reply: str = await coordinator.ask("alice", coordinator.tasks.submit, submit(key))
+        return reply
+
+    first = await ask("on its way")
+    coordinator.store.room = 0
+    second = await ask("waits")
+    coordinator.clock.seconds += BACKLOG_SECONDS
+    third = await ask("still in time")
+    coordinator.clock.seconds += 0.01
+    refused = coordinator.answer(await ask("too much")).error
+    assert (refused.code, refused.details["retry_after_seconds"]) == ("unavailable.overloaded", 1.0)
+    coordinator.store.room = 500
+    coordinator.store.let_through()
+    last = await ask("in time again")
+    coordinator.store.let_through()
+    answers = [
+        coordinator.answer(one, commands.Submitted).result for one in (first, second, third, last)
+    ]
+    assert [one.number for one in answers] == [1, 2, 3, 4]
