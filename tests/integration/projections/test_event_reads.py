@@ -100,7 +100,8 @@ async def test_each_filter_leaves_out_what_does_not_match(lab: Lab) -> None:
     assert await found(events=("task.cancelled@1",)) == {f"task {lab.tasks[1]}"}
     assert await found(kind="attachment", group="lab") == {"attachment a/b c.txt"}
     assert await found(group="lab", kind="task") == {f"task {one}" for one in lab.tasks}
-    assert await found(actor="user:nobody") == set()
+    with pytest.raises(NotFound, match="no user 'nobody'"):
+        await found(actor="user:nobody")
     assert await found(kind="user", until=1) == {"user root"}
     assert await found(before=START) == set()
     assert await found(since=START, before=START + timedelta(milliseconds=1)) == {"user root"}
