@@ -294,7 +294,9 @@ class _Pull:
         if self._outstanding > _AHEAD // 2 or len(self._arrived) > _AHEAD:
             return
         stored = self._left - len(self._arrived) - self._outstanding
-        if stored > 0:
+        if self._gaps:  # what the server counts is not all there
+            await self._request(_AHEAD - max(self._outstanding, 0), b"")
+        elif stored > 0:
             await self._request(min(stored, _AHEAD - self._outstanding), b"")
         elif not self._arrived and not self._outstanding:
             # All that there is when there is something, and then no more.
@@ -310,7 +312,12 @@ class _Pull:
         )
 
     async def _wait(self, limit: int) -> bool:
-        """Wait for all that is under way, or enough; False when the consumer is taken for lost."""
+        """Wait for all that is under way, or enough; False when the consumer is taken for lost.
+
+        Of a stream with gaps nobody knows how much that is: anything is enough.
+        """
+        if self._gaps:
+            limit = 1
         loop = asyncio.get_running_loop()
         arrived, deadline = 0, loop.time() + _SILENCE_SECONDS
         while not self._arrived or (len(self._arrived) < limit and self._outstanding > 0):
