@@ -99,7 +99,7 @@ class Core(msgspec.Struct):
             StoreUnavailable: Nothing can be stored: its disk is full.
         """
         self.check_store()
-        if self.journal.busy:
+        if self.journal.is_busy():
             raise Overloaded(
                 "the coordinator has too many commands on their way: try again in a moment",
                 retry_after_seconds=RETRY_AFTER_SECONDS,

@@ -153,9 +153,9 @@ class Journal:
         """Position of the last commit that was decided, stored or on its way."""
         return self._next - 1
 
-    @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether new commands should be turned away for the moment."""
+        self.hand_on()
         if not self._backlog:
             return False
         waited = self._clock.monotonic() - self._backlog[0].since
@@ -279,9 +279,10 @@ class Journal:
     def _hand_in(self, appends: list[Append], tails: list[str]) -> None:
         self._backlog.append(_Entry(appends, tails, self._clock.monotonic()))
         self._backlog_size += len(appends)
-        self._send_what_fits()
+        self.hand_on()
 
-    def _send_what_fits(self) -> None:
+    def hand_on(self) -> None:
+        """Give the writer what it has room for; nobody tells when it has settled lost answers."""
         backlog = self._backlog
         while backlog and self._writer.room >= len(backlog[0].appends) and not self._failure:
             entry = backlog.popleft()
@@ -302,7 +303,7 @@ class Journal:
                 del self._pending[tail]
                 self.release(tail)
         if self._failure is None:
-            self._send_what_fits()
+            self.hand_on()
         self._progress()
 
     def _progress(self) -> None:

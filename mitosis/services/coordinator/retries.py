@@ -83,7 +83,7 @@ class Retries:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause_seconds()):
                     await self._changed.wait()
-            if self._journal.busy:
+            if self._journal.is_busy():
                 await asyncio.sleep(BUSY_SECONDS)
             elif self._is_due():
                 self.begin_due()

@@ -292,6 +292,7 @@ class Term:
         core = self.core
         while not self.ended.done():
             await asyncio.sleep(LEASE_CHECK_SECONDS)
+            core.journal.hand_on()
             leases = {n: w.lease_seconds for n, w in core.world.workers.items()}
             for name in core.leases.expired(leases):
                 silent = core.leases.silent_seconds(name)

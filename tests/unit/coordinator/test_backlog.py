@@ -35,3 +35,17 @@ async def test_commands_are_turned_away_while_one_has_waited_too_long_for_the_st
         coordinator.answer(one, commands.Submitted).result for one in (first, second, third, last)
     ]
     assert [one.number for one in answers] == [1, 2, 3, 4]
+
+
+async def test_what_waits_goes_on_when_the_store_has_room_again_although_nothing_was_on_its_way(
+    coordinator: Any,
+) -> None:
+    """After lost answers are settled nobody tells of room: commands were refused for ever."""
+    coordinator.store.room = 0
+    first = await coordinator.ask("alice", coordinator.tasks.submit, submit("waits"))
+    coordinator.clock.seconds += 1
+    coordinator.store.room = 500
+    second = await coordinator.ask("alice", coordinator.tasks.submit, submit("in time"))
+    coordinator.store.let_through()
+    assert coordinator.answer(first, commands.Submitted).result.number == 1
+    assert coordinator.answer(second, commands.Submitted).result.number == 2
