@@ -44,14 +44,14 @@ class Events:
             NotFound, NotAllowed: As for reading the thing whose history it is.
             InvalidInput: A filter that cannot be.
         """
-        return await self._session.query("event", "list", _body(wanted), EventPage)
+        return await self._whole(_body(wanted))
 
     async def each(self, wanted: GetEventsArgs | None = None) -> AsyncIterator[CommitView]:
         """Yield everything that matches, oldest first, page by page. Raises what `list` raises."""
         body = replace(_body(wanted), newest=False, limit=PAGE)
         more = True
         while more:
-            page = await self._session.query("event", "list", body, EventPage)
+            page = await self._whole(body)
             for commit in page.commits:
                 yield commit
             body, more = replace(body, after=page.position), page.more
@@ -69,7 +69,7 @@ class Events:
         body = replace(_body(wanted), newest=True, limit=count)
         found: list[CommitView] = []
         while True:
-            page = await self._session.query("event", "list", body, EventPage)
+            page = await self._whole(body)
             found = [*page.commits, *found]
             first = found[0].position if found else 0
             if not page.more or len(found) >= count or first <= 1:
@@ -177,6 +177,10 @@ class Events:
         """Return the position up to which everything is seen by whoever reads now."""
         newest = replace(_body(wanted), after=0, newest=True, limit=1)
         return (await self._patiently(newest, patience_seconds)).position
+
+    async def _whole(self, body: ListEvents) -> EventPage:
+        """Ask once, for all that was stored before: a history that lacks its end tells lies."""
+        return await self._session.query("event", "list", body, EventPage, whole=True)
 
     async def _patiently(self, body: ListEvents, patience_seconds: float) -> EventPage:
         async def ask() -> EventPage:

@@ -8,6 +8,7 @@ program alone, and is ended with it.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import TypeVar
 from uuid import uuid4
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REVOKE_SECONDS = 2.0
+STALE_PAUSE_SECONDS = 0.1  # the projector itself has waited before it answered so
 
 
 class Session:
@@ -185,15 +187,30 @@ class Session:
         )
         return _result(reply)
 
-    async def query(self, noun: str, verb: str, body: msgspec.Struct, result: type[T]) -> T:
+    async def query(
+        self, noun: str, verb: str, body: msgspec.Struct, result: type[T], *, whole: bool = False
+    ) -> T:
         """Ask for a read, repeated until it is answered.
+
+        Args:
+            noun: Of the subject.
+            verb: Of the subject.
+            body: What is wanted.
+            result: Type of the answer.
+            whole: An answer that may lack what was stored last is not enough: ask again while
+                there is time. Who reads history wants all of it.
 
         Raises:
             MitosisError: The projector's answer. Unavailable: None came in time.
         """
         past = getattr(body, "as_of", None) is not None
         seconds = PAST_TRY_SECONDS if past else None
-        reply = await self._ask(subjects.query, noun, verb, body, result, "", seconds=seconds)
+        deadline = time.monotonic() + self.timeout_seconds
+        while True:
+            reply = await self._ask(subjects.query, noun, verb, body, result, "", seconds=seconds)
+            if not (whole and reply.stale) or time.monotonic() >= deadline:
+                break
+            await self._network.sleep(STALE_PAUSE_SECONDS)
         if reply.stale:
             self.stale("the read models lag behind: this may be older than what was stored last")
         return _result(reply)

@@ -190,6 +190,24 @@ async def test_an_answer_that_may_be_old_is_pointed_out(
     assert len(notes) == 1
 
 
+async def test_a_history_that_may_lack_its_end_is_asked_for_again_while_there_is_time(
+    client_of: "ClientOf", platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    notes: list[str] = []
+    client = client_of(config)
+    client.session.stale = notes.append
+    async with client:
+        platform.stale_histories = 2
+        await client.get_events()
+        assert (platform.stale_histories, notes) == (-1, [])
+    short = client_of(replace(config, timeout=timedelta(seconds=0.3)))
+    short.session.stale = notes.append
+    async with short:
+        platform.stale_histories = 1_000_000
+        await short.get_events()
+    assert len(notes) == 1, "it ends, and says so"
+
+
 async def test_the_blocking_client_is_the_same_client(
     platform: "SmallPlatform", config: ClientConfig
 ) -> None:
