@@ -12,7 +12,7 @@ import stat
 import time
 from collections.abc import Collection, Iterable
 
-from .mounts import mounted_below
+from .mounts import MountWatch, mounted_below
 from .seen import Seen, look, tells_of_changes
 
 PARTS = ("work", "result", "exec", "resource", "tmp", "output")
@@ -46,6 +46,7 @@ class SlotFolder:
         self._parts: dict[str, tuple[int, Seen]] = {}
         #: Whether the file system tells of changes; None before that was tried.
         self._tells: bool | None = None
+        self._mounts: MountWatch | None = None
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -55,6 +56,9 @@ class SlotFolder:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        if self._mounts is not None:
+            self._mounts.close()
+            self._mounts = None
         self._self = None
 
     def part(self, name: str) -> bytes:
@@ -71,14 +75,17 @@ class SlotFolder:
         os.mkdir(self.path, _MODE)
         os.chmod(self.path, self._mode)  # whatever the umask
         self._fd = os.open(self.path, _OPEN)
+        self._mounts = MountWatch(self.path)
         self._complete()
-        self._self = Seen(os.fstat(self._fd), len(PARTS))
+        self._self = Seen(self._fd, len(PARTS))
 
     def untouched(self) -> bool:
-        """Whether all is as made: same directories, same modes, nothing in them."""
-        if self._self is None or len(self._parts) != len(PARTS):
+        """Whether all is as made: same directories, nothing changed, mounted or put in them."""
+        if self._self is None or self._mounts is None or len(self._parts) != len(PARTS):
             return False
         try:
+            if self._mounts.is_mounted():
+                return False
             if not self._is_same(self._self, os.lstat(self.path), self._fd):
                 return False
             for name, (fd, seen) in self._parts.items():
@@ -117,16 +124,18 @@ class SlotFolder:
         whole = len(intact) == len(PARTS)
         if whole and self._is_same(top, os.lstat(self.path), self._fd):
             return
+        if not top.has_its_manner(os.fstat(self._fd), self._fd):
+            raise OSError(errno.EPERM, "owner, flags or attributes of the folder were changed")
         removal.empty_all_but(intact)
         self._complete()
         if stat.S_IMODE(os.fstat(self._fd).st_mode) != self._mode:
             os.fchmod(self._fd, self._mode)
-        self._self = Seen(os.fstat(self._fd), len(PARTS))
+        self._self = Seen(self._fd, len(PARTS))
 
     def _intact(self) -> dict[str, bool]:
         """Parts that are still the directories that were made, and whether they are clean.
 
-        Their modes are put right.
+        Their modes are put right. One that a program gave other attributes is none of them.
         """
         intact = {}
         for name, (fd, seen) in list(self._parts.items()):
@@ -137,10 +146,12 @@ class SlotFolder:
             if info is not None and seen.is_it(info):
                 if not seen.has_its_rights(info):
                     os.fchmod(fd, _MODE)
-                intact[name] = self._is_same(seen, info, fd)
-            else:
-                os.close(fd)
-                del self._parts[name]
+                clean = self._is_same(seen, info, fd)
+                if clean or seen.has_its_manner(info, fd):
+                    intact[name] = clean
+                    continue
+            os.close(fd)
+            del self._parts[name]
         return intact
 
     def _complete(self) -> None:
@@ -150,7 +161,7 @@ class SlotFolder:
                 fd = os.open(name, _OPEN, dir_fd=self._fd)
                 if self._owner is not None and name != _OWN_PART:
                     os.fchown(fd, *self._owner)
-                self._parts[name] = (fd, Seen(os.fstat(fd), 0))
+                self._parts[name] = (fd, Seen(fd, 0))
 
 
 class Unfinished(Exception):

@@ -217,7 +217,10 @@ class Job:
         if ended or self.phase == KILLING:
             self._reap()
         if not self._tree.empty and self.phase != KILLING:
-            self._let_timers_act(lease)
+            if self._is_late(lease):
+                self._reap()  # who has ended by now has ended in time
+            if not self._tree.empty:
+                self._let_timers_act(lease)
         if self.phase == KILLING and not self._tree.empty:
             self._kill_once()
             self._reap()
@@ -247,6 +250,13 @@ class Job:
         message = self._report(untouched and self._tree.empty)
         self.close()
         return message
+
+    def _is_late(self, lease: float | None) -> bool:
+        """Whether the time of a program that is not known to have ended is over."""
+        if self.phase != RUNNING or self._outcome is not None:
+            return False
+        over = self._deadline is not None and time.monotonic() >= self._deadline
+        return over or (lease is not None and linux.machine_clock() >= lease)
 
     def _let_timers_act(self, lease: float | None) -> None:
         now = time.monotonic()

@@ -98,6 +98,74 @@ async def test_what_a_task_mounted_is_taken_away_and_never_emptied(bench: Bench)
     assert bench.engine.folders_set_aside == []
 
 
+@pytest.mark.parametrize("part", [".", ".."])
+async def test_a_folder_that_a_task_mounted_on_itself_can_be_written_by_the_next(
+    bench: Bench, part: str
+) -> None:
+    """It looks like itself to whoever asks for its number, its rights and its times."""
+    script = f'd=$(cd {part}; pwd); mount --bind "$d" "$d" && mount -o remount,bind,ro "$d"'
+    for _ in range(3):
+        await bench.finish(bench.start("true"))
+    run = bench.shell(f"{script} || exit 9")
+    result = await run.result()
+    if result.outcome == Exited(9):
+        await bench.finish(run)
+        pytest.skip("mounting is not allowed here")
+    assert result.mounts == ((result.folder / "work" / part).resolve(),)
+    await bench.finish(run)
+    after = await bench.finish(bench.shell("echo x > f && echo x > ../result/f"))
+    assert (after.outcome, after.mounts, after.folder) == (Exited(0), (), result.folder)
+    assert str(bench.root) not in Path("/proc/self/mountinfo").read_text()
+
+
+LEAVES = {
+    "attribute": "import os; os.setxattr('.', 'user.left', b'x')",
+    "access list": (
+        "import os, struct\n"
+        "entries = ((1, 7, -1), (2, 7, 65534), (4, 5, -1), (16, 7, -1), (32, 7, -1))\n"
+        "packed = b''.join(struct.pack('<HHi', *entry) for entry in entries)\n"
+        "os.setxattr('.', 'system.posix_acl_default', struct.pack('<I', 2) + packed)"
+    ),
+    "flag": "import os; os.execvp('chattr', ['chattr', '+S', '.'])",
+    "owner": "import os; os.chown('.', 1234, 1234)",
+}
+
+
+@pytest.mark.parametrize("name", LEAVES)
+async def test_what_a_task_made_of_its_work_folder_is_not_that_of_the_next(
+    bench: Bench, name: str
+) -> None:
+    look = (
+        "import fcntl, os\n"
+        "fd, info = os.open('.', os.O_RDONLY), os.stat('.')\n"
+        "try: flags = fcntl.ioctl(fd, 0x80086601, bytes(8)).hex()\n"
+        "except OSError: flags = ''\n"
+        "print(os.listxattr('.'), info.st_uid, info.st_gid, flags)"
+    )
+    before = await bench.finish(bench.python(look))
+    for _ in range(3):
+        await bench.finish(bench.start("true"))
+    result = await bench.finish(bench.python(LEAVES[name]))
+    if result.outcome != Exited(0):
+        pytest.skip(f"not allowed here: {result.stderr.tail!r}")
+    after = await bench.finish(bench.python(look))
+    assert after.stdout.tail == before.stdout.tail
+
+
+async def test_an_immutable_work_folder_costs_its_folder_and_not_the_tasks_that_follow(
+    bench: Bench,
+) -> None:
+    result = await bench.finish(bench.start("chattr", "+i", "."))
+    if result.outcome != Exited(0):
+        pytest.skip("this file system has no immutable files, or chattr may not set them")
+    try:
+        assert bench.engine.folders_set_aside == [result.folder]
+        assert (await bench.finish(bench.shell("echo x > f"))).outcome == Exited(0)
+    finally:
+        tool("chattr", "-i", str(result.folder / "work"))
+        tool("rm", "-rf", str(result.folder))
+
+
 async def test_a_mount_that_cannot_be_taken_away_is_left_alone_with_its_folder(
     bench: Bench,
 ) -> None:

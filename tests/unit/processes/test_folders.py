@@ -2,6 +2,7 @@
 
 import os
 import resource
+import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -121,6 +122,66 @@ def settle(folder: SlotFolder, readings: list[int]) -> None:
         assert time.monotonic() < deadline, "the folder is read again and again"
         readings.clear()
         assert folder.untouched()
+
+
+def give_another_manner(path: Path, change: str) -> None:
+    """Change what a directory has besides rights and content, where that can be done."""
+    try:
+        if change == "attribute":
+            os.setxattr(path, "user.left", b"x")
+        else:
+            os.chown(path, NOBODY, NOBODY)
+    except OSError as problem:
+        pytest.skip(f"{change}: {problem}")
+
+
+@pytest.mark.parametrize("settled", [False, True])
+@pytest.mark.parametrize("part", ["work", "."])
+@pytest.mark.parametrize("change", ["attribute", "owner"])
+def test_attributes_and_owners_that_a_task_gave_to_a_folder_are_not_left_to_the_next(
+    tmp_path: Path, change: str, part: str, settled: bool, readings: list[int]
+) -> None:
+    path = tmp_path / "slot-0-0"
+    folder = SlotFolder(os.fsencode(path))
+    folder.make()
+    if settled:
+        settle(folder, readings)
+    give_another_manner(path / part, change)
+    (path / "work" / "f").touch()
+    assert not folder.untouched()
+    (path / "work" / "f").unlink()
+    assert not folder.untouched()
+    if part == ".":
+        with pytest.raises(OSError, match="attributes"):
+            folder.wipe()
+    else:
+        folder.wipe()
+        assert os.listxattr(path / part) == os.listxattr(path)
+        assert (path / part).stat().st_uid == os.getuid()
+        assert folder.untouched()
+    folder.close()
+
+
+def test_a_folder_that_is_mounted_on_itself_is_not_untouched_before_it_is_unmounted(
+    tmp_path: Path, readings: list[int]
+) -> None:
+    """Number, rights, times and content of the directory are the same then."""
+    path = tmp_path / "slot-0-0"
+    folder = SlotFolder(os.fsencode(path))
+    folder.make()
+    settle(folder, readings)
+    work = os.fspath(path / "work")
+    try:
+        subprocess.run(["mount", "--bind", work, work], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
+    try:
+        assert not folder.untouched()
+        assert not folder.untouched()
+    finally:
+        subprocess.run(["umount", work], check=True)
+    assert folder.untouched()
+    folder.close()
 
 
 @pytest.mark.parametrize("settled", [False, True])
