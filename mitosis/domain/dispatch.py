@@ -113,9 +113,11 @@ class ReadyQueue:
 
 # A worker whose tasks take a millisecond would stand idle for most of the time if each of them were
 # sent only when a slot is free. So it gets ahead what it will do in this time, no more: whatever
-# comes later, of a higher priority or for another worker, is not delayed by more than this.
-AHEAD_SECONDS = 0.02
-MOST_AHEAD = 16
+# comes later, of a higher priority or for another worker, is not delayed by more than this. It is
+# long enough to report, and be given more, for many tasks at once (services/worker/report.py).
+AHEAD_SECONDS = 0.04
+MOST_AHEAD = 40
+LEAST_SECONDS = 0.002  # a start and an end cost that much, however short the program is
 
 
 def ahead(slots: int, mean_seconds: float | None) -> int:
@@ -127,7 +129,7 @@ def ahead(slots: int, mean_seconds: float | None) -> int:
     """
     if mean_seconds is None:
         return 0
-    return min(MOST_AHEAD, int(slots * AHEAD_SECONDS / max(mean_seconds, 0.001)))
+    return min(MOST_AHEAD, int(slots * AHEAD_SECONDS / max(mean_seconds, LEAST_SECONDS)))
 
 
 class Capacity(msgspec.Struct):

@@ -138,7 +138,7 @@ def test_a_worker_gets_ahead_only_what_it_does_in_a_blink_and_nothing_while_its_
     assert ahead(2, None) == 0
     assert ahead(1, AHEAD_SECONDS) == 1
     assert ahead(1, AHEAD_SECONDS * 1.01) == 0
-    assert ahead(2, 0.005) == 8
+    assert ahead(2, AHEAD_SECONDS / 4) == 8
     assert ahead(64, 0.0) == MOST_AHEAD
 
 

@@ -29,7 +29,7 @@ OnFailed = Callable[[MitosisError], None]
 
 # An atomic batch has a fixed cost of 2 to 3 ms and one sync for all; a single commit costs a sync,
 # about 0.2 ms. Many commits at once (a batch of submits) are therefore stored in batches.
-DEEP = 50
+DEEP = 12
 DEEP_BATCH = 250
 
 # What the writer has no room for yet. Answers wait for all that is before them, renewals of workers

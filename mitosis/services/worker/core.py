@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
-from mitosis.domain.dispatch import MOST_AHEAD
+from mitosis.domain.dispatch import AHEAD_SECONDS, MOST_AHEAD
 from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import EndCause, Exit, ExitKind
 from mitosis.processes.runs import Cause, RunResult
@@ -35,8 +35,8 @@ from mitosis.services.worker.run import (
 
 log = logging.getLogger(__name__)
 
-# The coordinator sends ahead what should take 20 ms; ten times that says that it was mistaken.
-PATIENCE_SECONDS = 0.2
+# Ten times what the coordinator means to send ahead: so late, it was mistaken.
+PATIENCE_SECONDS = 10 * AHEAD_SECONDS
 # A disk that a task has filled has space again as soon as its folder is emptied.
 DISK_PATIENCE_SECONDS = 1.0
 REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
@@ -171,6 +171,11 @@ class Core:
     def busy(self) -> int:
         """How many attempts take a slot."""
         return sum(a.phase is not Phase.REPORTED for a in self._attempts.values())
+
+    @property
+    def waiting(self) -> int:
+        """How many attempts wait for a slot."""
+        return len(self._waiting)
 
     @property
     def empty(self) -> bool:

@@ -57,7 +57,9 @@ class Parts:
         #: Why a work folder that is gone cannot be made anew; empty when nobody has tried.
         self.not_restored = ""
         self.core = Core(self, slots)
-        self.reporter = Reporter(link, self.core.verdict, machine_clock, self._leaving)
+        self.reporter = Reporter(
+            link, self.core.verdict, machine_clock, self._leaving, lambda: self.core.waiting
+        )
         self.deliveries = Deliveries(
             link,
             self.core,

@@ -1,5 +1,9 @@
 """Telling the coordinator what happened: one request in flight, the rest rides in the next.
 
+While the worker has tasks at hand that were sent ahead, nobody waits for the answer: then reports
+are gathered until half of those are begun, or for `GATHER_SECONDS`. One request with ten reports,
+and the ten assignments that it brings, costs worker, NATS and coordinator a fraction of ten.
+
 Nothing is lost while nobody answers: what happened waits, in its order, and is told later. It is
 bounded by the attempts that a worker holds, each of which has a few reports at most.
 """
@@ -19,6 +23,7 @@ from mitosis.services.worker.link import Link, check_registered, longer
 log = logging.getLogger(__name__)
 
 MAX_REPORTS = 256  # contract/work.py: in one request
+GATHER_SECONDS = 0.025
 
 
 class Reporter:
@@ -30,11 +35,24 @@ class Reporter:
         on_verdict: Callable[[Draft, str], None],
         now: Callable[[], float],
         leaving: Callable[[], str] = lambda: "",
+        at_hand: Callable[[], int] = lambda: 0,
     ) -> None:
+        """Nothing is sent before `run`.
+
+        Args:
+            link: To the coordinator.
+            on_verdict: Told what became of each report.
+            now: The machine's clock, in seconds.
+            leaving: Why the worker takes nothing new; empty: it does.
+            at_hand: How many attempts wait here for a slot.
+        """
         self._link = link
         self._on_verdict = on_verdict
         self._now = now
         self._leaving = leaving
+        self._at_hand = at_hand
+        self._most_at_hand = 0
+        self._due = asyncio.Event()
         self._waiting: deque[Draft] = deque()
         self._aside: list[Draft] = []
         self._last: dict[Key, Draft] = {}
@@ -50,6 +68,8 @@ class Reporter:
         self._waiting.append(draft)
         self._last[draft.key] = draft
         self._wake.set()
+        if not self._may_gather():
+            self._due.set()
 
     def forget(self, key: Key) -> None:
         """Drop what still waits about an attempt."""
@@ -65,11 +85,29 @@ class Reporter:
         """
         while True:
             await self._wake.wait()
+            if self._may_gather():
+                await self._gather()
+            self._due.clear()
+            self._most_at_hand = 0
             batch = self._take()
             if batch:
                 await self._send(batch)
             else:
                 self._wake.clear()
+
+    def _may_gather(self) -> bool:
+        """Whether more than half of what was at hand since the last request still is."""
+        at_hand = self._at_hand()
+        self._most_at_hand = max(self._most_at_hand, at_hand)
+        return 2 * at_hand > self._most_at_hand
+
+    async def _gather(self) -> None:
+        """Wait for more reports, as long as there is enough to do meanwhile."""
+        try:
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self._due.wait()
+        except TimeoutError:
+            return
 
     def _take(self) -> list[Draft]:
         batch = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]

@@ -74,7 +74,10 @@ class Desk:
         self.verdicts: list[tuple[str, str]] = []
         self.judged = asyncio.Event()
         self.leaving = ""
-        self.reporter = Reporter(self.link, self.verdict, lambda: self.clock, lambda: self.leaving)
+        self.at_hand = 0
+        self.reporter = Reporter(
+            self.link, self.verdict, lambda: self.clock, lambda: self.leaving, lambda: self.at_hand
+        )
 
     async def told(self, count: int) -> None:
         """Wait for so many verdicts."""
@@ -131,6 +134,31 @@ async def test_what_comes_while_a_request_is_out_rides_in_the_next_one() -> None
             ("t2", True, True),
         ]
     assert desk.link.requests.empty()
+
+
+async def test_reports_are_gathered_while_more_than_half_of_what_was_at_hand_still_is() -> None:
+    desk = Desk()
+    async with running(desk.reporter.run()):
+        for desk.at_hand in (8, 7, 6, 5):
+            desk.reporter.add(committed(f"at-{desk.at_hand}"))
+            await asyncio.sleep(0)
+        assert desk.link.requests.empty()
+        desk.at_hand = 4
+        desk.reporter.add(committed("at-4"))
+        body = await desk.link.answer(all_good)
+        assert [r.task for r in body.reports] == ["at-8", "at-7", "at-6", "at-5", "at-4"]
+        await desk.told(5)
+        desk.at_hand = 0
+        desk.reporter.add(committed("last"))
+        assert [r.task for r in (await desk.link.answer(all_good)).reports] == ["last"]
+
+
+async def test_a_report_is_not_kept_back_for_long_however_much_is_at_hand() -> None:
+    desk = Desk()
+    async with running(desk.reporter.run()):
+        desk.at_hand = 8
+        desk.reporter.add(started())
+        assert [r.task for r in (await desk.link.answer(all_good)).reports] == ["t1"]
 
 
 async def test_a_request_without_answer_is_repeated_with_the_same_id_and_older_ages() -> None:
