@@ -2,12 +2,18 @@
 
 import contextlib
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Protocol, Self
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 from mitosis.errors import CorruptData, InvalidInput
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 _CHUNK_BYTES = 1 << 18
+ASIDE_BYTES = 8 << 20  # a file below that is not worth a thread
+_MOST_BEHIND = 4  # chunks
 
 
 class TransferStopped(Exception):
@@ -33,6 +39,75 @@ class Digest(Protocol):
 
     def copy(self) -> Self:
         """Another one that has taken in the same."""
+
+
+class DigestAside:
+    """A checksum (SHA-256) that a thread of its own takes while the next bytes come.
+
+    Use as a context manager: the thread ends with it.
+    """
+
+    def __init__(self) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, "checksum")
+        self._behind: deque[Future[None]] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def restart(self) -> None:
+        """Begin again."""
+        self._settle(0)
+        self._digest = hashlib.sha256()
+
+    def update(self, data: bytes, /) -> None:
+        """Take bytes in, later; wait when it is too far behind."""
+        self._behind.append(self._thread.submit(self._digest.update, data))
+        self._settle(_MOST_BEHIND)
+
+    def hexdigest(self) -> str:
+        """The checksum of everything."""
+        self._settle(0)
+        return self._digest.hexdigest()
+
+    def _settle(self, most_behind: int) -> None:
+        while len(self._behind) > most_behind:
+            self._behind.popleft().result()
+
+
+class DigestInPlace:
+    """The same of what is small, without a thread."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to end."""
+
+    def restart(self) -> None:
+        """Begin again."""
+        self._digest = hashlib.sha256()
+
+    def update(self, data: bytes, /) -> None:
+        """Take bytes in."""
+        self._digest.update(data)
+
+    def hexdigest(self) -> str:
+        """The checksum of everything."""
+        return self._digest.hexdigest()
+
+
+def digest_of_received(size_bytes: int) -> DigestAside | DigestInPlace:
+    """Return what takes the checksum of so many bytes that come."""
+    return DigestAside() if size_bytes >= ASIDE_BYTES else DigestInPlace()
 
 
 class Body:
@@ -106,17 +181,18 @@ class Receiver:
         size_bytes: int,
         progress: Callable[[int], None] | None,
         stop: Callable[[], bool],
+        digest: DigestAside | DigestInPlace,
     ) -> None:
         self.received = 0
         self._target, self._sha256, self._size = target, sha256, size_bytes
         self._progress, self._stop = progress, stop
-        self._digest: Digest = hashlib.sha256()
+        self._digest = digest
 
     def restart(self) -> None:
         """Begin again: the store does not go on where it stopped."""
         self._report(-self.received)
         self.received = 0
-        self._digest = hashlib.sha256()
+        self._digest.restart()
         with _file_trouble():
             self._target.seek(0)
             self._target.truncate()

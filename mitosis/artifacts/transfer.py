@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from mitosis.artifacts.pieces import Body, Digest, FileTrouble, Receiver, TransferStopped
+from mitosis.artifacts.pieces import (
+    Body,
+    Digest,
+    FileTrouble,
+    Receiver,
+    TransferStopped,
+    digest_of_received,
+)
 from mitosis.artifacts.signing import ONLY_NEW, is_only_new
 from mitosis.errors import InvalidInput, MitosisError, NotAllowed, NotFound, ObjectsUnavailable
 from mitosis.tls import Place, Trust, why_refused
@@ -181,8 +188,8 @@ class Transfers:
         """
         part = path.with_name(f".mito-{secrets.token_hex(8)}.part")  # short: names have limits
         try:
-            with part.open("xb") as target:
-                receiver = Receiver(target, sha256, size_bytes, progress, stop)
+            with part.open("xb") as target, digest_of_received(size_bytes) as digest:
+                receiver = Receiver(target, sha256, size_bytes, progress, stop, digest)
 
                 def get() -> None:
                     with self._connection(url, stop) as connection:

@@ -51,6 +51,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+@pytest.fixture(autouse=True, params=[0, 1 << 30], ids=["aside", "in-place"])
+def checksum(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the checksum of each file by a thread of its own, and in place."""
+    monkeypatch.setattr("mitosis.artifacts.pieces.ASIDE_BYTES", request.param)
+
+
 @pytest.fixture(scope="module")
 def store() -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
