@@ -28,11 +28,12 @@ from mitosis.projections.statements import (
 PROJECTION = "views"
 
 _TABLES = {table.name: table for table in Tables().overwritten()}
-_SELECT = {name: select_rows(table) for name, table in _TABLES.items()}
-_UPSERT = {name: upsert_rows(table) for name, table in _TABLES.items()}
-_DELETE = {name: delete_rows(table) for name, table in _TABLES.items()}
-_ADD_USAGE = add_usage(Tables().usage)
-_ADD_ROWS_OF_COMMITS = add_commits()
+# As bytes: psycopg would compose them anew at each use.
+_SELECT = {name: select_rows(table).as_bytes() for name, table in _TABLES.items()}
+_UPSERT = {name: upsert_rows(table).as_bytes() for name, table in _TABLES.items()}
+_DELETE = {name: delete_rows(table).as_bytes() for name, table in _TABLES.items()}
+_ADD_USAGE = add_usage(Tables().usage).as_bytes()
+_ADD_ROWS_OF_COMMITS = add_commits().as_bytes()
 _ROWS = {
     name: msgspec.json.Decoder(list[table.row])  # type: ignore[name-defined]
     for name, table in _TABLES.items()

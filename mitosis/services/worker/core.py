@@ -35,8 +35,10 @@ from mitosis.services.worker.run import (
 
 log = logging.getLogger(__name__)
 
-# Ten times what the coordinator means to send ahead: so late, it was mistaken.
+# What was sent ahead goes back when nothing was started for ten times what the coordinator means to
+# send ahead, or when it has waited for five times as long as that, however busy the slots are.
 PATIENCE_SECONDS = 10 * AHEAD_SECONDS
+LONGEST_PATIENCE_SECONDS = 5 * PATIENCE_SECONDS
 # A disk that a task has filled has space again as soon as its folder is emptied.
 DISK_PATIENCE_SECONDS = 1.0
 REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
@@ -141,6 +143,7 @@ class Core:
         self._attempts: dict[Key, Attempt] = {}
         #: Those of them that wait for a slot, in their order.
         self._waiting: dict[Key, Attempt] = {}
+        self._last_start = effects.now()
         self._over: OrderedDict[Key, None] = OrderedDict()
         self._cancelled_early: OrderedDict[Key, None] = OrderedDict()
         self.draining = ""
@@ -314,15 +317,20 @@ class Core:
                 return
             del self._waiting[attempt.key]
             attempt.phase = Phase.RUNNING
+            self._last_start = effects.now()
             attempt.run = effects.start(attempt)
 
     def waited(self, attempt: Attempt) -> None:
         """An attempt that was sent ahead has waited long: another worker may be free for it."""
-        running = sum(a.phase in {Phase.RUNNING, Phase.DELIVERING} for a in self._attempts.values())
         if attempt.phase is not Phase.WAITING or attempt.dropped:
             return
+        running = sum(a.phase in {Phase.RUNNING, Phase.DELIVERING} for a in self._attempts.values())
         if running >= self._slots:
-            self._hand_back(attempt, "sent ahead, and no slot became free in time")
+            left = self._patience_left(attempt)
+            if left > 0:
+                self._effects.remind(attempt, left)
+            else:
+                self._hand_back(attempt, "sent ahead, and no slot became free in time")
             return
         why = self._effects.complaint()
         if why and self._effects.now() >= attempt.assigned_at + DISK_PATIENCE_SECONDS:
@@ -332,6 +340,12 @@ class Core:
         self.fill()
         if attempt.phase is Phase.WAITING:  # a slot is being cleaned
             self._effects.remind(attempt, PATIENCE_SECONDS)
+
+    def _patience_left(self, attempt: Attempt) -> float:
+        """How many seconds an attempt goes on waiting for a slot if nothing is started."""
+        now = self._effects.now()
+        stuck = self._last_start + PATIENCE_SECONDS - now
+        return min(stuck, attempt.assigned_at + LONGEST_PATIENCE_SECONDS - now)
 
     def started(self, attempt: Attempt, started_at: float) -> None:
         """The program runs."""

@@ -18,7 +18,14 @@ from mitosis.processes.runs import (
     SpawnFailed,
     StreamResult,
 )
-from mitosis.services.worker.core import DISK_PATIENCE_SECONDS, STALE, Attempt, Core, Phase
+from mitosis.services.worker.core import (
+    DISK_PATIENCE_SECONDS,
+    PATIENCE_SECONDS,
+    STALE,
+    Attempt,
+    Core,
+    Phase,
+)
 from mitosis.services.worker.drafts import Draft, Key
 
 
@@ -413,12 +420,32 @@ def test_what_is_sent_ahead_is_handed_back_when_no_slot_becomes_free_in_time(ben
     bench.running("t2")
     ahead = bench.assign("t3")
     bench.effects.take()
+    bench.effects.clock += PATIENCE_SECONDS
     bench.core.waited(ahead)
     report = bench.reported()
     assert report.task == "t3"
     assert report.handed_back == "sent ahead, and no slot became free in time"
     bench.accept()
     assert [held.task for held in bench.core.held] == ["t1", "t2"]
+
+
+def test_what_is_sent_ahead_waits_on_while_others_are_started_before_it_but_not_for_ever(
+    bench: Bench,
+) -> None:
+    running = bench.running("t1")
+    bench.running("t2")
+    waiting = [bench.assign(f"ahead-{number}") for number in range(7)]
+    last = waiting[-1]
+    for number in range(5):
+        bench.effects.clock += PATIENCE_SECONDS
+        bench.end(running)
+        running = waiting[number]
+        bench.core.fill()
+        bench.effects.take()
+        bench.core.waited(last)
+        if number < 4:
+            assert bench.effects.take() == [("remind", *last.key)]
+    assert bench.reported().handed_back == "sent ahead, and no slot became free in time"
 
 
 def test_more_than_may_be_sent_ahead_is_handed_back(bench: Bench) -> None:
