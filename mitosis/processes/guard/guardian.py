@@ -317,6 +317,8 @@ def main(control_fd: int, worker_pid: int, token: str, *, first: bool, isolate: 
     control = socket.socket(fileno=control_fd)
     groups = Groups()
     try:
+        # A task can stop this process, which would then hold the locks of a dead worker for ever.
+        linux.go_on_without_parent()
         worker = _watch(worker_pid)
         groups = cgroups.find(token, worker_pid, first=first)
         abilities: dict[str, object] = {

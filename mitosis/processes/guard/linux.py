@@ -37,6 +37,15 @@ def die_with_parent(parent: int) -> None:
         raise ProcessLookupError(errno.ESRCH, "the parent has ended")
 
 
+def go_on_without_parent() -> None:
+    """Be continued by the kernel when the parent ends, if somebody has stopped this process.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGCONT)
+
+
 def _prctl(option: int, value: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, value, 0, 0, 0) != 0:

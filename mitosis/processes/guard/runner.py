@@ -317,9 +317,10 @@ def serve(
     """Life of a runner, in the forked child.
 
     Raises:
-        OSError: it cannot be made a subreaper.
+        OSError: the kernel refuses what it has to ask for.
     """
     linux.become_subreaper()
+    linux.go_on_without_parent()
     gc.collect()
     gc.freeze()
     gc.disable()

@@ -194,6 +194,29 @@ def test_nothing_of_a_killed_worker_survives(start: Callable[..., Worker], who: 
     wait_until(worker.helpers_dead, 10)
 
 
+FROZEN: dict[str, tuple[Callable[[Worker], list[int]], Callable[[Worker], list[int]]]] = {
+    "guardian frozen": (lambda w: [w.guardian], lambda w: [w.process.pid]),
+    "guardian and runners frozen": (lambda w: [w.guardian, *w.runners], lambda w: [w.process.pid]),
+    "runners frozen, guardian killed too": (
+        lambda w: w.runners, lambda w: [w.process.pid, w.guardian]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("user", [None, 65534], ids=["own user", "nobody"])
+@pytest.mark.parametrize("how", FROZEN)
+def test_helpers_that_stand_still_at_the_death_of_their_worker_end_all_the_same(
+    start_as: Callable[..., Worker], how: str, user: int | None
+) -> None:
+    """A task can stop them; and nobody else starts in a folder whose lock they hold."""
+    worker = start_as(user)
+    frozen, killed = FROZEN[how]
+    for pid in frozen(worker):
+        os.kill(pid, signal.SIGSTOP)
+    worker.kill(*killed(worker))
+    wait_until(worker.all_dead, 10)
+    wait_until(worker.helpers_dead, 10)
+
+
 ISOLATED: dict[str, Callable[[Worker], list[int]]] = {
     "worker": lambda w: [w.process.pid],
     "worker and guardian": lambda w: [w.process.pid, w.guardian],
