@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mitosis.domain.durations import format_duration
 from mitosis.domain.roles import Role
+from mitosis.domain.task import ExitKind, Outcome
 
 Fields = dict[str, Any]
 Path = tuple[str, ...]
@@ -37,12 +38,12 @@ def _role(number: int) -> str:
 
 
 def _ended(exit_: Fields) -> str:
-    match exit_["kind"]:
-        case "exit":
+    match ExitKind(exit_["kind"]):
+        case ExitKind.CODE:
             return f"exit code {exit_['number']}"
-        case "signal":
+        case ExitKind.SIGNAL:
             return f"signal {exit_['number']}"
-        case _:
+        case ExitKind.NOT_STARTED:
             return "not started"
 
 
@@ -79,8 +80,7 @@ def _back(state: str) -> Callable[[Fields], dict[Path, Any]]:
 
 def _over(f: Fields) -> dict[Path, Any]:
     outcome = f["outcome"]
-    state = "finished" if outcome in {"succeeded", "failed"} else "cancelled"
-    return {("state",): state, ("outcome",): outcome, ("worker",): None}
+    return {("state",): Outcome(outcome).state, ("outcome",): outcome, ("worker",): None}
 
 
 _TASK = {

@@ -87,6 +87,25 @@ def test_an_end_says_its_cause_and_what_it_took_away() -> None:
     assert changes(cancelled) == {"state": ("ready", "cancelled"), "outcome": (None, "cancelled")}
 
 
+@pytest.mark.parametrize("kind", task.ExitKind)
+def test_the_end_of_a_program_is_told_as_what_it_was(kind: task.ExitKind) -> None:
+    expected = {
+        task.ExitKind.CODE: "exit code 0",
+        task.ExitKind.SIGNAL: "signal 9",
+        task.ExitKind.NOT_STARTED: "not started",
+    }[kind]
+    (entry,) = tell([task.TaskExited(1, task.Exit(kind, {"signal": 9, "code": 0}.get(kind, 2)))])
+    assert entry.events[0].told == f"the program ended: {expected}"
+    assert changes(entry) == {"exit": (None, expected)}
+
+
+@pytest.mark.parametrize("outcome", task.Outcome)
+def test_the_state_after_an_end_is_that_of_the_task(outcome: task.Outcome) -> None:
+    for event in (task.TaskCommitted(1, outcome, ""), task.TaskCancelled(outcome, "")):
+        (entry,) = tell([event])
+        assert changes(entry)["state"] == (None, outcome.state)
+
+
 def test_roles_are_words_and_those_of_others_stay() -> None:
     roles = {"lab": Role.WRITE}
     registered, granted, removed, tagged = tell(
