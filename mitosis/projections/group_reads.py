@@ -37,7 +37,7 @@ async def get_group(connection: Reader, viewer: Viewer, name: str) -> GroupView:
         " 'reason', g.reason,"
         " 'role', coalesce((SELECT role FROM members WHERE group_name = g.name AND user_name = %s"
         "   AND g.state <> 'deleted'), %s::int),"
-        " 'members', CASE WHEN %s THEN (SELECT json_object_agg(user_name, role)"
+        " 'members', CASE WHEN %s THEN (SELECT json_object_agg(user_name, role ORDER BY user_name)"
         "   FROM members WHERE group_name = g.name) END,"
         " 'task_count', u.pending + u.ready + u.running + u.finished + u.cancelled,"
         " 'worker_count', (SELECT count(*) FROM worker_roles r"

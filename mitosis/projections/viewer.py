@@ -33,7 +33,7 @@ class Viewer(msgspec.Struct, frozen=True):
 
 
 ROLES: LiteralString = (
-    "(SELECT coalesce(json_object_agg(group_name, role), '{}')"
+    "(SELECT coalesce(json_object_agg(group_name, role ORDER BY group_name), '{}')"
     "  FROM members m JOIN groups g ON g.name = m.group_name"
     "  WHERE m.user_name = %s AND g.state <> 'deleted')"
 )

@@ -26,8 +26,8 @@ _VIEW: LiteralString = f"""
     SELECT w.uuid, w.owner, w.state, w.tags, w.labels, w.slots, w.host, w.version, w.created_at,
         w.updated_at, w.reason, w.guarantees, w.default_limits, w.ceilings,
         w.created_position AS place,
-        (SELECT coalesce(json_object_agg(group_name, role), '{{}}') FROM worker_roles
-         WHERE worker = w.uuid AND {_ITS}) AS roles,
+        (SELECT coalesce(json_object_agg(group_name, role ORDER BY group_name), '{{}}')
+         FROM worker_roles WHERE worker = w.uuid AND {_ITS}) AS roles,
         (SELECT coalesce(json_agg(uuid ORDER BY created_position), '[]') FROM tasks
          WHERE worker = w.uuid AND state = 'running' AND {_ITS}) AS tasks
     FROM workers w

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from mitosis.contract import subjects
@@ -58,6 +59,9 @@ def eventful(seed: int) -> History:
     tails = [subjects.task_tail("lab", uuid) for uuid in tasks]
     history.decide(tails[0], task.AssignTask(workers[2], 60.0))
     history.decide(lab, group.ChangeMembers({"bob": Role.WRITE, "root": Role.READ}))
+    for runner in workers[2:]:  # the first role by name is the last that was stored
+        grant = worker.GrantWorkerRoles({"alice": Role.READ})
+        history.decide(subjects.worker_tail(runner), grant)
     history.decide(tails[1], task.ReplaceTaskLabels(("later",)))
     history.decide(tails[2], task.ChangeTask(task.TaskSpec(("other",), tags=("arm",), priority=9)))
     history.decide(subjects.worker_tail(workers[2]), worker.ReplaceWorkerTags(("gpu",)))
@@ -120,8 +124,9 @@ def questions(history: History, pick: random.Random) -> list[Callable[[Queries, 
 
 
 async def answer(asked: Awaitable[Any]) -> Any:
+    """Return it byte for byte, with the order of what is in it; or the type of the refusal."""
     try:
-        return await asked
+        return msgspec.json.encode(await asked)
     except Rejection as error:
         return type(error)
 
