@@ -120,7 +120,7 @@ async def test_any_nats_client_of_a_user_can_listen_as_the_documentation_says(
     person: Person, platform: Platform, tmp_path: Path
 ) -> None:
     """The program of docs/events.md; its secret is in a file of its owner alone."""
-    context = tmp_path / "mito.json"
+    context = tmp_path / "nats" / "context" / "mito.json"
     done = person.shell("auth", "--nats-context", context)
     assert (done.status, done.text) == (0, f"Logged in as {person.name}")
     assert stat.S_IMODE(context.stat().st_mode) == 0o600

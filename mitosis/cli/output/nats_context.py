@@ -11,7 +11,7 @@ from mitosis.nats.server_config import write_private
 
 
 def write_context(path: Path, access: NatsAccess) -> None:
-    """Write it, for the eyes of its owner only.
+    """Write it, for the eyes of its owner only, and make its folder: of a new tool it is not there.
 
     Raises:
         Misconfigured: It cannot be written.
@@ -25,6 +25,7 @@ def write_context(path: Path, access: NatsAccess) -> None:
     }
     text = msgspec.json.format(msgspec.json.encode(context), indent=2).decode()
     try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, f"{text}\n")
     except OSError as error:
         raise Misconfigured(f"{path} cannot be written: {error.strerror or error}") from error
