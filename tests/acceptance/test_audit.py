@@ -347,5 +347,22 @@ def test_each_question_of_the_documentation_is_answered_by_its_command_as_it_is_
     assert (done.status, done.text != "") == (0, True), done
 
 
+@pytest.mark.usefixtures("shell")
+def test_rights_that_came_with_an_account_or_a_group_are_told_by_the_commands_as_printed(
+    story: Story, platform: Platform, admin: SyncMitoClient
+) -> None:
+    """Who creates a group is a member of it, and accounts may be created as administrators."""
+    name = f"chief-{secrets.token_hex(4)}"
+    admin.create_user(CreateUserArgs(username=name, password=secrets.token_hex(8), admin=True))
+    for asked, known, expected in (
+        ("administrator", {"USER": name}, "admin: none -> true"),
+        ("into the group", {"GROUP": story.group}, f"members.{story.owner}: none -> admin"),
+    ):
+        (command,) = [line for question, line in QUESTIONS if asked in question]
+        words = [known.get(word, word) for word in shlex.split(command)[1:]]
+        done = platform.home.run(*words, more={"MITO_COORDINATOR_ADDR": platform.notice["http"]})
+        assert (done.status, expected in done.text) == (0, True), done
+
+
 def test_there_are_ten_questions() -> None:
     assert len(QUESTIONS) >= 10
