@@ -59,9 +59,6 @@ def eventful(seed: int) -> History:
     tails = [subjects.task_tail("lab", uuid) for uuid in tasks]
     history.decide(tails[0], task.AssignTask(workers[2], 60.0))
     history.decide(lab, group.ChangeMembers({"bob": Role.WRITE, "root": Role.READ}))
-    for runner in workers[2:]:  # the first role by name is the last that was stored
-        grant = worker.GrantWorkerRoles({"alice": Role.READ})
-        history.decide(subjects.worker_tail(runner), grant)
     history.decide(tails[1], task.ReplaceTaskLabels(("later",)))
     history.decide(tails[2], task.ChangeTask(task.TaskSpec(("other",), tags=("arm",), priority=9)))
     history.decide(subjects.worker_tail(workers[2]), worker.ReplaceWorkerTags(("gpu",)))
@@ -155,6 +152,38 @@ async def test_every_answer_is_the_one_that_was_given_then(long: Long) -> None:
     finally:
         await pool.close()
     assert compared > 4 * MOMENTS
+
+
+async def test_roles_and_members_come_in_the_same_order_now_and_then(
+    make_database: Callable[[], str],
+) -> None:
+    """Those that were stored last come first by name."""
+    url, history = make_database(), campaign(3, 4)
+    runner = history.add_worker("alice", {"lab": Role.WRITE})
+    lab = subjects.group_tail("lab")
+    await project(url, history)
+    history.decide(subjects.worker_tail(runner), worker.GrantWorkerRoles({"alice": Role.READ}))
+    history.decide(subjects.group_tail("early"), group.CreateGroup("early", "alice"))
+    history.decide(lab, group.ChangeMembers({"aaron": Role.READ}))
+    await project(url, history)
+    pool, position = ReadPool(url), len(history.commits)
+    queries = Queries(pool, decode)
+    try:
+        asked: list[Callable[[int | None], Awaitable[Any]]] = [
+            lambda at: queries.get_worker("alice", GetWorker(runner, at)),
+            lambda at: queries.get_group("alice", GetGroup("lab", at)),
+            lambda at: queries.list_groups("alice", ListGroups(at)),
+        ]
+        was = [await answer(ask(None)) for ask in asked]
+        history.decide(subjects.worker_tail(runner), worker.PauseWorker("a change"))
+        history.decide(lab, group.ChangeMembers({"zoe": Role.READ}))
+        await project(url, history)
+        assert [await answer(ask(position)) for ask in asked] == was
+        for text, key in zip(was, ("roles", "members", "groups"), strict=True):
+            names = list(msgspec.json.decode(text)[key])
+            assert names == sorted(names), key
+    finally:
+        await pool.close()
 
 
 def restless(seed: int) -> History:
