@@ -6,9 +6,9 @@ from bench.platform import Up, connected
 from bench.processes import memory_mb
 from bench.rows import DURABLE, RELAXED
 from bench.sizes import Bench
-from bench.work import TRUE
+from bench.work import TRUE, counted
 from mitosis import MitoClient
-from mitosis.config.client import GetTasksArgs
+from mitosis.contract.queries import ListTasks
 from mitosis.domain.task import TaskState
 
 CALL = 10_000
@@ -77,7 +77,7 @@ async def _batch(client: MitoClient, count: int) -> float:
 
 
 async def _ready(client: MitoClient) -> int:
-    page = await client.get_tasks(GetTasksArgs(count_only=True))
+    page = await counted(client, ListTasks(count_only=True))
     return page.counts[TaskState.READY.value]
 
 
