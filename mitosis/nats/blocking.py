@@ -166,6 +166,9 @@ class BlockingConnection:
             log.info("NATS connection %s lost: %s", self.name, error)
             await self._drop_link()
             raise failures.lost(self.address) from error
+        finally:
+            if link.is_torn:  # its time was over, or Ctrl-C came, in the middle of a message
+                await self._drop_link()
 
     async def _present_link(self) -> BlockingLink | None:
         """Return the link if it stands, as far as one can see."""

@@ -62,10 +62,13 @@ class BlockingLink:
     Attributes:
         max_payload: Bytes that the server takes in one message.
         discovered: `host:port` of other servers of its cluster.
+        is_torn: Whether a message has been sent or taken in by half. What comes next would be taken
+            for its rest, so nothing more may be done with the link.
     """
 
     max_payload = 0
     discovered: tuple[str, ...] = ()
+    is_torn = False
 
     def __init__(self, server: str) -> None:
         """Use `dial` instead."""
@@ -177,7 +180,9 @@ class BlockingLink:
         if len(words) not in {3, 4}:
             raise Broken("what the server says makes no sense")
         size = _number(words[-1])
+        self.is_torn = True
         whole = self._piece(size + len(_END), deadline)
+        self.is_torn = False
         if not whole.endswith(_END):
             raise Broken("what the server says makes no sense")
         header, data = whole[:header_bytes], whole[header_bytes:size]
@@ -244,7 +249,9 @@ class BlockingLink:
     def _send(self, data: bytes, deadline: float) -> None:
         stream = self._require_stream()
         stream.settimeout(_left(deadline))
+        self.is_torn = True
         stream.sendall(data)
+        self.is_torn = False
 
     def _secure(self, host: str, tls: "ssl.SSLContext | None", deadline: float) -> None:
         import ssl

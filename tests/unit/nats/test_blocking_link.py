@@ -1,6 +1,8 @@
 """The blocking link against a server that says exactly what a test wants, byte by byte."""
 
+import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -376,3 +378,77 @@ def test_both_kinds_of_connection_are_opened_by_the_same_arguments() -> None:
     ours = inspect.signature(BlockingConnection.open).parameters
     assert set(theirs) - set(ours) == {"on_disconnect"}
     assert all(ours[name].default == theirs[name].default for name in ours)
+
+
+def test_a_request_that_was_sent_by_half_is_never_filled_up_with_the_next_one(
+    play: Callable[..., str],
+) -> None:
+    seen: list[bytes] = []
+    late = threading.Event()
+
+    def first(stream: socket.socket) -> None:
+        stream.sendall(INFO.replace(b"1000", b"64000000"))
+        read_until(stream, b"PING\r\n")
+        stream.sendall(b"PONG\r\n")
+        late.wait(10)
+        while more := stream.recv(1 << 20):
+            seen.append(more)
+
+    async def ask() -> bytes:
+        async with await BlockingConnection.open([server], SERVICE, name="x") as connection:
+            with pytest.raises(Unavailable, match="no answer"):
+                await connection.request("t", b"x" * 32_000_000, 0.3)
+            late.set()
+            return await connection.request("t", b"hello", 5)
+
+    server = play(first, answering(b"MSG @ 1 2\r\nyo\r\n"))
+    assert finish(ask()) == b"yo"
+    assert b"".join(seen).count(b"PUB") == 1
+
+
+HALVES = (b"MSG @ 1 30\r\nhel", b"HMSG @ 1 12 30\r\nNATS/1.0\r\n\r\nhel")
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_an_answer_that_came_by_half_in_time_is_not_read_on_as_something_else(
+    play: Callable[..., str], half: bytes
+) -> None:
+    async def ask() -> bytes:
+        async with await BlockingConnection.open([server], SERVICE, name="x") as connection:
+            with pytest.raises(Unavailable, match="no answer"):
+                await connection.request("t", b"hello", 0.3)
+            assert connection._link is None
+            return await connection.request("t", b"hello", 5)
+
+    server = play(answering(half), answering(b"MSG @ 1 2\r\nyo\r\n"))
+    assert finish(ask()) == b"yo"
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_ctrl_c_in_the_middle_of_an_answer_leaves_nothing_of_it(
+    play: Callable[..., str], half: bytes
+) -> None:
+    opened: list[BlockingConnection] = []
+
+    def first(stream: socket.socket) -> None:
+        welcome(stream)
+        reply = reply_subject(read_until(stream, b"hello\r\n"))
+        stream.sendall(half.replace(b"@", reply))
+        link = opened[0]._link
+        assert link is not None
+        deadline = time.monotonic() + 10
+        while not link._read.endswith(b"hel") and time.monotonic() < deadline:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+        until_closed(stream)
+
+    async def ask() -> bytes:
+        async with await BlockingConnection.open([server], SERVICE, name="x") as connection:
+            opened.append(connection)
+            with pytest.raises(KeyboardInterrupt):
+                await connection.request("t", b"hello", 10)
+            assert connection._link is None
+            return await connection.request("t", b"hello", 5)
+
+    server = play(first, answering(b"MSG @ 1 2\r\nyo\r\n"))
+    assert finish(ask()) == b"yo"
