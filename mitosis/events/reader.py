@@ -204,11 +204,9 @@ class _Pull:
 
     async def close(self) -> None:
         """Let the server forget the consumer."""
-        if self._nc.is_closed or not self._nc.is_connected:
-            return
         consumer = self._consumer
         await self._abandon()
-        if consumer:
+        if consumer and self._nc.is_connected:
             await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{consumer}")
 
     async def _create_within_budget(self) -> None:
@@ -263,11 +261,15 @@ class _Pull:
         self.drained = self._left == 0
 
     async def _abandon(self) -> None:
-        """Forget the consumer; the server removes it when nobody asks any more."""
+        """Forget the consumer; the server removes it when nobody asks any more.
+
+        Its subscription goes also while the connection is down, or it would come back with it, and
+        what the server still sends to the former consumer would be counted as the next one's.
+        """
         self._consumer = ""
         self._arrived.clear()
         subscription, self._subscription = self._subscription, None
-        if subscription is not None and self._nc.is_connected:
+        if subscription is not None and not (self._nc.is_closed or self._nc.is_draining):
             await subscription.unsubscribe()
 
     def _keep(self, message: Msg) -> None:

@@ -13,6 +13,7 @@ from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.verify import ChainVerifier
 from mitosis.events.writer import Append, PipelinedWriter
 from mitosis.nats.store_client import StoreClient
+from mitosis.testing.waiting import eventually
 
 from .conftest import Connect, Server, fresh_definition
 
@@ -138,6 +139,34 @@ async def test_following_survives_a_killed_server_without_gap_or_repetition(
 
     assert seen == list(range(1, 151))
     task.cancel()
+
+
+async def test_a_reader_hears_nothing_more_of_the_consumer_that_it_had_before_a_loss(
+    own_server: Server, connect: Connect
+) -> None:
+    nc = await connect(own_server)
+    stream = fresh_definition()
+    await ensure_stream(nc, stream)
+    await fill(nc, stream, 5)
+    subscriptions = len(nc._subs)
+    batches = reader_of(nc, stream).batches()
+    assert len(await anext(batches)) == 5
+    follower = asyncio.create_task(anext(batches))
+    for number in range(3):
+        await asyncio.to_thread(own_server.kill)
+        await eventually(lambda: len(nc._subs) == subscriptions)
+        await asyncio.to_thread(own_server.start)
+        await fill(await connect(own_server), stream, 1)
+        assert [m.position for m in await asyncio.wait_for(follower, 20)] == [6 + number]
+        assert len(nc._subs) == subscriptions + 1
+        follower = asyncio.create_task(anext(batches))
+    await asyncio.to_thread(own_server.kill)
+    follower.cancel()
+    await asyncio.gather(follower, return_exceptions=True)
+    await batches.aclose()
+    assert len(nc._subs) == subscriptions
+    await asyncio.to_thread(own_server.start)
+    await eventually(lambda: nc.is_connected)
 
 
 async def test_a_slow_owner_loses_nothing(nc: StoreClient, stream: StreamDefinition) -> None:
