@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -25,6 +24,7 @@ from mitosis.errors import (
 )
 from mitosis.nats.rpc import RETRY_AFTER_SECONDS, Caller
 from mitosis.runtime import Clock, Ids
+from mitosis.services.coordinator.answered import Answered
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.journal import Journal, Unit
 from mitosis.services.coordinator.leases import Leases
@@ -36,8 +36,6 @@ from mitosis.services.coordinator.vault import Vault
 from mitosis.services.coordinator.watches import Watches
 from mitosis.services.coordinator.world import Head, World
 
-REMEMBERED_COMMANDS = 20_000
-REMEMBERED_BYTES = 64 * 1024 * 1024
 MAX_BACKGROUND = 1_000
 
 log = logging.getLogger(__name__)
@@ -75,7 +73,7 @@ class Core(msgspec.Struct):
     read_aggregate: ReadAggregate
     find_group: FindTask
     has_done: HasDone
-    answered: "Answered"
+    answered: Answered
     tally: Tally = msgspec.field(default_factory=Tally)
     rights_changed: Callable[[Iterable[str]], None] = lambda _: None
     background: set[asyncio.Task[None]] = msgspec.field(default_factory=set)
@@ -351,45 +349,3 @@ def guarded(core: Core, handler: Handler) -> Guarded:
             raise
 
     return handle
-
-
-class Answered:
-    """Replies by command id, so that a repeated command has no second effect. Bounded."""
-
-    def __init__(self, size: int = REMEMBERED_COMMANDS, size_bytes: int = REMEMBERED_BYTES) -> None:
-        self._size, self._size_bytes = size, size_bytes
-        self._bytes = 0
-        self._replies: OrderedDict[tuple[str, str, str], bytes | None] = OrderedDict()
-
-    def begin(self, caller: Caller) -> tuple[bool, bytes | None]:
-        """Note a command.
-
-        Returns:
-            Whether it was seen before, and its reply if that is known already.
-        """
-        if not caller.request_id:
-            return False, None
-        key = (caller.owner, caller.verb, caller.request_id)
-        if key in self._replies:
-            return True, self._replies[key]
-        self._replies[key] = None
-        self._make_room()
-        return False, None
-
-    def keep(self, caller: Caller, reply: bytes) -> None:
-        """Keep the reply of a command that is stored."""
-        key = (caller.owner, caller.verb, caller.request_id)
-        if key in self._replies:
-            self._replies[key] = reply
-            self._bytes += len(reply)
-            self._make_room()
-
-    def drop(self, caller: Caller) -> None:
-        """Forget a command that had no effect, so that it may be tried again."""
-        reply = self._replies.pop((caller.owner, caller.verb, caller.request_id), None)
-        self._bytes -= len(reply or b"")
-
-    def _make_room(self) -> None:
-        while len(self._replies) > self._size or self._bytes > self._size_bytes:
-            _, reply = self._replies.popitem(last=False)
-            self._bytes -= len(reply or b"")

@@ -34,9 +34,10 @@ from mitosis.services.auth.tokens import TokenKeys
 from mitosis.services.coordinator import history
 from mitosis.services.coordinator.accounts import CoordinatorAccounts
 from mitosis.services.coordinator.administrator import ensure_admin
+from mitosis.services.coordinator.answered import Answered
 from mitosis.services.coordinator.checkpoints import Checkpoints
 from mitosis.services.coordinator.closing import close_deleted
-from mitosis.services.coordinator.core import Answered, Core, guarded
+from mitosis.services.coordinator.core import Core, guarded
 from mitosis.services.coordinator.departures import lose_worker
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.handlers.files import FileHandlers

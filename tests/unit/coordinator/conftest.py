@@ -23,7 +23,8 @@ from mitosis.nats.rpc import Caller
 from mitosis.services.auth.key_files import pem_of
 from mitosis.services.auth.sealing import Sealer
 from mitosis.services.auth.tokens import TokenKeys
-from mitosis.services.coordinator.core import Answered, Core, guarded
+from mitosis.services.coordinator.answered import Answered
+from mitosis.services.coordinator.core import Core, guarded
 from mitosis.services.coordinator.dispatcher import Dispatcher
 from mitosis.services.coordinator.handlers.files import FileHandlers
 from mitosis.services.coordinator.handlers.groups import GroupHandlers

@@ -11,7 +11,12 @@ from mitosis.domain.execution import ExecutionState
 from mitosis.domain.task import ArtifactKind, Exit, ExitKind, Usage
 from mitosis.errors import StoreUnavailable
 from mitosis.nats.rpc import Caller
-from mitosis.services.coordinator.core import REMEMBERED_BYTES, Answered, guarded
+from mitosis.services.coordinator.answered import (
+    REMEMBERED_BYTES,
+    REMEMBERED_COMMANDS,
+    Answered,
+)
+from mitosis.services.coordinator.core import guarded
 
 ABSENT = "00000000-0000-4000-8000-0000000fffff"
 SPAWNED = ExecutionState.EXEC_SPAWNED
@@ -247,6 +252,21 @@ def test_remembered_replies_take_a_bounded_room() -> None:
     kept = [caller for caller in callers if answered.begin(caller)[1] is not None]
     assert len(kept) <= REMEMBERED_BYTES // 1_000_000
     assert kept[-1] is callers[-1]
+
+
+@pytest.mark.parametrize("reply", [b"ok", bytes(1_000_000)])
+def test_no_number_of_submits_makes_a_coordinator_forget_what_it_must_not_do_twice(
+    reply: bytes,
+) -> None:
+    answered, rare = Answered(), Caller("root", "user.set_group_quota", "+2", "")
+    answered.begin(rare)
+    answered.keep(rare, b"done")
+    for number in range(REMEMBERED_COMMANDS + 10 if len(reply) < 10 else 100):
+        many = Caller("alice", "task.submit", str(number), "")
+        answered.begin(many)
+        answered.keep(many, reply)
+    assert not answered.begin(Caller("alice", "task.submit", "0", ""))[0]
+    assert answered.begin(rare) == (True, b"done")
 
 
 async def test_a_state_that_is_told_again_and_again_is_stored_once_an_attempt(coordinator):
