@@ -12,7 +12,7 @@ from mitosis.domain.task import Outcome
 from mitosis.testing.waiting import eventually
 
 from .conftest import Platform, in_shell
-from .standby import TAKEOVER_SECONDS, with_standby
+from .standby import with_standby
 
 
 @pytest.mark.parity("D-030")
@@ -35,7 +35,7 @@ async def test_a_standby_takes_over_from_a_frozen_coordinator_which_then_stands_
             await pair.first_stands_by()
             led_by_second += [client.submit_task(in_shell("true")) for _ in range(3)]
             os.kill(pair.second.process.pid, signal.SIGKILL)
-            await eventually(lambda: "term 3: serving" in pair.first_log, seconds=TAKEOVER_SECONDS)
+            await pair.first_leads(3)
             gate.touch()
             ended = client.wait_for_tasks([running, *led_by_second])
             assert {task.outcome for task in ended} == {Outcome.SUCCEEDED}
