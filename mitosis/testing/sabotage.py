@@ -217,6 +217,9 @@ def _problem(row: Row | None) -> str:
 
 def main(arguments: list[str]) -> int:
     """Return 0 when every asked patch turns its rows red."""
+    if {"-h", "--help"} & set(arguments):
+        _say((__doc__ or "").strip())
+        return 0
     root = Path.cwd()
     every = patches(root)
     names = [name for name in arguments if name != "--check"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mitosis.testing.parity import PAGE, Row
-from mitosis.testing.sabotage import Patch, _problem, patches, problems_of
+from mitosis.testing.sabotage import Patch, _problem, main, patches, problems_of
 
 ROOT = Path(__file__).parents[3]
 TABLE = "| S-001 | First promise | `a` | so |\n"
@@ -73,3 +73,8 @@ def test_names_are_unique_and_each_patch_says_what_it_breaks() -> None:
 def test_each_patch_still_applies_and_breaks_what_is_tested(patch: Patch) -> None:
     """If not, the code was changed: write the patch in tests/sabotage/patches.toml anew."""
     assert problems_of(patch, ROOT) == []
+
+
+def test_help_says_how_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "python -m mitosis.testing.sabotage NAME..." in capsys.readouterr().out
