@@ -233,6 +233,13 @@ def _proof(found: "Verified") -> Iterable[str]:
             f"Proved by checkpoints of {names}: the positions {found.proved_from} to "
             f"{found.proved} are what the holder of the key has stored"
         )
+    elif names and not found.found:
+        yield f"Proved: nothing. It could be from the one checkpoint of {names} on: none follows"
+    elif names:
+        yield (
+            f"Proved: nothing. Checkpoints of {names} hold, but what stands before the first one "
+            "is not what it signed"
+        )
     elif found.checkpoints:
         yield (
             f"Proved: nothing. {found.checkpoints} checkpoints hold, but none of a key that you "

@@ -204,9 +204,9 @@ class _Look:
         position = min([one.first - 1 for one in found] + [(count.lost or self._last + 1) - 1])
         reasons = [one.what for one in found]
         if count.lost:
+            more = f", nor are {count.nowhere - 1} behind it" if count.nowhere > 1 else ""
             reasons.append(
-                f"position {count.lost} is neither in the stream nor in the archive, nor are "
-                f"{count.nowhere - 1} behind it"
+                f"position {count.lost} is neither in the stream nor in the archive{more}"
             )
         return Survey(
             self._last, position, count.chain, count.missing, count.changed,

@@ -22,6 +22,7 @@ def files(tmp_path: Path, keys: TokenKeys) -> Path:
     (tmp_path / "keys.pem").write_text(f"# {keys.key_id}\n{new_keys().public_pem}{keys.public_pem}")
     (tmp_path / "all.jsonl").write_bytes(exported(commits))
     (tmp_path / "some.jsonl").write_bytes(exported(commits[20:]))
+    (tmp_path / "last.jsonl").write_bytes(exported(commits[80:]))
     lines = exported(commits).splitlines(keepends=True)
     (tmp_path / "bad.jsonl").write_bytes(b"".join([*lines[:40], *lines[41:]]))
     (tmp_path / "no.jsonl").write_text("nothing\n")
@@ -62,7 +63,12 @@ def test_the_checkpoint_that_is_printed_is_taken_back(here: Here, files: Path) -
 
 def test_a_part_is_checked_from_where_it_is_said_to_begin(here: Here, files: Path) -> None:
     part = ("events", "verify", "--export", "some.jsonl", "--key", "keys.pem")
-    assert here(*part).returncode == 1
+    cut = here(*part)
+    assert cut.returncode == 1
+    assert "what stands before the first one is not what it signed" in cut.stdout
+    assert "none of a key that you gave" not in cut.stdout, "it was given"
+    last = ("events", "verify", "--export", "last.jsonl", "--key", "keys.pem", "--from", "81")
+    assert "from the one checkpoint of" in here(*last).stdout
     done = here(*part, "--from", "21")
     assert (done.returncode, "to 84 are what the holder" in done.stdout) == (0, True)
 
