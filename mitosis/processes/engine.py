@@ -16,7 +16,12 @@ from mitosis.errors import WorkerFault
 from mitosis.processes.guard import frames
 from mitosis.processes.guard.frames import Message
 from mitosis.processes.guard.linux import is_alive, machine_clock
-from mitosis.processes.guardians import RETRY_SECONDS, Guardians
+from mitosis.processes.guardians import (
+    MAX_FAILED_STARTS,
+    RETRY_SECONDS,
+    Guardians,
+    pause_seconds,
+)
 from mitosis.processes.launch import sweep_adopted
 from mitosis.processes.reservation import Reservation
 from mitosis.processes.run import Run
@@ -32,7 +37,6 @@ _START_SECONDS = 30.0
 _KILL_SECONDS = 65.0
 #: A guardian gives quitting runners 70 s (guard/guardian.py).
 _QUIT_SECONDS = 80.0
-_MAX_FAILED_STARTS = 5
 _SWEEP_SECONDS = 0.005
 _UNANSWERED_PINGS = 3
 _KEPT_ASIDE = 1000
@@ -333,8 +337,8 @@ class Engine:
 
     def _start_runner(self, slot: Slot) -> None:
         """Give a slot a runner, as soon as that can be had."""
-        if self._closing:
-            return
+        if self._closing or slot.connected:
+            return  # a new guardian may have given it one while this waited
         try:
             self._fork_runner(slot, None)
         except OSError as error:
@@ -361,8 +365,7 @@ class Engine:
         """Give a slot without a task a new runner; the old one ends with its channel."""
         self._forget_free(slot)
         slot.detach()
-        if not self._has_given_up(slot):
-            self._start_runner(slot)
+        self._start_runner_again(slot)
 
     def _forget_free(self, slot: Slot) -> None:
         if slot in self._free:
@@ -377,15 +380,18 @@ class Engine:
         if self._closing:
             return
         _log.warning("slot %d: %s; it gets a new runner", slot.number, text)
-        if not self._has_given_up(slot):
-            self._start_runner(slot)
+        self._start_runner_again(slot)
 
-    def _has_given_up(self, slot: Slot) -> bool:
-        if slot.starts_without_ready < _MAX_FAILED_STARTS:
-            return False
-        slot.state = SlotState.BROKEN
-        _log.error("slot %d: runners die before they are ready; slot given up", slot.number)
-        return True
+    def _start_runner_again(self, slot: Slot) -> None:
+        """After the one before is dead; with a pause if that never was ready."""
+        failed = slot.starts_without_ready
+        if failed >= MAX_FAILED_STARTS:
+            slot.state = SlotState.BROKEN
+            _log.error("slot %d: runners die before they are ready; slot given up", slot.number)
+        elif failed:
+            self._loop.call_later(pause_seconds(failed), self._start_runner, slot)
+        else:
+            self._start_runner(slot)
 
     def _orphans_of(self, slot: Slot) -> None:
         """A runner died whose guardian is dead: only this process can end what it left.

@@ -16,9 +16,20 @@ from mitosis.processes.runs import Abilities
 
 _log = logging.getLogger(__name__)
 
-_MAX_FAILED_STARTS = 5
+#: Of helpers in turn, after ever longer pauses: together four minutes.
+MAX_FAILED_STARTS = 10
+#: At the start of the engine, without pauses.
+_MAX_FAILED_FIRST_STARTS = 5
 #: Between two tries while this process can have no descriptor or no process.
 RETRY_SECONDS = 0.5
+
+
+def pause_seconds(failed: int) -> float:
+    """How long to wait before the next try, after so many starts in turn that failed.
+
+    Where the machine has just no process left, that passes.
+    """
+    return RETRY_SECONDS * 2 ** (failed - 1) if failed else 0.0
 
 
 class GuardianOwner(Protocol):
@@ -197,12 +208,15 @@ class Guardians:
         _log.error("the guardian has died; its runners finish their tasks and are replaced")
         self.lost += 1
         self.dying_namespace = guard.first_pid
-        if self._silent_launches >= _MAX_FAILED_STARTS:
+        failed, begun = self._silent_launches, self.abilities.done()
+        if failed >= (MAX_FAILED_STARTS if begun else _MAX_FAILED_FIRST_STARTS):
             text = "guardians die before they say a word"
             _log.error("%s; no new one is started", text)
             if not self.abilities.done():
                 self.abilities.set_exception(WorkerFault(f"{text}: see the worker's stderr"))
             self._owner.no_guardian()
+        elif failed and begun:
+            self._loop.call_later(pause_seconds(failed), self._replace)
         else:
             self._replace()
 

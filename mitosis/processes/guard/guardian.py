@@ -41,6 +41,8 @@ _SILENT_SECONDS = 10.0
 _CONDEMNED_SECONDS = 0.1
 #: Questions of the worker, one more than a busy runner may leave unanswered.
 _STANDS_STILL = 5
+#: Exit code of a runner that could not be forked.
+_NOT_STARTED = 71
 _IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -165,7 +167,14 @@ class Guardian:
         user: tuple[int, int, list[int]] | None,
     ) -> None:
         sock = socket.socket(fileno=self._channel.descriptors.popleft())
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as problem:
+            # The machine has no process just now, which is no reason to leave the other runners.
+            sock.close()
+            print(f"guardian: no runner for slot {slot}: {problem}", file=sys.stderr)  # noqa: T201
+            self._channel.post((frames.LOST, slot, _NOT_STARTED << 8))
+            return
         if pid:
             sock.close()
             self._runners[pid] = slot
@@ -334,7 +343,8 @@ def main(control_fd: int, worker_pid: int, token: str, *, first: bool, isolate: 
         }
         if isolate:
             return _live_isolated(control, worker, groups, abilities)
-        abilities["no_namespace"] = isolation.probe()
+        if first:  # later ones tell nobody
+            abilities["no_namespace"] = isolation.probe()
         linux.become_subreaper()
         Guardian(control, worker, groups, abilities).run()
     except Closed as problem:

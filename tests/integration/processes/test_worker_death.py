@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -217,6 +218,39 @@ def test_helpers_that_stand_still_at_the_death_of_their_worker_end_all_the_same(
     wait_until(worker.helpers_dead, 10)
 
 
+def allow_processes(pid: int, limit: int, user: int | None) -> None:
+    """Give a process of a user another (soft) limit of processes; its user may do that."""
+    text = "unlimited" if limit == resource.RLIM_INFINITY else str(limit)
+    argv = ["prlimit", "--pid", str(pid), f"--nproc={text}:"]
+    subprocess.run(argv, check=True, user=user, group=user)
+
+
+def test_a_runner_that_cannot_be_forked_just_now_comes_later_and_costs_no_other_one_anything(
+    start_as: Callable[..., Worker], tmp_path: Path
+) -> None:
+    """Programs of the same user may take all the processes that it may have, for a while."""
+    with (tmp_path / "said").open("wb") as said:
+        user = 65534 if os.geteuid() == 0 else None
+        worker = start_as(user, report=True, popen={"stderr": said})
+    _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+    allow_processes(worker.guardian, 0, user)
+    for runner in worker.runners:
+        os.kill(runner, signal.SIGKILL)
+    assert worker.read() == ["own", "own"]
+    assert worker.read() == [[True], [True]]
+    worker.read()
+    worker.read()
+    wait_until(lambda: (tmp_path / "said").read_text().count("no runner for slot 0") > 1)
+    allow_processes(worker.guardian, most, user)
+    wait_until(lambda: len(_children(worker.guardian)) == 2)
+    assert worker.read() is True, "a new folder"
+    assert worker.process.wait(20) == 0
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 ISOLATED: dict[str, Callable[[Worker], list[int]]] = {
     "worker": lambda w: [w.process.pid],
     "worker and guardian": lambda w: [w.process.pid, w.guardian],
@@ -336,11 +370,11 @@ def test_guardian_and_runners_frozen_together_keep_no_task_beyond_its_time(
     start_as: Callable[..., Worker], user: int | None
 ) -> None:
     """A task of the same user can stop them all; its timeout and its cancel must reach it yet."""
-    worker = start_as(user, subreaper=True, ping=0.3, lease=60)
+    worker = start_as(user, subreaper=True, ping=0.3, lease=60, timeout=5.0)
     for pid in (worker.guardian, *worker.runners):
         os.kill(pid, signal.SIGSTOP)
     wait_until(worker.all_dead, 10)
-    assert worker.read() == ["own", "own"]
+    assert worker.read() == ["timeout", "timeout"], "the runners go on when the guardian is killed"
     assert worker.process.wait(20) == 0
 
 
