@@ -6,6 +6,7 @@ Every wait is bounded; what NATS says is mapped to our error tree here and nowhe
 
 import asyncio
 import base64
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -45,11 +46,18 @@ class JetStreamError(StoreUnavailable):
 
 
 class StreamState(msgspec.Struct):
-    """Where a stream begins and ends."""
+    """Where a stream begins and ends, as its leader says.
+
+    Attributes:
+        quiet_seconds: How long ago the leader last heard of a majority of its replicas; about two
+            seconds as a rule, 0 for one that has no others. A leader that was cut off goes on
+            answering for more than ten seconds, and does not know what another one stores.
+    """
 
     messages: int
     first_seq: int
     last_seq: int
+    quiet_seconds: float = 0.0
 
 
 class _Error(msgspec.Struct):
@@ -143,7 +151,18 @@ async def stream_state(nc: Client, stream: str) -> StreamState:
         StoreUnavailable: The stream or NATS is not there.
     """
     answer = await request(nc, f"$JS.API.STREAM.INFO.{stream}")
-    return msgspec.convert(answer["state"], StreamState)
+    state = msgspec.convert(answer["state"], StreamState)
+    state.quiet_seconds = _quiet_seconds(answer.get("cluster") or {})
+    return state
+
+
+def _quiet_seconds(cluster: dict[str, Any]) -> float:
+    """Return how long ago the leader heard of so many others that they are a majority with it."""
+    ages = sorted(
+        (one.get("active", 0) / 1e9 or math.inf)  # 0: never
+        for one in cluster.get("replicas") or []
+    )
+    return ages[(len(ages) + 1) // 2 - 1] if ages else 0.0
 
 
 async def age_seconds(nc: Client, stream: str, position: int) -> float:

@@ -64,6 +64,8 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`nats-route://host:port` of every node; the own one may be among them."""
     user: StaticUser | None = None
     """What nodes show each other; None only when the route network is private."""
+    advertise: str = ""
+    """`host:port` at which other nodes reach this one, if not where it listens."""
     tls: TlsFiles | None = None
 
 
@@ -259,6 +261,7 @@ def _cluster(cluster: ClusterConfig | None) -> list[str]:
         f"  name: {_quoted(cluster.name)}",
         f"  host: {_quoted(cluster.host)}",
         f"  port: {cluster.port}",
+        *([f"  advertise: {_quoted(cluster.advertise)}"] if cluster.advertise else []),
         *([f"  authorization {{ {_user(user)} }}"] if user else []),
         "  routes: [",
         *(f"    {_quoted(route)}" for route in cluster.routes),

@@ -142,6 +142,8 @@ class Journal:
         self._held: dict[str, int] = {}
         self._failure: MitosisError | None = None
         self.before_close: Callable[[Unit], None] = lambda _: None
+        self.proved_at = 0.0
+        """When (of the clock) the newest stored commit was decided: nobody else had written."""
 
     @property
     def next_position(self) -> int:
@@ -295,6 +297,7 @@ class Journal:
 
     def _stored(self, entry: "_Entry", position: int) -> None:
         self._stored_up_to = position
+        self.proved_at = entry.since
         for tail in entry.tails:
             left = self._pending[tail] - 1
             if left:

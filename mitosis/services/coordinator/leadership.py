@@ -42,10 +42,12 @@ async def active_term(connection: Connection) -> int | None:
     return reply.result.term if reply.result else None
 
 
-async def wait_for_office(connection: Connection) -> None:
+async def wait_for_office(connection: Connection, *, fenced: bool = False) -> None:
     """Return when no other coordinator is alive.
 
-    At once when NATS says that nobody listens; else after nobody has answered for long enough.
+    At once when NATS says that nobody listens; else after nobody has answered for long enough. With
+    `fenced` somebody else has just taken over, who may only be out of hearing: two coordinators in
+    two halves of a cluster must not take the office from each other all the time.
     """
     clock = asyncio.get_running_loop().time
     heard_at, told = clock(), False
@@ -57,7 +59,7 @@ async def wait_for_office(connection: Connection) -> None:
                 break
             log.info("who leads is not known: %s", error)
         else:
-            if term is None and not told:
+            if term is None and not told and not fenced:
                 return
             if term is not None:
                 heard_at = clock()

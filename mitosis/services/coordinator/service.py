@@ -101,6 +101,7 @@ class Coordinator:
         self._children = children
         self._term: Term | None = None
         self._fault: str | None = None  # why no term could be opened yet
+        self._fenced = False  # the last term has ended because somebody else began one
         self._stopping = asyncio.Event()
         self._instance = secrets.token_hex(4)  # tells this process's connections from another's
         self._tls: ssl.SSLContext | None = None
@@ -303,7 +304,8 @@ class Coordinator:
 
     async def _one_term(self, parts: Parts, system: Connection) -> None:
         """Wait for office, hold it, lose it; what is away for a while does not end the process."""
-        if not await self._unless_stopped(wait_for_office(parts.connection)):
+        fenced, self._fenced = self._fenced, False
+        if not await self._unless_stopped(wait_for_office(parts.connection, fenced=fenced)):
             return
         try:
             self._fault = None
@@ -314,6 +316,7 @@ class Coordinator:
                 self._term = None
                 await term.close()
         except (Fenced, Unavailable) as error:
+            self._fenced = isinstance(error, Fenced)
             log.warning("no term could be held: %s", error)
             await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
 
@@ -348,6 +351,7 @@ class Coordinator:
 
     async def _until_ended(self, term: Term) -> None:
         if await self._unless_stopped(asyncio.shield(term.ended)):
+            self._fenced = isinstance(term.ended.result(), Fenced)
             log.warning("the term has ended: %s", term.ended.result())
             await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
 

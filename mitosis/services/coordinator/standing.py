@@ -5,6 +5,11 @@ or cut off, and is back, could also do harm by answers alone: it might call a wo
 foreign, because it has not heard of it. A standby takes over after some seconds without an answer
 (leadership.py). So one that has not looked at the clock for `DOUBT_SECONDS`, or has lost its
 connection, answers nothing more until the stream has told it that nobody else has written.
+
+In a cluster its own node may be cut off from the others with it, and no connection is lost. A
+standby on the other side takes over, and a renewal that is answered here would let a task go on
+that runs a second time there. So there the standing must be proved all the time, by a commit that
+was stored or by the leader of the stream, who must have heard of a majority.
 """
 
 from mitosis.errors import Unavailable
@@ -12,6 +17,7 @@ from mitosis.runtime import Clock
 
 DOUBT_SECONDS = 2.0  # half of the silence that lets a standby take over
 LOOK_SECONDS = 0.25
+PROOF_SECONDS = 3.5  # less than a standby waits, with the margin of a lease
 
 
 class Standing:
@@ -21,13 +27,16 @@ class Standing:
         self._clock = clock
         self._confirmed_at = clock.monotonic()
         self._doubted = False
+        self._proved_at: float | None = None
 
     @property
     def is_sure(self) -> bool:
         """Whether nobody else can have taken over."""
-        if self._clock.monotonic() - self._confirmed_at > DOUBT_SECONDS:
+        now = self._clock.monotonic()
+        if now - self._confirmed_at > DOUBT_SECONDS:
             self._doubted = True
-        return not self._doubted
+        is_proved = self._proved_at is None or now - self._proved_at <= PROOF_SECONDS
+        return is_proved and not self._doubted
 
     def doubt(self) -> None:
         """The connection was lost: from here on somebody else may have taken over."""
@@ -37,6 +46,15 @@ class Standing:
         """Nobody else has taken over until now."""
         self._confirmed_at = self._clock.monotonic()
         self._doubted = False
+
+    @property
+    def needs_proof(self) -> bool:
+        """Whether `prove` must be called again and again."""
+        return self._proved_at is not None
+
+    def prove(self, at: float) -> None:
+        """Nobody else had taken over at this time (of the clock); from now on proofs are needed."""
+        self._proved_at = at if self._proved_at is None else max(at, self._proved_at)
 
     def check(self) -> None:
         """Check before answering.

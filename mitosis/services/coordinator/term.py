@@ -8,8 +8,10 @@ next one reads history again. Nothing survives from term to term but the store.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 
@@ -150,6 +152,7 @@ class Term:
             why=parts.store_fault,
         )
         try:
+            began = parts.clock.monotonic()
             await take_over(world, writer, parts.clock, parts.ids, parts.name)
             push = _pusher(parts.connection)
             journal = Journal(world, writer, parts.clock, parts.ids, closed)
@@ -187,6 +190,8 @@ class Term:
                 answered=Answered(),
                 tally=parts.tally,
             )
+            if parts.connection.lone_server is None:  # it stands in a cluster
+                core.standing.prove(began)
             rhythm = SnapshotRhythm(
                 snapshots, reader, world, journal, snapshot, parts.config.snapshot_every
             )
@@ -222,6 +227,8 @@ class Term:
     async def serve(self) -> None:
         """Begin to answer users and workers."""
         core, parts = self.core, self._parts
+        for name in core.world.workers:  # until now a former one may have answered their renewals
+            core.leases.assume(name)
         parts.secret.write()  # not before: a standby may have the file of the one that serves
         tasks = TaskHandlers(core)
         users = UserHandlers(core, parts.passwords, self.password_check)
@@ -242,22 +249,29 @@ class Term:
         await self._reports.start()
         PresenceHandlers(core).register(self._services)
         await self._services.start()
-        self._loops = [
-            asyncio.create_task(self._stand(), name="standing"),
-            asyncio.create_task(self._watch_leases(), name="leases"),
-            asyncio.create_task(self._end_overdue_watches(), name="watches"),
-            asyncio.create_task(core.retries.run(), name="retries"),
-            asyncio.create_task(self._sweep(), name="sweeper"),
-            asyncio.create_task(self._snapshots.keep(), name="snapshots"),
-            asyncio.create_task(self._checkpoints.keep(), name="checkpoints"),
-            asyncio.create_task(core.vault.keep_clean(), name="secrets"),
-        ]
-        for loop in self._loops:
-            loop.add_done_callback(self._loop_ended)
+        for going, name in (
+            (self._stand(), "standing"),
+            (self._watch_leases(), "leases"),
+            (self._end_overdue_watches(), "watches"),
+            (core.retries.run(), "retries"),
+            (self._sweep(), "sweeper"),
+            (self._snapshots.keep(), "snapshots"),
+            (self._checkpoints.keep(), "checkpoints"),
+            (core.vault.keep_clean(), "secrets"),
+        ):
+            self._keep_going(going, name)
+        if core.standing.needs_proof:
+            self._keep_going(self._prove(), "proofs")
         close_deleted(core)
         resync = wire.encode(work.Resync())
         for name in core.world.workers:
             core.publish(subjects.control(name), resync)
+
+    def _keep_going(self, going: Coroutine[Any, Any, None], name: str) -> None:
+        """Do something for the whole term."""
+        loop = asyncio.create_task(going, name=name)
+        loop.add_done_callback(self._loop_ended)
+        self._loops.append(loop)
 
     def worker_disconnected(self, name: str) -> None:
         """The connection of a worker was lost: give it nothing new until it is heard again."""
@@ -277,7 +291,23 @@ class Term:
             core.standing.confirm()
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _look_who_leads(self) -> None:
+    async def _prove(self) -> None:
+        """Prove the own standing again and again; commits that are stored do so by themselves."""
+        core, clock = self.core, self._parts.clock
+        while not self.ended.done():
+            core.standing.prove(core.journal.proved_at)
+            if clock.monotonic() - core.journal.proved_at > LOOK_SECONDS:
+                asked = clock.monotonic()
+                quiet = await self._look_who_leads()
+                core.standing.prove(asked - quiet)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look_who_leads(self) -> float:
+        """End the term if somebody else has taken over.
+
+        Returns:
+            How long ago (seconds before the question) the one that says so could know it.
+        """
         while not self.ended.done():
             try:
                 state = await stream_state(self._parts.store_client, subjects.EVENTS_STREAM)
@@ -287,7 +317,8 @@ class Term:
                 continue
             if state.last_seq > self.core.journal.position:
                 self.end(Fenced("another coordinator has taken over while this one was away"))
-            return
+            return state.quiet_seconds
+        return math.inf
 
     async def _watch_leases(self) -> None:
         core = self.core

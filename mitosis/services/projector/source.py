@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 
 from mitosis.contract.subjects import EVENTS_STREAM
+from mitosis.errors import StoreUnavailable
 from mitosis.events.messages import stream_state
 from mitosis.events.reader import EventReader
 from mitosis.nats.connection import Connection
@@ -11,6 +12,9 @@ from mitosis.projections.feed import MAX_BATCH_COMMITS
 
 # The runner tries again by itself, on whatever link the connection has then.
 _BUDGET_SECONDS = 1.0
+
+# A new leader of the stream is elected after four seconds of silence at least.
+_MOST_QUIET_SECONDS = 3.5
 
 
 class StreamSource:
@@ -32,9 +36,15 @@ class StreamSource:
         """Return the position of the newest commit.
 
         Raises:
-            Unavailable: There is no link, or JetStream does not answer.
+            Unavailable: There is no link, JetStream does not answer, or the leader of the stream is
+                cut off from the others and may know less than they do.
         """
-        return (await stream_state(self._connection.raw, self._stream)).last_seq
+        state = await stream_state(self._connection.raw, self._stream)
+        if state.quiet_seconds > _MOST_QUIET_SECONDS:
+            raise StoreUnavailable(
+                f"the leader of the stream {self._stream} does not hear a majority of its replicas"
+            )
+        return state.last_seq
 
     async def batches(self, start: int) -> AsyncIterator[Sequence[RawCommit]]:
         """Yield what is stored from `start` on, then what comes.

@@ -438,6 +438,45 @@ async def test_a_coordinator_that_was_frozen_answers_nothing_before_it_knows_tha
     assert coordinator.answer(reply, work.Renewed).error is None
 
 
+async def test_a_coordinator_that_must_prove_its_standing_answers_nothing_without_a_proof(
+    coordinator,
+):
+    standing, clock = coordinator.core.standing, coordinator.clock
+    worker = await coordinator.register()
+
+    async def code_of_renewal() -> str:
+        reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew())
+        error = coordinator.answer(reply, work.Renewed).error
+        return error.code if error else "ok"
+
+    clock.seconds += 100
+    assert await code_of_renewal() == "ok", "alone on its server it needs none"
+    standing.prove(clock.seconds)
+    clock.seconds += 3.4
+    assert await code_of_renewal() == "ok"
+    clock.seconds += 0.2
+    assert await code_of_renewal() == "unavailable"
+    standing.prove(clock.seconds - 4)
+    assert await code_of_renewal() == "unavailable", "that was true long ago"
+    standing.prove(clock.seconds - 1)
+    assert await code_of_renewal() == "ok"
+    standing.prove(clock.seconds - 3)
+    assert await code_of_renewal() == "ok", "an older proof takes nothing away"
+
+
+async def test_a_stored_commit_proves_the_standing_of_the_time_when_it_was_decided(coordinator):
+    coordinator.clock.seconds += 1
+    decided = coordinator.clock.seconds
+    reply = await coordinator.ask(
+        "alice", coordinator.tasks.submit, commands.SubmitTask(("true",), "k")
+    )
+    coordinator.clock.seconds += 3
+    assert coordinator.core.journal.proved_at < decided
+    coordinator.store.let_through()
+    assert coordinator.answer(reply, commands.Submitted).error is None
+    assert coordinator.core.journal.proved_at == decided
+
+
 async def test_who_waits_at_a_coordinator_that_is_fenced_is_told_to_ask_again(coordinator):
     body = commands.SubmitTask(("true",), "k")
     reply = await coordinator.ask("alice", coordinator.tasks.submit, body)
