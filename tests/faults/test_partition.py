@@ -155,7 +155,9 @@ async def test_a_task_runs_on_one_side_only_when_a_cluster_falls_into_two_halves
         await client.create_group(LAB)
         await halves.parts["worker1"].start()
         script = ["sh", "-c", SCRIPT, "sh", halves.ledger, halves.locks, "plain", BEATS]
-        task = await client.submit_task(SubmitTaskArgs(command=tuple(map(str, script)), group=LAB))
+        task = await client.submit_task(
+            SubmitTaskArgs(command=tuple(map(str, script)), group=LAB, max_losses=10)
+        )
         await eventually(halves.ledger_lines, seconds=60)
         await halves.at_rest()
         terms = halves.log("coordinator2").count(": serving")
@@ -170,5 +172,7 @@ async def test_a_task_runs_on_one_side_only_when_a_cluster_falls_into_two_halves
         assert list(overlaps(halves.ledger_lines())) == []
         await halves.heal()
         (ended,) = await client.wait_for_tasks([task])
-        assert (ended.outcome, ended.attempt) == (Outcome.SUCCEEDED, 2)
+        # An election of NATS may be longer than this lease: then it was lost once more.
+        assert ended.outcome is Outcome.SUCCEEDED
+        assert ended.attempt >= 2
         assert list(overlaps(halves.ledger_lines())) == []
