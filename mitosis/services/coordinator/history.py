@@ -1,5 +1,6 @@
 """Reading the store: the whole history at start, one aggregate when it is needed again."""
 
+import asyncio
 import gc
 import logging
 from time import monotonic
@@ -19,6 +20,9 @@ from mitosis.services.coordinator.world import Head, World
 
 log = logging.getLogger(__name__)
 
+END_SECONDS = 5.0  # an election takes as long
+END_PAUSE_SECONDS = 0.25
+
 
 class Mark(NamedTuple):
     """The newest commit of the second copy, the archive; position 0: it is empty."""
@@ -37,7 +41,7 @@ async def read_world(
 
     Raises:
         CorruptData: A stored commit cannot be read, or does not continue its aggregate; or the
-            stream is shorter than its archive, or says something else there.
+            stream is shorter than its archive, or says something else there, or has lost its end.
     """
     began = monotonic()
     world, start = await _from_snapshot(reader, snapshots)
@@ -58,6 +62,7 @@ async def read_world(
             f"ends at position {position}, its archive has commits up to {archived.position}",
             archived.position,
         )
+    await _check_end(reader, position)
     log.info(
         "history read in %.2f s: %d commits behind the snapshot at %d, %d tasks waiting or running",
         monotonic() - began,
@@ -91,6 +96,18 @@ async def _check_archived(reader: EventReader, archived: Mark) -> None:
     if await _digest_at(reader, archived.position) != archived.digest:
         place = archived.position
         raise _differs(f"differs from its archive at position {place}", place)
+
+
+async def _check_end(reader: EventReader, position: int) -> None:
+    """Refuse a stream that counts more commits than can be read: a file of it was cut short.
+
+    What somebody else stores meanwhile can be read, at the latest when its new leader is ready.
+    """
+    deadline = monotonic() + END_SECONDS
+    while await reader.last_position() > position and await reader.message(position + 1) is None:
+        if monotonic() >= deadline:
+            raise _differs(f"has more than {position} commits, but not the next one", position + 1)
+        await asyncio.sleep(END_PAUSE_SECONDS)
 
 
 async def _digest_at(reader: EventReader, position: int) -> str:

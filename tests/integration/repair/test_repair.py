@@ -12,7 +12,10 @@ import pytest
 
 from mitosis.errors import AlreadyExists, CorruptData, InvalidInput, WrongState
 from mitosis.events import messages
+from mitosis.events.reader import EventReader
+from mitosis.events.snapshots import SnapshotStore
 from mitosis.projections.archive import Archive
+from mitosis.services.coordinator.history import Mark, read_world
 from mitosis.services.repair import salvage
 from mitosis.testing.history import Stored
 from mitosis.testing.signed import signed_history
@@ -97,6 +100,20 @@ async def test_a_flipped_bit_or_a_cut_file_is_filled_from_the_archive(
     flip(site, 5)
     with pytest.raises(AlreadyExists, match="an earlier repair"):
         await site.repair()
+
+
+async def test_a_coordinator_names_the_repair_when_the_end_is_cut_off_and_no_archive_tells(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It said for ever that the next position cannot be read yet."""
+    monkeypatch.setattr("mitosis.services.coordinator.history.END_SECONDS", 0.5)
+    cut(site, len(site.commits) - 1)
+    async with site.serving(), site.connected() as nc:
+        snapshots = SnapshotStore(nc)
+        await snapshots.ensure()
+        with pytest.raises(CorruptData, match="mito events repair") as caught:
+            await read_world(EventReader(nc), Mark(), snapshots)
+    assert caught.value.details["position"] == len(site.commits) - 1
 
 
 async def test_a_stream_without_messages_or_without_all_of_its_files_comes_back(site: Site) -> None:
