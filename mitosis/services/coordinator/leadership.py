@@ -45,21 +45,23 @@ async def active_term(connection: Connection) -> int | None:
 async def wait_for_office(connection: Connection, *, fenced: bool = False) -> None:
     """Return when no other coordinator is alive.
 
-    At once when NATS says that nobody listens; else after nobody has answered for long enough. With
-    `fenced` somebody else has just taken over, who may only be out of hearing: two coordinators in
-    two halves of a cluster must not take the office from each other all the time.
+    At once when a lone server says that nobody listens; else after nobody has answered for long
+    enough. In a cluster the one that leads may only be out of hearing, in the other half, and goes
+    on answering for a moment (standing.py). With `fenced` somebody else has just taken over: two
+    coordinators must not take the office from each other all the time.
     """
     clock = asyncio.get_running_loop().time
     heard_at, told = clock(), False
     while True:
         try:
             term = await active_term(connection)
+            in_sight = connection.lone_server is not None and not fenced
         except Unavailable as error:
             if clock() - heard_at >= SILENT_SECONDS and connection.is_connected:
                 break
             log.info("who leads is not known: %s", error)
         else:
-            if term is None and not told and not fenced:
+            if term is None and not told and in_sight:
                 return
             if term is not None:
                 heard_at = clock()
