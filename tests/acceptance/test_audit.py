@@ -226,15 +226,20 @@ def test_who_could_read_an_output_and_from_when_to_when(story: Story) -> None:
 def test_which_tasks_ran_on_a_worker_while_its_tags_were_wrong(
     story: Story, admin: SyncMitoClient
 ) -> None:
-    worker, wrong = admin.get_workers().workers[0], f"wrong-{secrets.token_hex(4)}"
-    admin.update_worker_tags(worker.uuid, (*worker.tags, wrong))
+    wrong = f"wrong-{secrets.token_hex(4)}"
+    crew = [one for one in admin.get_workers().workers if one.state == "normal"]
+    tags = {worker.uuid: worker.tags for worker in crew}
+    for worker, right in tags.items():  # whichever of them is free will run it
+        admin.update_worker_tags(worker, (*right, wrong))
     (run,) = ended(admin, SubmitTaskArgs(command=("true",), tags=(wrong,)))
-    admin.update_worker_tags(worker.uuid, worker.tags)
+    for worker, right in tags.items():
+        admin.update_worker_tags(worker, right)
     ended(admin, SubmitTaskArgs(command=("true",)))
-    (found,) = story.ask_admin("history", "runs", worker.uuid, "--tags", wrong)
+    assert run.worker is not None
+    (found,) = story.ask_admin("history", "runs", run.worker, "--tags", wrong)
     assert (found["task"], found["attempt"]) == (run.uuid, 1)
-    assert found["tags"] == [[*worker.tags, wrong]]
-    everything = story.ask_admin("history", "runs", worker.uuid)
+    assert found["tags"] == [[*tags[run.worker], wrong]]
+    everything = story.ask_admin("history", "runs", run.worker)
     assert run.uuid in [one["task"] for one in everything]
 
 

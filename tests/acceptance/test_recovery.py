@@ -1,6 +1,7 @@
 """Processes that are killed: nothing acknowledged is lost, nothing runs twice at once."""
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -22,10 +23,15 @@ from mitosis.client.retry import persist
 from mitosis.config.client import GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract import commands, subjects
 from mitosis.contract.commands import Submitted
+from mitosis.contract.work import Control, Resync
 from mitosis.domain.quotas import QuotaChange
 from mitosis.domain.task import ArtifactKind, EndCause, Outcome, TaskState
 from mitosis.errors import MitosisError, Unavailable
 from mitosis.nats.asking import call
+from mitosis.nats.connection import Msg
+from mitosis.nats.credentials import ServiceLogin
+from mitosis.nats.store_client import StoreClient, open_store_client
+from mitosis.services.coordinator.service import NAME
 from mitosis.testing.waiting import eventually
 
 from .conftest import Done, Platform, ended, in_shell
@@ -506,3 +512,40 @@ async def test_a_cancel_ends_an_upload_that_cannot_come_to_its_end_a_sharper_one
         assert view.reason == "cancelled while its outputs were uploaded"
         assert view.warnings == ["outputs: not all are stored: the task was cancelled meanwhile"]
     assert ended(client, in_shell("true"))[0].outcome is Outcome.SUCCEEDED
+
+
+async def test_workers_renew_when_the_coordinator_is_back_after_a_lost_connection(
+    fragile: Platform, client: SyncMitoClient
+) -> None:
+    """What was pushed meanwhile is lost: a task waited at no worker until its next renewal."""
+    settings = tomllib.loads((fragile.data / "config" / "coordinator.toml").read_text())
+    config = settings["coordinator"]
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def connect(role: str) -> StoreClient:
+            login = ServiceLogin(config[f"nats_{role}user"], config[f"nats_{role}password"])
+            opened = await open_store_client([config["nats_url"]], login, name="test")
+            stack.push_async_callback(opened.close)
+            return opened
+
+        service, system = await connect(""), await connect("system_")
+        crew = {one.uuid for one in client.get_workers().workers if one.state == "normal"}
+        asked: set[str] = set()
+
+        async def hear(message: Msg) -> None:
+            if isinstance(msgspec.json.decode(message.data, type=Control), Resync):
+                asked.add(message.subject.rpartition(".")[2])
+
+        await service.subscribe(subjects.control("*"), cb=hear)
+        await service.flush()
+        answer = await system.request("$SYS.REQ.SERVER.PING.CONNZ", b"{}", timeout=5)
+        listed = msgspec.json.decode(answer.data)
+        (cid,) = [
+            one["cid"]
+            for one in listed["data"]["connections"]
+            if one.get("name", "").startswith(f"{NAME} ")
+        ]
+        kick = f"$SYS.REQ.SERVER.{listed['server']['id']}.KICK"
+        await system.request(kick, msgspec.json.encode({"cid": cid}), timeout=5)
+        await eventually(lambda: crew <= asked)
+        assert crew

@@ -125,7 +125,9 @@ class Term:
         self._reports = Endpoints(parts.workers, subjects.WORKERS_ALL)
         self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
         self._loops: list[asyncio.Task[None]] = []
-        parts.connection.add_listener(on_disconnect=core.standing.doubt)
+        parts.connection.add_listener(
+            on_disconnect=core.standing.doubt, on_reconnect=self._ask_workers
+        )
         self.ended: asyncio.Future[MitosisError] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -263,9 +265,13 @@ class Term:
         if core.standing.needs_proof:
             self._keep_going(self._prove(), "proofs")
         close_deleted(core)
+        self._ask_workers()
+
+    def _ask_workers(self) -> None:
+        """Let all workers renew at once: each may have missed what was pushed."""
         resync = wire.encode(work.Resync())
-        for name in core.world.workers:
-            core.publish(subjects.control(name), resync)
+        for name in self.core.world.workers:
+            self.core.publish(subjects.control(name), resync)
 
     def _keep_going(self, going: Coroutine[Any, Any, None], name: str) -> None:
         """Do something for the whole term."""
@@ -366,7 +372,8 @@ class Term:
 
     async def close(self) -> None:
         """Stop answering, store what is decided, and leave office."""
-        self._parts.connection.remove_listener(self.core.standing.doubt)
+        for listener in (self.core.standing.doubt, self._ask_workers):
+            self._parts.connection.remove_listener(listener)
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
