@@ -146,7 +146,7 @@ def serve_by_file(site: Lab) -> Running:
         **site.values,
         access_token_private_path="keys/private.pem",
         access_token_public_path="keys/public.pem",
-        access_token_expires_in="2s",
+        access_token_expires_in="5s",
         heartbeat_timeout="3s",
         redis_url="redis://:hush-hush@localhost",
         redis_worker_password="hush-hush",
