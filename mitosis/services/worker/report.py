@@ -85,7 +85,7 @@ class Reporter:
         """
         while True:
             await self._wake.wait()
-            if self._may_gather():
+            if self._waiting and self._may_gather():
                 await self._gather()
             self._due.clear()
             self._most_at_hand = 0

@@ -153,6 +153,24 @@ async def test_reports_are_gathered_while_more_than_half_of_what_was_at_hand_sti
         assert [r.task for r in (await desk.link.answer(all_good)).reports] == ["last"]
 
 
+async def test_nothing_is_gathered_before_there_is_a_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk, gathered = Desk(), list[int]()
+
+    async def gather() -> None:
+        gathered.append(len(desk.reporter._waiting))
+
+    monkeypatch.setattr(desk.reporter, "_gather", gather)
+    async with running(desk.reporter.run()):
+        desk.at_hand = 8
+        for count in (1, 2):
+            desk.reporter.add(committed())
+            await desk.link.answer(all_good)
+            await desk.told(count)
+    assert gathered == [1, 1], "and not once more after each answer"
+
+
 async def test_a_report_is_not_kept_back_for_long_however_much_is_at_hand() -> None:
     desk = Desk()
     async with running(desk.reporter.run()):
