@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mitosis.errors import WorkerFault
@@ -252,6 +252,47 @@ class Engine:
         spec.check()
         return self._take().start(spec, on_started, on_ended)
 
+    def line_up(
+        self,
+        spec: Callable[[], RunSpec],
+        *,
+        most: int,
+        patience_seconds: float,
+        on_started: OnStarted | None = None,
+        on_ended: OnEnded | None = None,
+    ) -> Run | None:
+        """Give a program to the runner of a slot that is taken, to begin when its turn comes.
+
+        The runner begins it without a word to this process, as soon as what it runs has ended and
+        left the slot's folder as it was; else it comes back, its outcome `NotBegun`, as it does
+        after `Run.recall`. When the runner dies, it is `Lost`: it may have begun.
+
+        Args:
+            spec: makes what is to run; called when there is a slot for it.
+            most: so many may be lined up in one slot.
+            patience_seconds: not in a slot whose present program runs for longer than this already.
+            on_started: as for `start_task`.
+            on_ended: as for `start_task`.
+
+        Returns:
+            Its handle; None when no slot is to be had for it.
+
+        Raises:
+            ValueError: the spec is out of bounds.
+        """
+        since = self._loop.time() - patience_seconds
+        slots = [slot for slot in self._slots if slot.can_line_up(most, since)]
+        if not slots or self._closing:
+            return None
+        wanted = spec()
+        wanted.check()
+        return min(slots, key=_lined_up).line_up(wanted, on_started, on_ended)
+
+    def recall_lined_up(self) -> None:
+        """Ask for everything back that has not begun."""
+        for slot in self._slots:
+            slot.recall_lined_up()
+
     def reserve(self) -> Reservation:
         """Take a free slot whose folder is to be filled before the start.
 
@@ -312,7 +353,8 @@ class Engine:
         self._closing = True
         if self._guardians is not None:
             self._guardians.closing = True
-        running = [run for run in self.runs if run.outcome is None]
+        lined_up = [run for slot in self._slots for run in slot.lined_up]
+        running = [run for run in self.runs if run.outcome is None] + lined_up
         for run in running:
             run.stop("shutdown", grace_seconds)
         if running:
@@ -377,6 +419,7 @@ class Engine:
         run = slot.run
         if run is not None and run.outcome is None:
             slot.lose(run, text, clean, by_task=by_task)
+        slot.lose_lined_up(text, clean=clean)
         if self._closing:
             return
         _log.warning("slot %d: %s; it gets a new runner", slot.number, text)
@@ -450,6 +493,7 @@ class Engine:
             self._tell_guardian((frames.LEASE, self._lease))
         for slot in self._slots:
             slot.draining = True
+            slot.recall_lined_up()
             if slot.state in {SlotState.FREE, SlotState.STARTING}:
                 self._replace(slot)
             elif not slot.connected:
@@ -514,3 +558,7 @@ class Engine:
         for folder in folders:
             _log.warning("folder set aside, as it cannot be removed: %s", folder)
         self._aside.extend(folders)
+
+
+def _lined_up(slot: Slot) -> int:
+    return len(slot.lined_up)

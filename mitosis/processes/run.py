@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mitosis.domain.resources import Limits
 from mitosis.processes.follow import STREAMS, Follow, Sink
 from mitosis.processes.guard import frames
 from mitosis.processes.runs import Cause, RunResult, StreamName
@@ -22,8 +23,8 @@ class Run:
     worker's hot path can do without.
     """
 
-    __slots__ = ("_ended", "_follows", "_slot", "_started", "number", "on_ended", "on_started",
-                 "outcome", "pid", "released", "started_at")  # fmt: skip
+    __slots__ = ("_ended", "_follows", "_slot", "_started", "limits", "number", "on_ended",
+                 "on_started", "outcome", "pid", "released", "started_at", "to_file")  # fmt: skip
 
     def __init__(
         self,
@@ -31,9 +32,14 @@ class Run:
         number: int,
         on_started: "Callable[[Run], None] | None",
         on_ended: "Callable[[Run, RunResult], None] | None",
+        limits: Limits | None = None,
+        *,
+        to_file: bool = False,
     ) -> None:
         self._slot = slot
         self.number = number
+        self.limits = limits
+        self.to_file = to_file
         self.on_started = on_started
         self.on_ended = on_ended
         self.pid: int | None = None
@@ -80,12 +86,18 @@ class Run:
     ) -> None:
         """Ask for the polite stop, then the kill after the grace (None: that of the spec).
 
+        One that is lined up ends as `NotBegun`.
         A second call can only shorten the grace, and send another signal if one is given. With a
         grace of 0, or by SIGKILL, the tree is killed at once. After the end it does nothing.
         """
         if self.outcome is None:
             number = None if stop_signal is None else int(stop_signal)
             self._slot.send((frames.STOP, self.number, cause, grace_seconds, number))
+
+    def recall(self) -> None:
+        """Ask for it back if it is lined up: it ends as `NotBegun`. One that has begun goes on."""
+        if self.outcome is None:
+            self._slot.send((frames.RECALL, self.number))
 
     async def tail(self, stream: StreamName, count: int) -> bytes:
         """The last bytes of a stream while it runs, or of the kept tail afterwards."""
@@ -162,7 +174,7 @@ class Run:
             raise RuntimeError("a run is released after its end")
         if not self.released:
             self.released = True
-            self._slot.release(wipe=wipe)
+            self._slot.release(self, wipe=wipe)
 
     def begin(self, pid: int, started_at: float) -> None:
         """The runner says that the program runs (for the slot)."""

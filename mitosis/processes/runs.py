@@ -130,7 +130,11 @@ class Lost(Struct, frozen=True, tag="lost"):
     by_task: bool = False
 
 
-Outcome = Exited | Signaled | SpawnFailed | Lost
+class NotBegun(Struct, frozen=True, tag="not_begun"):
+    """It was lined up and has come back: recalled, stopped, or not to be had in a clean folder."""
+
+
+Outcome = Exited | Signaled | SpawnFailed | Lost | NotBegun
 
 
 class StreamResult(Struct, frozen=True):

@@ -7,28 +7,23 @@ import logging
 import os
 import select
 import socket
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec.structs import astuple
 
-from mitosis.domain.resources import Limits
+from mitosis.processes import results
 from mitosis.processes.guard import frames, linux
 from mitosis.processes.guard.frames import Channel, Closed, Message
 from mitosis.processes.run import Run
 from mitosis.processes.runs import (
     MAX_TAIL_BYTES,
-    Cause,
-    Exited,
     Lost,
-    Outcome,
     RunResult,
     RunSpec,
-    Signaled,
     SpawnFailed,
-    StreamResult,
-    Survivor,
 )
 
 _log = logging.getLogger(__name__)
@@ -88,9 +83,13 @@ class Slot:
         self.connected = False
         #: Whether the folder was as new at the end of the last run.
         self.untouched = False
+        #: Given to the runner already; each begins when the run before it has left nothing.
+        self.lined_up: deque[Run] = deque()
+        #: Instant of the loop's clock at which the present run was given to the runner, or came up.
+        self.busy_since = 0.0
         self._folder_known = False
         self._run_generation = 0
-        self._limits: Limits | None = None
+        self._unsent = False
         self._owner = owner
         self._loop = loop
         self._channel: Channel | None = None
@@ -142,10 +141,19 @@ class Slot:
         if channel is None:
             return
         try:
-            if not channel.send(message):
-                self._loop.add_writer(channel.fileno(), self._writable)
+            channel.post(message)
         except frames.Overflow:
             self._owner.slot_unresponsive(self)
+        else:
+            self._flush()
+
+    def _flush(self) -> None:
+        channel = self._channel
+        if channel is None:
+            return
+        try:
+            if not channel.flush():
+                self._loop.add_writer(channel.fileno(), self._writable)
         except Closed:
             self._loop.call_soon(self._readable)
 
@@ -188,16 +196,77 @@ class Slot:
 
     def start(self, spec: RunSpec, on_started: OnStarted | None, on_ended: OnEnded | None) -> Run:
         """Start a run on this slot, which must be free or reserved."""
-        self._runs += 1
-        run = self.run = Run(self, self._runs, on_started, on_ended)
+        run = self.run = self._new_run(spec, on_started, on_ended)
         self._run_generation = self.generation
         self.state = SlotState.BUSY
+        self.busy_since = self._loop.time()
+        try:
+            self.send(self._order(run, spec))
+        except ValueError as problem:
+            failure = SpawnFailed("arguments", errno.E2BIG, str(problem))
+            self._loop.call_soon(self._end_unstarted, run, failure)
+        return run
+
+    def line_up(self, spec: RunSpec, on_started: OnStarted | None, on_ended: OnEnded | None) -> Run:
+        """Give the runner a run that begins when those before it have left nothing.
+
+        Raises:
+            ValueError: it is larger than what can be sent.
+        """
+        run = self._new_run(spec, on_started, on_ended)
+        if self._channel is not None:
+            # Sent with what else is lined up in this turn of the loop: the runner is woken once.
+            try:
+                self._channel.post(self._order(run, spec))
+            except frames.Overflow:
+                self._owner.slot_unresponsive(self)
+            if not self._unsent:
+                self._unsent = True
+                self._loop.call_soon(self._send_lined_up)
+        self.lined_up.append(run)
+        return run
+
+    def can_line_up(self, most: int, since: float) -> bool:
+        """Whether one more may be lined up, so that at most `most` are.
+
+        `since`: a program that is running for longer keeps others back. One whose output goes to a
+        file never leaves nothing.
+        """
+        run = self.run
+        return (
+            self.state is SlotState.BUSY
+            and self.connected
+            and not self.draining
+            and run is not None
+            and run.outcome is None
+            and not run.to_file
+            and len(self.lined_up) < most
+            and self.busy_since >= since
+        )
+
+    def recall_lined_up(self) -> None:
+        """Ask for everything back that has not begun."""
+        for run in self.lined_up:
+            run.recall()
+
+    def _send_lined_up(self) -> None:
+        self._unsent = False
+        self._flush()
+
+    def _new_run(
+        self, spec: RunSpec, on_started: OnStarted | None, on_ended: OnEnded | None
+    ) -> Run:
+        self._runs += 1
+        to_file = spec.output == "file"
+        return Run(self, self._runs, on_started, on_ended, spec.limits, to_file=to_file)
+
+    def _order(self, run: Run, spec: RunSpec) -> Message:
         env = spec.env
         if spec.directory_env:
             folder = str(self.folder)
             env = env | {name: f"{folder}/{part}" for part, name in spec.directory_env.items()}
-        limits = self._limits = spec.limits
-        message = (
+        limits = spec.limits
+        return (
             frames.RUN,
             run.number,
             spec.argv,
@@ -205,18 +274,12 @@ class Slot:
             spec.timeout_seconds,
             spec.grace_seconds,
             int(spec.stop_signal),
-            spec.output == "file",
+            run.to_file,
             spec.tail_bytes,
             spec.cap_bytes,
             spec.cap_end_bytes,
             None if limits is None else astuple(limits),
         )
-        try:
-            self.send(message)
-        except ValueError as problem:
-            failure = SpawnFailed("arguments", errno.E2BIG, str(problem))
-            self._loop.call_soon(self._end_unstarted, run, failure)
-        return run
 
     def start_lost(self, folder: Path, on_ended: OnEnded | None) -> Run:
         """A run that is lost before it started, as its reserved runner has died."""
@@ -227,11 +290,12 @@ class Slot:
         self._loop.call_soon(self.lose, run, "the runner died before the start", True, folder)
         return run
 
-    def release(self, *, wipe: bool) -> None:
-        """The run's folder is not needed any more."""
-        run = self.run
+    def release(self, run: Run, *, wipe: bool) -> None:
+        """The run's folder is not needed any more; nothing when another run has it already."""
+        if run is not self.run:
+            return
         self.run = None
-        if run is None or run.outcome is None or self.state is SlotState.CLOSED:
+        if run.outcome is None or self.state is SlotState.CLOSED:
             return
         if self._run_generation != self.generation or not self.connected:
             # Of a runner that has died; if the next one is not there yet, it is told at its start.
@@ -306,20 +370,23 @@ class Slot:
         *,
         by_task: bool = False,
     ) -> None:
-        """End a run that nobody can say more about."""
-        now = linux.machine_clock()
-        self._finish(
-            run,
-            RunResult(
-                outcome=Lost(text, by_task),
-                cause="own",
-                started_at=run.started_at or now,
-                ended_at=now,
-                wall_seconds=now - run.started_at if run.started_at else 0.0,
-                tree_clean=clean,
-                folder=self.folder if folder is None else folder,
-            ),
+        """End a run that nobody can say more about, whether it runs or is lined up."""
+        result = results.lost(
+            Lost(text, by_task),
+            now=linux.machine_clock(),
+            started_at=run.started_at,
+            clean=clean,
+            folder=self.folder if folder is None else folder,
         )
+        if run is self.run:
+            self._finish(run, result)
+        else:
+            self._call(run.finish, result)
+
+    def lose_lined_up(self, text: str, *, clean: bool) -> None:
+        """End what was lined up at a runner that has died: it may have begun some of it."""
+        while self.lined_up:
+            self.lose(self.lined_up.popleft(), f"{text}; it may not have begun", clean)
 
     # What the runner says.
 
@@ -331,8 +398,9 @@ class Slot:
                 self._call(run.begin, message[2], message[3])
         elif kind == frames.ENDED:
             if run is not None and run.number == message[1]:
-                self.untouched = message[13]
-                self._finish(run, self._result(message))
+                self._end(run, message)
+        elif kind == frames.RECALLED:
+            self._give_back(message[1])
         elif kind in {frames.CLEANED, frames.READY}:
             self._hear_of_folder(message)
         elif kind == frames.TAILED:
@@ -345,6 +413,26 @@ class Slot:
                 piece.set_result(message[2:])
         elif kind == frames.PONG:
             self._ponged = message[1]
+
+    def _end(self, run: Run, message: Message) -> None:
+        self.untouched = message[13]
+        result = results.told(message, self.folder, run.limits)
+        if self.untouched and self.lined_up:
+            # The runner has gone on in the same folder.
+            self.run = self.lined_up.popleft()
+            self.busy_since = self._loop.time()
+            if self._reads:
+                self._end_reads()
+            self._call(run.finish, result)
+        else:
+            self._finish(run, result)
+
+    def _give_back(self, number: int) -> None:
+        run = next((run for run in self.lined_up if run.number == number), None)
+        if run is None:
+            return
+        self.lined_up.remove(run)
+        self._call(run.finish, results.not_begun(linux.machine_clock(), self.folder))
 
     def _hear_of_folder(self, message: Message) -> None:
         if message[0] == frames.READY:
@@ -359,37 +447,9 @@ class Slot:
             self.state = SlotState.FREE
             self._owner.slot_free(self)
 
-    def _result(self, message: Message) -> RunResult:
-        streams = [StreamResult(*counts) for counts in message[10]] or [StreamResult()] * 2
-        cause: Cause = message[3]
-        return RunResult(
-            outcome=_outcome(message[2]),
-            cause=cause,
-            started_at=message[4],
-            ended_at=message[5],
-            wall_seconds=message[6],
-            user_cpu_seconds=message[7],
-            system_cpu_seconds=message[8],
-            max_rss_bytes=message[9],
-            stdout=streams[0],
-            stderr=streams[1],
-            leftovers_killed=message[11],
-            tree_clean=message[12],
-            limits_hit=message[14],
-            limits=self._limits,
-            survivors=tuple(Survivor(*process) for process in message[15]),
-            mounts=tuple(Path(os.fsdecode(point)) for point in message[16]),
-            mounts_gone=message[17],
-            folder=self.folder,
-            left_nothing=self.untouched,
-        )
-
     def _end_unstarted(self, run: Run, failure: SpawnFailed) -> None:
-        now = linux.machine_clock()
         self.untouched = False
-        result = RunResult(
-            outcome=failure, cause="own", started_at=now, ended_at=now, folder=self.folder
-        )
+        result = results.unstarted(failure, linux.machine_clock(), self.folder)
         self._finish(run, result)
 
     def _finish(self, run: Run, result: RunResult) -> None:
@@ -414,14 +474,3 @@ def _can_be_read(channel: Channel) -> bool:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _outcome(said: tuple[Any, ...]) -> Outcome:
-    kind = said[0]
-    if kind == "exited":
-        return Exited(said[1])
-    if kind == "signaled":
-        return Signaled(said[1], said[2])
-    if kind == "spawn_failed":
-        return SpawnFailed(said[1], said[2], said[3])
-    return Lost(said[1])

@@ -24,6 +24,7 @@ CLEAN = 6  # nothing; always answered by CLEANED
 DISCARD = 7  # path of a folder that a lost runner left
 QUIT = 8  # to the guardian too
 READ = 9  # request, run, stream, offset (-1: the present end, -2: one before), bytes
+RECALL = 10  # run; nothing when it has begun
 
 # Runner to worker.
 READY = 20  # pid, folder, folders set aside
@@ -34,6 +35,7 @@ CLEANED = 23  # folder, folders set aside
 TAILED = 24  # request, bytes
 PONG = 25  # number; from the guardian too
 PIECE = 26  # request, offset or -1, bytes, whether more can come
+RECALLED = 27  # run, which was lined up, was not begun and will not be
 
 # Worker to guardian.
 FORK = 30  # slot, root, slots that share out old folders or None, user; carries a descriptor

@@ -5,11 +5,13 @@ measures the lease by itself, so that a frozen or cut-off worker cannot let a ta
 """
 
 import gc
+import math
 import os
 import select
 import signal
 import socket
 import time
+from collections import deque
 
 from . import frames, linux
 from .folders import SlotFolder, Unfinished, next_folder, remains, remove_folder
@@ -22,6 +24,8 @@ from .trash import REMOVED_AT_ONCE, Trash
 #: A start is told to the worker with the end if that follows so soon: one wake-up less there, and
 #: one report and one commit less at the coordinator.
 _STARTED_DELAY_SECONDS = 0.02
+#: So is an end, while half of what was lined up when ends were told last is still to be done.
+_ENDED_DELAY_SECONDS = 0.003
 _COLLECT_EVERY = 1000
 #: Poll counts milliseconds in 32 bits.
 _MAX_WAIT_SECONDS = 3600.0
@@ -72,8 +76,16 @@ class Runner:
         self._job: Job | None = None
         self._lease: float | None = None
         self._clean_asked = False
+        #: The last task has left something, and the worker has not said to clean.
+        self._dirty = False
         self._leaving = False
-        self._flush_at: float | None = None
+        #: What begins, in its turn, when the task before it has left nothing.
+        self._lined_up: deque[Message] = deque()
+        self._most_lined_up = 0
+        #: The start of the present task, until it is told.
+        self._begun: Message | None = None
+        self._tell_begun_at = math.inf
+        self._send_at = math.inf
         self._jobs = 0
         self._readers: dict[int, Job] = {}
         self._wakeups = Wakeups()
@@ -120,21 +132,26 @@ class Runner:
         self._flush()
 
     def _wait_milliseconds(self) -> float | None:
-        waits = []
+        wait = min(self._send_at, self._tell_begun_at)
+        if wait < math.inf:
+            wait = max(0.0, wait - time.monotonic())
         if self._job is not None and self._job.phase != OVER:
             wake = self._job.next_wake(self._lease)
             if wake is not None:
-                waits.append(wake)
-        if self._flush_at is not None:
-            waits.append(max(0.0, self._flush_at - time.monotonic()))
+                wait = min(wait, wake)
         # Rounded up, or the last millisecond before a deadline would be spent in a busy loop.
-        return int(min(*waits, _MAX_WAIT_SECONDS) * 1000) + 1 if waits else None
+        return int(min(wait, _MAX_WAIT_SECONDS) * 1000) + 1 if wait < math.inf else None
 
     def _flush(self) -> None:
-        """Send what waits, unless a start that may wait for its end is all there is."""
-        if self._flush_at is not None and time.monotonic() < self._flush_at:
+        """Send what is due: a start and an end may wait for what follows them."""
+        now = time.monotonic()
+        if now >= self._tell_begun_at:
+            self._post_begun()
+            self._send_at = now
+        if now < self._send_at and not self._writing:
             return
-        self._flush_at = None
+        self._send_at = math.inf
+        self._most_lined_up = len(self._lined_up)
         writing = not self._channel.flush()
         if writing != self._writing:
             self._writing = writing
@@ -143,18 +160,27 @@ class Runner:
 
     def _post(self, message: Message) -> None:
         self._channel.post(message)
-        self._flush_at = None
+        self._send_at = 0.0
+
+    def _post_begun(self) -> None:
+        if self._begun is not None:
+            self._channel.post(self._begun)
+            self._begun, self._tell_begun_at = None, math.inf
 
     def _obey(self, message: Message) -> None:
         kind = message[0]
         job = self._job
         if kind == frames.RUN:
-            self._start(message)
+            self._take(message)
         elif kind == frames.LEASE:
             self._lease = message[1]
         elif kind == frames.STOP:
             if job is not None and job.run == message[1]:
                 job.stop(message[2], message[3], message[4])
+            else:
+                self._recall(message[1])
+        elif kind == frames.RECALL:
+            self._recall(message[1])
         elif kind == frames.TAIL:
             self._post((frames.TAILED, message[1], self._tail(message[2], message[3], message[4])))
         elif kind == frames.READ:
@@ -170,11 +196,44 @@ class Runner:
             self._post((frames.CLEANED, self._folder.path, self._told_aside()))
         elif kind == frames.QUIT:
             self._leaving = True
+            self._recall_all()
             if job is not None and job.phase != OVER:
                 job.stop(SHUTDOWN, 0.0)
             self._clean_asked = True
         else:
             raise ValueError(f"message of unknown kind {kind}")
+
+    def _take(self, message: Message) -> None:
+        """Start a task, or line it up behind the present one."""
+        if self._dirty or self._leaving:
+            self._post((frames.RECALLED, message[1]))
+        elif self._job is not None:
+            self._lined_up.append(message)
+            self._most_lined_up = max(self._most_lined_up, len(self._lined_up))
+        else:
+            self._start(message)
+
+    def _recall(self, run: int) -> None:
+        """Give a task back if it is lined up."""
+        for message in self._lined_up:
+            if message[1] == run:
+                self._lined_up.remove(message)
+                self._post((frames.RECALLED, run))
+                return
+
+    def _recall_all(self) -> None:
+        while self._lined_up:
+            self._post((frames.RECALLED, self._lined_up.popleft()[1]))
+
+    def _go_on(self, *, untouched: bool) -> None:
+        """After a task was reported: begin what is lined up, if it finds the folder as new."""
+        if not untouched:
+            self._dirty = True
+            self._recall_all()
+            return
+        self._job = None
+        if self._lined_up:
+            self._start(self._lined_up.popleft())
 
     def _start(self, message: Message) -> None:
         self._jobs += 1
@@ -184,14 +243,16 @@ class Runner:
         try:
             job.start(self._lease)
         except SpawnError as problem:
-            self._post(job.refusal(problem, self._folder.untouched()))
+            untouched = self._folder.untouched()
+            self._post(job.refusal(problem, untouched))
+            self._go_on(untouched=untouched)
             return
         self._job = job
         for stream in job.streams:
             self._readers[stream.read_fd] = job
             self._poll.register(stream.read_fd, select.POLLIN)
-        self._channel.post((frames.STARTED, job.run, job.pid, job.started_at))
-        self._flush_at = time.monotonic() + _STARTED_DELAY_SECONDS
+        self._begun = (frames.STARTED, job.run, job.pid, job.started_at)
+        self._tell_begun_at = time.monotonic() + _STARTED_DELAY_SECONDS
 
     def _pump(self, fd: int) -> None:
         job = self._readers[fd]
@@ -227,12 +288,18 @@ class Runner:
             self._answer_reads(job)
             for piece in self._reads.end():
                 self._post(piece)
-            untouched = empty and not job.to_file and self._folder.untouched()
-            self._post(job.report(untouched))
-            if untouched:
-                self._job = None
+            self._report(job, untouched=empty and not job.to_file and self._folder.untouched())
         elif empty:
             job.phase = OVER
+
+    def _report(self, job: Job, *, untouched: bool) -> None:
+        self._post_begun()
+        self._channel.post(job.report(untouched))
+        if untouched and 2 * len(self._lined_up) > self._most_lined_up:
+            self._send_at = min(self._send_at, time.monotonic() + _ENDED_DELAY_SECONDS)
+        else:
+            self._send_at = 0.0
+        self._go_on(untouched=untouched)
 
     def _tail(self, run: int, stream: int, count: int) -> bytes:
         job = self._job
@@ -242,7 +309,7 @@ class Runner:
 
     def _clean(self) -> None:
         """Make the folder as new, or leave it and take another one."""
-        self._clean_asked = False
+        self._clean_asked = self._dirty = False
         clean = self._job is None or not self._job.reported_late
         self._job = None
         if self._leaving:

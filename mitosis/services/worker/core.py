@@ -3,27 +3,26 @@
 No I/O and no await: events come in as calls, and what is to be done goes out through `Effects`.
 One attempt goes
 
-    waiting (for a slot) -> running -> [delivering outputs] -> reported -> gone
+    waiting (for a slot) -> [lined up in one] -> running -> [delivering outputs] -> reported -> gone
 
 and is held until the coordinator has accepted its last report, also through hours without contact.
 `dropped` marks one that is not this worker's any more: it is killed, and nothing more is said.
 """
 
-import enum
 import logging
 import signal
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 from typing import Protocol
 
 from mitosis.contract.work import Assignment, CancelAttempt, Held, StoredArtifact
 from mitosis.domain.dispatch import AHEAD_SECONDS, MOST_AHEAD
 from mitosis.domain.execution import ExecutionState as State
 from mitosis.domain.task import EndCause, Exit, ExitKind
-from mitosis.processes.runs import Cause, RunResult
+from mitosis.processes.runs import NotBegun, RunResult
+from mitosis.services.worker.attempt import NO_SECRETS, Attempt, Phase, RunHandle
 from mitosis.services.worker.drafts import Draft, Key
-from mitosis.services.worker.masking import Masking
+from mitosis.services.worker.line import LINE_PATIENCE_SECONDS, Pace
 from mitosis.services.worker.run import (
     Ending,
     Fault,
@@ -43,55 +42,6 @@ LONGEST_PATIENCE_SECONDS = 5 * PATIENCE_SECONDS
 DISK_PATIENCE_SECONDS = 1.0
 REMEMBERED = 4_096  # ended attempts and early cancels, against messages that come late or twice
 STALE = "conflict.stale_attempt"
-NO_SECRETS: Mapping[str, str] = MappingProxyType({})
-
-
-class Phase(enum.Enum):
-    """Where an attempt is."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    DELIVERING = "delivering"
-    REPORTED = "reported"
-
-
-class RunHandle(Protocol):
-    """What the core needs of a run of the engine."""
-
-    started_at: float
-
-    def stop(
-        self, cause: Cause, grace_seconds: float | None = None, stop_signal: int | None = None
-    ) -> None:
-        """Ask it to end."""
-
-    def release(self, *, wipe: bool = False) -> None:
-        """Give its folder back."""
-
-
-class Attempt:
-    """One attempt that this worker holds."""
-
-    __slots__ = ("assigned_at", "assignment", "dropped", "key", "masking", "obeyed", "phase",
-                 "refused", "run", "secrets")  # fmt: skip
-
-    def __init__(
-        self, assignment: Assignment, now: float, secrets: Mapping[str, str] = NO_SECRETS
-    ) -> None:
-        self.assignment = assignment
-        self.secrets = secrets
-        self.masking = Masking(secrets.values()) if secrets else None
-        self.key: Key = (assignment.task, assignment.attempt)
-        self.assigned_at = now
-        self.phase = Phase.WAITING
-        self.obeyed: CancelAttempt | None = None
-        self.dropped = False
-        self.refused = False
-        self.run: RunHandle | None = None
-
-    def draft(self) -> Draft:
-        """An empty report about it."""
-        return Draft(self.assignment.task, self.assignment.group, self.assignment.attempt)
 
 
 class Effects(Protocol):
@@ -107,6 +57,13 @@ class Effects(Protocol):
         """Start the program; `Core.started` and `Core.ended` follow, never inside this call.
 
         None: the engine does not take it, and `Core.not_started` follows.
+        """
+
+    def line_up(self, attempt: Attempt, most: int) -> RunHandle | None:
+        """Give the program to a slot that is taken, in which at most `most` may be lined up.
+
+        `Core.started` and `Core.ended` follow, the latter with `NotBegun` if it comes back. None:
+        no slot is to be had for it.
         """
 
     def deliver(self, attempt: Attempt, result: RunResult) -> None:
@@ -141,8 +98,11 @@ class Core:
         self._effects = effects
         self._slots = slots
         self._attempts: dict[Key, Attempt] = {}
+        self._arrivals = 0
         #: Those of them that wait for a slot, in their order.
         self._waiting: dict[Key, Attempt] = {}
+        self._lined_up: dict[Key, Attempt] = {}
+        self._pace = Pace()
         self._last_start = effects.now()
         self._over: OrderedDict[Key, None] = OrderedDict()
         self._cancelled_early: OrderedDict[Key, None] = OrderedDict()
@@ -159,6 +119,8 @@ class Core:
         if slots != self._slots:
             log.info("%d slots from now on, %d before", slots, self._slots)
             self._slots = slots
+            for attempt in self._lined_up.values():
+                self._recall(attempt)
             self.fill()
 
     @property
@@ -177,8 +139,8 @@ class Core:
 
     @property
     def waiting(self) -> int:
-        """How many attempts wait for a slot."""
-        return len(self._waiting)
+        """How many attempts wait for a slot, or are lined up in one."""
+        return len(self._waiting) + len(self._lined_up)
 
     @property
     def empty(self) -> bool:
@@ -233,7 +195,8 @@ class Core:
             if other[1] > number:
                 return None
             self.drop(other)
-        return Attempt(assignment, self._effects.now(), secrets)
+        self._arrivals += 1
+        return Attempt(assignment, self._effects.now(), secrets, self._arrivals)
 
     def cancel(self, order: CancelAttempt) -> None:
         """Stop an attempt for its owner."""
@@ -245,7 +208,7 @@ class Core:
                 _remember(self._cancelled_early, key)
         elif attempt.phase is Phase.WAITING:
             self._hand_back(attempt, "cancelled before it started")
-        elif attempt.phase is Phase.RUNNING and attempt.run is not None:
+        elif attempt.in_a_slot and attempt.run is not None:
             attempt.obeyed = order
             number = signal.Signals[f"SIG{order.stop_signal}"] if order.stop_signal else None
             attempt.run.stop("cancel", order.grace_seconds, number)
@@ -261,7 +224,7 @@ class Core:
         log.warning("task %s: attempt %d is not ours any more", *key)
         attempt.dropped = True
         self._effects.forget_reports(key)
-        if attempt.phase is Phase.RUNNING and attempt.run is not None:
+        if attempt.in_a_slot and attempt.run is not None:
             attempt.run.stop("lease", 0.0)
         elif attempt.phase is Phase.DELIVERING:
             self._effects.abort_delivery(attempt)
@@ -286,9 +249,11 @@ class Core:
                 continue
             if attempt.phase is Phase.WAITING:
                 self._hand_back(attempt, reason)
-            elif force and attempt.phase is Phase.RUNNING and attempt.run is not None:
+            elif force and attempt.in_a_slot and attempt.run is not None:
                 own = attempt.assignment.spec.grace_seconds
                 attempt.run.stop("shutdown", min(own, grace_seconds))
+            elif attempt.phase is Phase.LINED_UP:
+                self._recall(attempt)
         self._check_idle()
 
     def verdict(self, draft: Draft, code: str) -> None:
@@ -319,9 +284,47 @@ class Core:
             attempt.phase = Phase.RUNNING
             self._last_start = effects.now()
             attempt.run = effects.start(attempt)
+        if self._waiting and (most := self._pace.most_lined_up()):
+            self._line_up(most)
+
+    def _line_up(self, most: int) -> None:
+        """Give slots that are taken what they do next."""
+        if self._effects.complaint():
+            return
+        while attempt := next(filter(self._is_due, self._waiting.values()), None):
+            run = self._effects.line_up(attempt, most)
+            if run is None:
+                return
+            del self._waiting[attempt.key]
+            self._lined_up[attempt.key] = attempt
+            attempt.phase, attempt.run = Phase.LINED_UP, run
+            self._effects.remind(attempt, LINE_PATIENCE_SECONDS)
+
+    def _recall(self, attempt: Attempt) -> None:
+        """Ask for an attempt that is lined up; `ended` follows, or it has begun."""
+        if attempt.run is not None:
+            attempt.run.recall()
+
+    def _came_back(self, attempt: Attempt) -> None:
+        """It was not begun: it waits again, at its old place, or is somebody else's now."""
+        attempt.run = None
+        if attempt.dropped:
+            self._remove(attempt)
+        elif attempt.obeyed is not None:
+            self._hand_back(attempt, "cancelled before it started")
+        elif self.draining:
+            self._hand_back(attempt, self.draining)
+        else:
+            attempt.phase = Phase.WAITING
+            waiting = [*self._waiting.values(), attempt]
+            self._waiting = {a.key: a for a in sorted(waiting, key=_arrival)}
+            self._effects.remind(attempt, max(0.0, self._patience_left(attempt)))
+            self.fill()
 
     def waited(self, attempt: Attempt) -> None:
         """An attempt that was sent ahead has waited long: another worker may be free for it."""
+        if attempt.phase is Phase.LINED_UP:
+            self._recall(attempt)
         if attempt.phase is not Phase.WAITING or attempt.dropped:
             return
         running = sum(a.phase in {Phase.RUNNING, Phase.DELIVERING} for a in self._attempts.values())
@@ -349,6 +352,7 @@ class Core:
 
     def started(self, attempt: Attempt, started_at: float) -> None:
         """The program runs."""
+        self._has_begun(attempt, started_at)
         if attempt.dropped:
             return
         draft = attempt.draft()
@@ -360,6 +364,12 @@ class Core:
 
     def ended(self, attempt: Attempt, result: RunResult) -> None:
         """The program has ended, or was never started; nothing of it is alive."""
+        if isinstance(result.outcome, NotBegun):
+            self._lined_up.pop(attempt.key, None)
+            self._came_back(attempt)
+            return
+        self._has_begun(attempt, result.started_at)
+        self._pace.learn(result)
         if not result.tree_clean:
             self.unclean = True
         if attempt.dropped:
@@ -450,6 +460,12 @@ class Core:
 
     # --- inside ------------------------------------------------------------------------------
 
+    def _has_begun(self, attempt: Attempt, started_at: float) -> None:
+        if attempt.phase is Phase.LINED_UP:
+            del self._lined_up[attempt.key]
+            attempt.phase = Phase.RUNNING
+            self._last_start = max(self._last_start, started_at)
+
     def _finish(self, attempt: Attempt, draft: Draft) -> None:
         attempt.phase = Phase.REPORTED
         self._waiting.pop(attempt.key, None)
@@ -492,6 +508,10 @@ class Core:
         """Whether no older attempt of the same task is still being ended here."""
         task, number = attempt.key
         return not any(other[0] == task and other[1] < number for other in self._attempts)
+
+
+def _arrival(attempt: Attempt) -> int:
+    return attempt.arrival
 
 
 def _is_sharper(order: CancelAttempt, attempt: Attempt) -> bool:

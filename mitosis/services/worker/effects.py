@@ -10,14 +10,16 @@ from mitosis.domain.task import Exit, ExitKind
 from mitosis.errors import WorkerFault
 from mitosis.processes.guard.linux import machine_clock
 from mitosis.processes.run import Run
-from mitosis.processes.runs import RunResult
+from mitosis.processes.runs import RunResult, RunSpec
 from mitosis.processes.user import TaskUser
-from mitosis.services.worker.core import Attempt, Core, Phase
+from mitosis.services.worker.attempt import Attempt, Phase
+from mitosis.services.worker.core import Core
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.faults import complaint, file_system_of
 from mitosis.services.worker.following import Followed
 from mitosis.services.worker.identity import WorkFolder
 from mitosis.services.worker.lease import LeaseKeeper
+from mitosis.services.worker.line import LINE_PATIENCE_SECONDS
 from mitosis.services.worker.link import Link
 from mitosis.services.worker.report import Reporter
 from mitosis.services.worker.run import Ending, Fault, TaskTerms, run_spec
@@ -102,6 +104,8 @@ class Parts:
         if held is None:
             return Followed(None, over=True) if self.core.is_over((task, attempt)) else None
         run = held.run if isinstance(held.run, Run) else None
+        if held.phase is Phase.LINED_UP:
+            run = None
         over = held.phase in {Phase.DELIVERING, Phase.REPORTED}
         return Followed(run, over, held.masking)
 
@@ -134,7 +138,7 @@ class Parts:
         end: Ending
         try:
             return self._engine.start_task(
-                run_spec(attempt.assignment, self._terms, attempt.secrets, attempt.masking),
+                self._spec(attempt),
                 on_started=partial(self._started, attempt),
                 on_ended=partial(self._ended, attempt),
             )
@@ -144,6 +148,24 @@ class Parts:
             end = Fault(f"the worker could not set the task up: {error}", before_start=True)
         asyncio.get_running_loop().call_soon(self.core.not_started, attempt, end)
         return None
+
+    def _spec(self, attempt: Attempt) -> RunSpec:
+        return run_spec(attempt.assignment, self._terms, attempt.secrets, attempt.masking)
+
+    def line_up(self, attempt: Attempt, most: int) -> Run | None:
+        """Give the program of an attempt to a slot that is taken."""
+        if self._engine.slots > self.core.slots:  # fewer are wanted than there are
+            return None
+        try:
+            return self._engine.line_up(
+                partial(self._spec, attempt),
+                most=most,
+                patience_seconds=LINE_PATIENCE_SECONDS,
+                on_started=partial(self._started, attempt),
+                on_ended=partial(self._ended, attempt),
+            )
+        except ValueError:
+            return None  # `start` says why, when its turn comes
 
     def _started(self, attempt: Attempt, run: Run) -> None:
         self.core.started(attempt, run.started_at)

@@ -17,6 +17,7 @@ from mitosis.processes.runs import (
     Exited,
     LimitName,
     Lost,
+    NotBegun,
     Part,
     RunResult,
     RunSpec,
@@ -129,7 +130,7 @@ def ending(result: RunResult, masking: Masking | None = None) -> Ending:
         return Fault("the worker had no contact with the coordinator until its lease was over")
     if isinstance(outcome, SpawnFailed):
         return _not_started(outcome)
-    if result.cause == "shutdown":
+    if result.cause == "shutdown" or isinstance(outcome, NotBegun):
         return HandedBack("the worker was stopped")
     return _exit(outcome, result, masking)
 

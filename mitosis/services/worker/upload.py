@@ -39,7 +39,8 @@ from mitosis.errors import (
     Unavailable,
 )
 from mitosis.processes.runs import RunResult
-from mitosis.services.worker.core import STALE, Attempt
+from mitosis.services.worker.attempt import Attempt
+from mitosis.services.worker.core import STALE
 from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.link import Link, longer
 from mitosis.services.worker.masking import MaskedLog, Masking
