@@ -14,6 +14,7 @@ from pathlib import Path
 from mitosis.processes.engine import Engine
 from mitosis.processes.run import Run
 from mitosis.processes.runs import RunResult, RunSpec
+from mitosis.services.worker.line import MOST_LINED_UP
 
 SPEC = RunSpec(argv=["/bin/true"], env={"PATH": os.defpath}, timeout_seconds=60)
 
@@ -51,6 +52,11 @@ async def measure(slots: int, tasks: int, root: Path, spec: RunSpec) -> tuple[fl
             left -= 1
             running += 1
             engine.start_task(spec, on_ended=end)
+        while left and engine.line_up(
+            lambda: spec, most=MOST_LINED_UP, patience_seconds=1.0, on_ended=end
+        ):
+            left -= 1
+            running += 1
 
     def end(run: Run, result: RunResult) -> None:
         nonlocal running

@@ -265,7 +265,7 @@ class Engine:
 
         The runner begins it without a word to this process, as soon as what it runs has ended and
         left the slot's folder as it was; else it comes back, its outcome `NotBegun`, as it does
-        after `Run.recall`. When the runner dies, it is `Lost`: it may have begun.
+        after `Run.recall` and when the runner dies.
 
         Args:
             spec: makes what is to run; called when there is a slot for it.
@@ -419,7 +419,7 @@ class Engine:
         run = slot.run
         if run is not None and run.outcome is None:
             slot.lose(run, text, clean, by_task=by_task)
-        slot.lose_lined_up(text, clean=clean)
+        slot.give_back_lined_up()
         if self._closing:
             return
         _log.warning("slot %d: %s; it gets a new runner", slot.number, text)

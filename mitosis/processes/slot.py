@@ -370,7 +370,7 @@ class Slot:
         *,
         by_task: bool = False,
     ) -> None:
-        """End a run that nobody can say more about, whether it runs or is lined up."""
+        """End a run that nobody can say more about."""
         result = results.lost(
             Lost(text, by_task),
             now=linux.machine_clock(),
@@ -378,15 +378,12 @@ class Slot:
             clean=clean,
             folder=self.folder if folder is None else folder,
         )
-        if run is self.run:
-            self._finish(run, result)
-        else:
-            self._call(run.finish, result)
+        self._finish(run, result)
 
-    def lose_lined_up(self, text: str, *, clean: bool) -> None:
-        """End what was lined up at a runner that has died: it may have begun some of it."""
+    def give_back_lined_up(self) -> None:
+        """The runner has died: it tells each end before it begins what comes next."""
         while self.lined_up:
-            self.lose(self.lined_up.popleft(), f"{text}; it may not have begun", clean)
+            self._give_back(self.lined_up[0].number)
 
     # What the runner says.
 

@@ -24,8 +24,6 @@ from .trash import REMOVED_AT_ONCE, Trash
 #: A start is told to the worker with the end if that follows so soon: one wake-up less there, and
 #: one report and one commit less at the coordinator.
 _STARTED_DELAY_SECONDS = 0.02
-#: So is an end, while half of what was lined up when ends were told last is still to be done.
-_ENDED_DELAY_SECONDS = 0.003
 _COLLECT_EVERY = 1000
 #: Poll counts milliseconds in 32 bits.
 _MAX_WAIT_SECONDS = 3600.0
@@ -81,11 +79,9 @@ class Runner:
         self._leaving = False
         #: What begins, in its turn, when the task before it has left nothing.
         self._lined_up: deque[Message] = deque()
-        self._most_lined_up = 0
         #: The start of the present task, until it is told.
         self._begun: Message | None = None
         self._tell_begun_at = math.inf
-        self._send_at = math.inf
         self._jobs = 0
         self._readers: dict[int, Job] = {}
         self._wakeups = Wakeups()
@@ -132,7 +128,7 @@ class Runner:
         self._flush()
 
     def _wait_milliseconds(self) -> float | None:
-        wait = min(self._send_at, self._tell_begun_at)
+        wait = self._tell_begun_at
         if wait < math.inf:
             wait = max(0.0, wait - time.monotonic())
         if self._job is not None and self._job.phase != OVER:
@@ -143,24 +139,16 @@ class Runner:
         return int(min(wait, _MAX_WAIT_SECONDS) * 1000) + 1 if wait < math.inf else None
 
     def _flush(self) -> None:
-        """Send what is due: a start and an end may wait for what follows them."""
-        now = time.monotonic()
-        if now >= self._tell_begun_at:
+        """Send what waits; a start, when it has waited for its end."""
+        if time.monotonic() >= self._tell_begun_at:
             self._post_begun()
-            self._send_at = now
-        if now < self._send_at and not self._writing:
+        if not self._channel.waiting and not self._writing:
             return
-        self._send_at = math.inf
-        self._most_lined_up = len(self._lined_up)
         writing = not self._channel.flush()
         if writing != self._writing:
             self._writing = writing
             mask = select.POLLIN | select.POLLOUT if writing else select.POLLIN
             self._poll.modify(self._channel, mask)
-
-    def _post(self, message: Message) -> None:
-        self._channel.post(message)
-        self._send_at = 0.0
 
     def _post_begun(self) -> None:
         if self._begun is not None:
@@ -182,18 +170,20 @@ class Runner:
         elif kind == frames.RECALL:
             self._recall(message[1])
         elif kind == frames.TAIL:
-            self._post((frames.TAILED, message[1], self._tail(message[2], message[3], message[4])))
+            self._channel.post(
+                (frames.TAILED, message[1], self._tail(message[2], message[3], message[4]))
+            )
         elif kind == frames.READ:
             self._read(message)
         elif kind == frames.PING:
-            self._post((frames.PONG, message[1]))
+            self._channel.post((frames.PONG, message[1]))
         elif kind == frames.CLEAN:
             self._clean_asked = True
         elif kind == frames.DISCARD:
             # One that somebody had removed is not there: the name may be that of the present one.
             if message[1] != self._folder.path:
                 self._discard(message[1], self._trash.removed_at_once())
-            self._post((frames.CLEANED, self._folder.path, self._told_aside()))
+            self._channel.post((frames.CLEANED, self._folder.path, self._told_aside()))
         elif kind == frames.QUIT:
             self._leaving = True
             self._recall_all()
@@ -206,10 +196,9 @@ class Runner:
     def _take(self, message: Message) -> None:
         """Start a task, or line it up behind the present one."""
         if self._dirty or self._leaving:
-            self._post((frames.RECALLED, message[1]))
+            self._channel.post((frames.RECALLED, message[1]))
         elif self._job is not None:
             self._lined_up.append(message)
-            self._most_lined_up = max(self._most_lined_up, len(self._lined_up))
         else:
             self._start(message)
 
@@ -218,21 +207,27 @@ class Runner:
         for message in self._lined_up:
             if message[1] == run:
                 self._lined_up.remove(message)
-                self._post((frames.RECALLED, run))
+                self._channel.post((frames.RECALLED, run))
                 return
 
     def _recall_all(self) -> None:
         while self._lined_up:
-            self._post((frames.RECALLED, self._lined_up.popleft()[1]))
+            self._channel.post((frames.RECALLED, self._lined_up.popleft()[1]))
 
     def _go_on(self, *, untouched: bool) -> None:
-        """After a task was reported: begin what is lined up, if it finds the folder as new."""
-        if not untouched:
+        """After a task was reported: begin what is lined up, if it finds the folder as new.
+
+        The end is sent before: so of what is lined up, nothing has begun when a runner dies whose
+        last words were heard.
+        """
+        if untouched:
+            self._job = None
+        else:
             self._dirty = True
+        self._flush()
+        if not untouched or self._writing:
             self._recall_all()
-            return
-        self._job = None
-        if self._lined_up:
+        elif self._lined_up:
             self._start(self._lined_up.popleft())
 
     def _start(self, message: Message) -> None:
@@ -244,7 +239,7 @@ class Runner:
             job.start(self._lease)
         except SpawnError as problem:
             untouched = self._folder.untouched()
-            self._post(job.refusal(problem, untouched))
+            self._channel.post(job.refusal(problem, untouched))
             self._go_on(untouched=untouched)
             return
         self._job = job
@@ -265,15 +260,15 @@ class Runner:
     def _read(self, message: Message) -> None:
         job = self._job
         if job is None or job.run != message[2] or job.reported:
-            self._post((frames.PIECE, message[1], -1, b"", False))
+            self._channel.post((frames.PIECE, message[1], -1, b"", False))
             return
         for piece in self._reads.add(message, job.streams):
-            self._post(piece)
+            self._channel.post(piece)
         self._answer_reads(job)
 
     def _answer_reads(self, job: Job) -> None:
         for piece in self._reads.answers(job.streams):
-            self._post(piece)
+            self._channel.post(piece)
 
     def _forget(self, fd: int) -> None:
         if self._readers.pop(fd, None) is not None:
@@ -287,7 +282,7 @@ class Runner:
             job.drain()
             self._answer_reads(job)
             for piece in self._reads.end():
-                self._post(piece)
+                self._channel.post(piece)
             self._report(job, untouched=empty and not job.to_file and self._folder.untouched())
         elif empty:
             job.phase = OVER
@@ -295,10 +290,6 @@ class Runner:
     def _report(self, job: Job, *, untouched: bool) -> None:
         self._post_begun()
         self._channel.post(job.report(untouched))
-        if untouched and 2 * len(self._lined_up) > self._most_lined_up:
-            self._send_at = min(self._send_at, time.monotonic() + _ENDED_DELAY_SECONDS)
-        else:
-            self._send_at = 0.0
         self._go_on(untouched=untouched)
 
     def _tail(self, run: int, stream: int, count: int) -> bytes:
@@ -325,7 +316,7 @@ class Runner:
             self._take_another_folder(most)
         except Unfinished:
             self._take_another_folder(0)
-        self._post((frames.CLEANED, self._folder.path, self._told_aside()))
+        self._channel.post((frames.CLEANED, self._folder.path, self._told_aside()))
 
     def _take_another_folder(self, most: int | None) -> None:
         self._folder.close()

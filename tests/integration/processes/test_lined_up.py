@@ -212,23 +212,32 @@ async def test_a_program_with_more_arguments_than_can_be_sent_ends_alone(line: L
     assert await line.all_ended() == [Exited(0), Exited(0)]
 
 
-async def test_what_is_lined_up_is_lost_with_its_runner_as_it_may_have_begun(line: Line) -> None:
+async def test_what_is_lined_up_comes_back_when_the_runner_dies(line: Line) -> None:
     first = line.start("sleep 20")
     await first.started()
     line.line_up()
     line.line_up()
     (runner,) = _children(line.engine.guardian_pid)
     os.kill(runner, signal.SIGKILL)
-    outcomes = await line.all_ended()
-    assert all(isinstance(outcome, Lost) for outcome in outcomes)
-    assert [outcome.by_task for outcome in outcomes if isinstance(outcome, Lost)] == [
-        True, False, False,
-    ]  # fmt: skip
+    lost, *others = await line.all_ended()
+    assert isinstance(lost, Lost)
+    assert others == [NOT_BEGUN, NOT_BEGUN]
     assert marked(line.bench.mark) == []
     await until(lambda: line.engine.free_slots)
     line.start()
     assert (await line.all_ended())[-1] == Exited(0)
     assert line.begun() == [1, 4]
+
+
+async def test_who_kills_the_runner_is_blamed_and_not_who_ran_before_it(line: Line) -> None:
+    line.start("sleep 0.05")
+    line.line_up()
+    line.line_up("kill -9 $PPID; sleep 20")
+    line.line_up()
+    first, second, killer, last = await line.all_ended()
+    assert (first, second, last) == (Exited(0), Exited(0), NOT_BEGUN)
+    assert isinstance(killer, Lost)
+    assert killer.by_task
 
 
 async def test_what_is_lined_up_comes_back_when_the_guardian_dies(line: Line) -> None:
