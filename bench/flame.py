@@ -81,8 +81,8 @@ def _parts(raw: str) -> Iterator[str]:
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = [frame.partition(":")[0].removesuffix(")") for frame in stack.split(";")]
-        if any(place in frames[-1] for place in _LOOPS):
-            continue
+        if not count.isdigit() or any(place in frames[-1] for place in _LOOPS):
+            continue  # a name that was read while it changed may have line ends in it
         total += int(count)
         for frame in set(frames):
             within[frame] += int(count)

@@ -115,8 +115,8 @@ class ReadyQueue:
 # sent only when a slot is free. So it gets ahead what it will do in this time, no more: whatever
 # comes later, of a higher priority or for another worker, is not delayed by more than this. It is
 # long enough to report, and be given more, for many tasks at once (services/worker/report.py).
-AHEAD_SECONDS = 0.04
-MOST_AHEAD = 40
+AHEAD_SECONDS = 0.08
+MOST_AHEAD = 80
 LEAST_SECONDS = 0.002  # a start and an end cost that much, however short the program is
 
 

@@ -23,7 +23,7 @@ from mitosis.services.worker.link import Link, check_registered, longer
 log = logging.getLogger(__name__)
 
 MAX_REPORTS = 256  # contract/work.py: in one request
-GATHER_SECONDS = 0.025
+GATHER_SECONDS = 0.05
 
 
 class Reporter:
