@@ -7,20 +7,21 @@ import pytest
 from mitosis.testing.chaos.run import Settings, run
 from mitosis.testing.chaos.site import Shape
 
-FAILED = ((1, 3),)  # seeds that ever ended with a violation, and their NATS nodes
+# Seeds that ever ended with a violation, their NATS nodes, and whether programs were short.
+FAILED = ((1, 3, False),)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("seed", "nats_nodes"), [(31, 1), *FAILED])
+@pytest.mark.parametrize(("seed", "nats_nodes", "short"), [(31, 1, False), (7, 1, True), *FAILED])
 def test_every_promise_holds_while_processes_are_killed_frozen_and_cut_off(
-    seed: int, nats_nodes: int, scaled: Callable[[int, int], int]
+    seed: int, nats_nodes: int, short: bool, scaled: Callable[[int, int], int]
 ) -> None:
     """Both coordinators, workers, projector, NATS, Postgres and S3, and the links between them."""
     shape = Shape(workers=2, lease_seconds=4.0, nats_nodes=nats_nodes)
     settings = Settings(
         seed=seed, seconds=scaled(15, 120), shape=shape,
-        pause=(0.1, 0.6), at_once=2, least_submits=40,
+        pause=(0.1, 0.6), at_once=2, least_submits=40, short=short,
     )  # fmt: skip
     result = run(settings)
     assert result.violations == [], result.summary()

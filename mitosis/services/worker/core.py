@@ -34,8 +34,8 @@ from mitosis.services.worker.run import (
 
 log = logging.getLogger(__name__)
 
-# What was sent ahead goes back when nothing was started for five times what the coordinator means to
-# send ahead, or when it has waited for five times as long as that, however busy the slots are.
+# What was sent ahead goes back when nothing was started for five times the length of what is sent
+# ahead, or when it has waited for five times as long as that, however busy the slots are.
 PATIENCE_SECONDS = 5 * AHEAD_SECONDS
 LONGEST_PATIENCE_SECONDS = 5 * PATIENCE_SECONDS
 # A disk that a task has filled has space again as soon as its folder is emptied.

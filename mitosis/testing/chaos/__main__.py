@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=8.0, help="operations a second")
     parser.add_argument("--pause", type=float, default=1.0, help="at most, between two faults, s")
     parser.add_argument("--at-once", type=int, default=2, help="parts that are broken at once")
+    parser.add_argument("--short", action="store_true", help="programs of milliseconds, lined up")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a failed run")
     parser.add_argument(
         "--planted", nargs="*", metavar="NAME",
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         per_second=given.rate,
         pause=(given.pause / 5, given.pause),
         at_once=given.at_once,
+        short=given.short,
         keep=given.keep,
     )  # fmt: skip
     if given.planted is not None:

@@ -45,6 +45,8 @@ KINDS = (
     ("result", 0, 2, 9),
     ("daemon", 0, 2, 7),
 )
+# Programs of milliseconds, which workers line up in their slots; and what breaks the line.
+SHORT_KINDS = (("plain", 0, 0, 94), ("fails", 0, 0, 3), ("result", 0, 0, 2), ("plain", 10, 30, 1))
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -63,8 +65,9 @@ class Campaign:
         seen: What was wrong already while it went on.
     """
 
-    def __init__(self, site: Site, seed: int, *, per_second: float) -> None:
+    def __init__(self, site: Site, seed: int, *, per_second: float, short: bool = False) -> None:
         self._site = site
+        self._kinds = SHORT_KINDS if short else KINDS
         self._random = random.Random(f"operations-{seed}")
         self._pause_seconds = 1 / per_second
         self._clients: dict[str, MitoClient] = {}
@@ -178,7 +181,7 @@ class Campaign:
         draw = self._random
         self._numbers += 1
         key = f"chaos-{self._numbers}"
-        kind, least, most, _ = draw.choices(KINDS, [share for *_, share in KINDS])[0]
+        kind, least, most, _ = draw.choices(self._kinds, [share for *_, share in self._kinds])[0]
         beats = draw.randint(least, most)
         places = str(self._site.ledger), str(self._site.locks)
         tasks = [task for _, task in self._known[-20:]]

@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         at_once: How many parts are broken at once.
         least_submits: It goes on until so many are acknowledged, for three times as long at most.
         settle_seconds: How long all that waits may take, on a platform that is whole again.
+        short: Programs take milliseconds, so that workers line them up.
         keep: Leave the folder of the run when something was wrong.
     """
 
@@ -54,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int = 1
     least_submits: int = 0
     settle_seconds: float = 120.0
+    short: bool = False
     keep: bool = False
 
 
@@ -115,7 +117,9 @@ def run(settings: Settings, say: Callable[[str], None] = lambda _: None) -> Resu
 
 async def _run(settings: Settings, root: Path, say: Callable[[str], None]) -> Result:
     async with Site(root, settings.shape) as site:
-        campaign = Campaign(site, settings.seed, per_second=settings.per_second)
+        campaign = Campaign(
+            site, settings.seed, per_second=settings.per_second, short=settings.short
+        )
         nemesis = Nemesis(
             site, settings.seed, campaign.next_acknowledgement,
             pause=settings.pause, at_once=settings.at_once,
