@@ -26,6 +26,9 @@ class InstantRun:
     def stop(self, *_: Any) -> None:
         """Nothing runs."""
 
+    def recall(self) -> None:
+        """Nothing is lined up."""
+
     def release(self, **_: Any) -> None:
         """Give the slot back."""
         self._engine.give_back(self)
@@ -68,6 +71,9 @@ class InstantEngine:
         self.runs.append(run)
         asyncio.get_running_loop().call_soon(self._end, run, on_started, on_ended)
         return run
+
+    def line_up(self, spec: Callable[[], RunSpec], **_: Any) -> None:
+        """Nothing can be lined up: each run has ended before the next one comes."""
 
     def _end(
         self,
