@@ -20,6 +20,8 @@ from nats.errors import Error as NatsError
 from mitosis.errors import StoreUnavailable
 
 REQUEST_TIMEOUT_SECONDS = 2.0
+MAJORITY_SECONDS = 5.0  # a leader hears of the others about every two
+_PAUSE_SECONDS = 0.1
 WRONG_LAST_SEQUENCE = 10071
 WRONG_LAST_SEQUENCE_IN_FLIGHT = (
     10164  # replicas: a checked write to this subject is not applied yet
@@ -154,6 +156,36 @@ async def stream_state(nc: Client, stream: str) -> StreamState:
     state = msgspec.convert(answer["state"], StreamState)
     state.quiet_seconds = _quiet_seconds(answer.get("cluster") or {})
     return state
+
+
+async def stream_end(nc: Client, stream: str, known: int) -> int:
+    """Return the last sequence of a stream in which a position was seen before.
+
+    A leader that was cut off goes on answering, and does not have what another one has stored. So
+    less than `known` is believed only from one that has heard of a majority since it was asked.
+
+    Args:
+        nc: An open connection.
+        stream: Name of the stream.
+        known: The position that was seen, 0 for none.
+
+    Raises:
+        StoreUnavailable: The stream or NATS is not there, or its leader is cut off.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    while True:
+        asked = clock()
+        state = await stream_state(nc, stream)
+        if state.last_seq >= known or asked - state.quiet_seconds >= began:
+            return state.last_seq
+        if asked - began > MAJORITY_SECONDS:
+            raise StoreUnavailable(
+                f"the leader of the stream {stream} does not hear a majority of its replicas, and "
+                f"ends at {state.last_seq}, before {known}",
+                stream=stream,
+            )
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _quiet_seconds(cluster: dict[str, Any]) -> float:

@@ -28,6 +28,7 @@ from mitosis.events.messages import (
     get_message,
     last_message,
     request,
+    stream_end,
     stream_state,
     subject_messages,
 )
@@ -41,6 +42,7 @@ _BEAT_SECONDS = 2
 _SILENCE_SECONDS = 5  # more than two heartbeats
 _TICK_SECONDS = 0.25
 _PAUSE_SECONDS = 0.1
+_BEHIND_SECONDS = 2.0  # a replica that lives is some milliseconds behind
 _NANOSECONDS = 1_000_000_000
 
 
@@ -83,6 +85,14 @@ class EventReader:
         """Return the last sequence; 0 if there is none."""
         return (await stream_state(self._nc, self._stream)).last_seq
 
+    async def end(self, known: int) -> int:
+        """Return the last sequence; less than a position that was seen only if that is certain.
+
+        Raises:
+            StoreUnavailable: The stream cannot be read now, or its leader is cut off.
+        """
+        return await stream_end(self._nc, self._stream, known)
+
     async def message(self, position: int) -> StoredMessage | None:
         """Return the message at a position, or None.
 
@@ -100,16 +110,28 @@ class EventReader:
     ) -> list[StoredMessage]:
         """Return every commit of an aggregate in order, between two positions if they are given.
 
+        Any replica answers, also one that is behind; so its leader is asked for the last one.
+
         Raises:
-            StoreUnavailable: The stream cannot be read now.
+            StoreUnavailable: The stream cannot be read now, or who answers stays behind.
         """
         found: list[StoredMessage] = []
-        subject = f"{self._prefix}.{tail}"
-        async for message in subject_messages(self._nc, self._stream, subject, start):
-            if upto is not None and message.position > upto:
-                break
-            found.append(message)
-        return found
+        subject, seen = f"{self._prefix}.{tail}", start - 1
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _BEHIND_SECONDS
+        while True:
+            async for message in subject_messages(self._nc, self._stream, subject, seen + 1):
+                seen = message.position
+                if upto is not None and seen > upto:
+                    return found
+                found.append(message)
+            last = await last_message(self._nc, self._stream, subject)
+            if last is None or last.position <= seen:
+                return found
+            if clock() >= deadline:
+                msg = f"the replica of {self._stream} that answers is behind: try again"
+                raise StoreUnavailable(msg, stream=self._stream)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def batches(
         self,
@@ -131,7 +153,8 @@ class EventReader:
 
         Raises:
             CorruptData: The stream has lost messages, or ends before `start - 1`.
-            StoreUnavailable: The stream could not be reached within the budget.
+            StoreUnavailable: The stream could not be reached within the budget, or not read to
+                its end, as whoever has it is away.
         """
         self.caught_up.clear()
         start = max(start, 1)
@@ -144,13 +167,15 @@ class EventReader:
                 batch = await pull.next(limit)
                 if batch:
                     yield batch
-                if pull.last >= target or pull.drained:
+                if self.caught_up.is_set():
+                    continue
+                if pull.last >= target or (pull.drained and not await pull.leave_if_behind()):
                     self.caught_up.set()
         finally:
             await pull.close()
 
     async def _end(self, known: int) -> int:
-        last = await self.last_position()
+        last = await self.end(known)
         if last < known:
             raise _shorter(self._stream, last, known)
         return last
@@ -185,6 +210,8 @@ class _Pull:
         self._reconnects = 0
         self.last = start - 1
         self.drained = False  # the consumer has said that nothing more matches now
+        self._behind_since = 0.0
+        self._behind_at = -1
 
     async def next(self, limit: int) -> list[StoredMessage]:
         """Return what has arrived, waiting if there is nothing; empty after a lost consumer."""
@@ -201,6 +228,32 @@ class _Pull:
             await self._abandon()
             return []
         return await self._take(limit)
+
+    async def leave_if_behind(self) -> bool:
+        """Give a consumer up that has nothing more, if it stands at a replica that is behind.
+
+        The next one may stand at another replica. What the leader of the stream cannot read either
+        is not waited for; with filters, or gaps, nobody knows what is missing.
+
+        Returns:
+            Whether there is more to come.
+
+        Raises:
+            StoreUnavailable: None has had any more within the budget.
+        """
+        if self._filters or self._gaps:
+            return False
+        if await get_message(self._nc, self._stream, self.last + 1) is None:
+            return False
+        now = asyncio.get_running_loop().time()
+        if self._behind_at != self.last:
+            self._behind_at, self._behind_since = self.last, now
+        elif now - self._behind_since > self._budget:
+            msg = f"replicas of {self._stream} end at {self.last}, behind their leader"
+            raise StoreUnavailable(msg, stream=self._stream)
+        await self.close()
+        await asyncio.sleep(_PAUSE_SECONDS)
+        return True
 
     async def close(self) -> None:
         """Let the server forget the consumer."""
@@ -229,9 +282,9 @@ class _Pull:
             msg = "the connection to NATS is down"
             raise StoreUnavailable(msg)
         self._reconnects = self._nc.stats["reconnects"]
-        state = await stream_state(self._nc, self._stream)
-        if state.last_seq < self.last:
-            raise _shorter(self._stream, state.last_seq, self.last)
+        end = await stream_end(self._nc, self._stream, self.last)
+        if end < self.last:
+            raise _shorter(self._stream, end, self.last)
         self._inbox = self._nc.new_inbox()
         self._subscription = await self._nc.subscribe(
             self._inbox, cb=promptly(self._keep), pending_msgs_limit=0, pending_bytes_limit=0

@@ -18,7 +18,7 @@ from mitosis.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from mitosis.events.messages import get_message, last_message, stream_state
+from mitosis.events.messages import get_message, last_message, stream_end
 
 _FLUSH_SECONDS = 1
 
@@ -78,7 +78,8 @@ async def settle_pending(
         CorruptData: The stream is shorter than what it acknowledged.
     """
     await _flush(nc)
-    last = (await stream_state(nc, stream)).last_seq
+    acknowledged = (pending[0].first if pending else next_position) - 1
+    last = await stream_end(nc, stream, acknowledged)
     while pending and await _is_stored(nc, stream, pending[0], last):
         acknowledge()
     expected = (pending[0].first if pending else next_position) - 1

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mitosis.contract import subjects
 from mitosis.domain.event import Event
 from mitosis.domain.platform import CheckpointSigned
-from mitosis.errors import REPAIR, CorruptData, MitosisError
+from mitosis.errors import REPAIR, CorruptData, MitosisError, StoreUnavailable
 from mitosis.events.catalogue import decode_event
 from mitosis.events.envelope import Commit, decode_commit, digest
 from mitosis.events.reader import EventReader
@@ -42,6 +42,7 @@ async def read_world(
     Raises:
         CorruptData: A stored commit cannot be read, or does not continue its aggregate; or the
             stream is shorter than its archive, or says something else there, or has lost its end.
+        StoreUnavailable: It cannot be read now, or not by one who is sure to have all of it.
     """
     began = monotonic()
     world, start = await _from_snapshot(reader, snapshots)
@@ -58,6 +59,8 @@ async def read_world(
     finally:
         gc.enable()
     if position < archived.position:
+        if await reader.end(archived.position) >= archived.position:
+            raise StoreUnavailable("who answered for the event stream was behind: read it again")
         raise _differs(
             f"ends at position {position}, its archive has commits up to {archived.position}",
             archived.position,
