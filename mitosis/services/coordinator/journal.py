@@ -156,6 +156,15 @@ class Journal:
         """Position of the last commit that was decided, stored or on its way."""
         return self._next - 1
 
+    @property
+    def sent_position(self) -> int:
+        """Position of the last commit that was handed to the writer.
+
+        What stands behind it in the stream is somebody else's. (`position` may be far ahead of it,
+        by more than another one stores when it takes over.)
+        """
+        return self._writer.next_position - 1
+
     def is_busy(self) -> bool:
         """Whether new commands should be turned away for the moment."""
         self.hand_on()

@@ -18,8 +18,12 @@ from mitosis.nats.connection import Connection
 
 log = logging.getLogger(__name__)
 
+# The one that leads may have been cut off right before it was asked again. So the silence is longer
+# than a proof of its standing counts (standing.py) by the time between two questions.
+PAUSE_SECONDS = 0.5
 ASK_SECONDS = 1.0
 SILENT_SECONDS = 4.0
+MOST_PAUSE_SECONDS = 3.0  # twice as long as between two questions that nobody answers
 
 
 async def active_term(connection: Connection) -> int | None:
@@ -50,25 +54,61 @@ async def wait_for_office(connection: Connection, *, fenced: bool = False) -> No
     on answering for a moment (standing.py). With `fenced` somebody else has just taken over: two
     coordinators must not take the office from each other all the time.
     """
-    clock = asyncio.get_running_loop().time
-    heard_at, told = clock(), False
+    silence = _Silence()
+    connection.add_listener(on_reconnect=silence.begin)
+    try:
+        await _until_silent(connection, silence, fenced=fenced)
+    finally:
+        connection.remove_listener(silence.begin)
+
+
+class _Silence:
+    """How long nobody has answered who could have been heard."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self.begin()
+
+    def begin(self) -> None:
+        """Count anew: somebody was heard, or nobody could be."""
+        self._since = self._looked_at = self._clock()
+
+    def look(self) -> None:
+        """Count on; after a long pause anew, since this process was frozen itself."""
+        paused = self._clock() - self._looked_at
+        self._looked_at = self._clock()
+        if paused > MOST_PAUSE_SECONDS:
+            self.begin()
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has lasted for so long that nobody can be there."""
+        return self._clock() - self._since >= SILENT_SECONDS
+
+
+async def _until_silent(connection: Connection, silence: _Silence, *, fenced: bool) -> None:
+    told = False
     while True:
         try:
             term = await active_term(connection)
             in_sight = connection.lone_server is not None and not fenced
         except Unavailable as error:
-            if clock() - heard_at >= SILENT_SECONDS and connection.is_connected:
+            silence.look()
+            if not connection.is_connected:
+                silence.begin()
+            elif silence.is_long:
                 break
             log.info("who leads is not known: %s", error)
         else:
+            silence.look()
             if term is None and not told and in_sight:
                 return
             if term is not None:
-                heard_at = clock()
+                silence.begin()
                 if not told:
                     log.info("another coordinator holds term %d: waiting as standby", term)
                     told = True
-            elif clock() - heard_at >= SILENT_SECONDS:
+            elif silence.is_long:
                 break
-        await asyncio.sleep(ASK_SECONDS)
+        await asyncio.sleep(PAUSE_SECONDS)
     log.info("no coordinator has answered for %g s: taking over", SILENT_SECONDS)

@@ -2,7 +2,8 @@
 
 A worker's right ends `lease_seconds` after it sent its last answered renewal; here it is counted
 from the arrival, which is later, plus a margin. After a start all workers count as heard just now,
-because renewals are not stored (design, Time, leases and leadership).
+because renewals are not stored (design, Time, leases and leadership); in a cluster a little later,
+since whoever led until now may be cut off and not know it yet (standing.py).
 """
 
 from datetime import datetime
@@ -25,9 +26,14 @@ class Leases:
         self._heard[worker] = self._clock.monotonic()
         self._heard_at[worker] = self._clock.now()
 
-    def assume(self, worker: str) -> None:
-        """Count a worker as heard just now, although it was not: a term begins."""
-        self._heard[worker] = self._clock.monotonic()
+    def assume(self, worker: str, longest_seconds: float = 0.0) -> None:
+        """Count a worker as heard just now, although it was not: a term begins.
+
+        Args:
+            worker: Its name.
+            longest_seconds: For how long a former coordinator may still answer its renewals.
+        """
+        self._heard[worker] = self._clock.monotonic() + longest_seconds
 
     def forget(self, worker: str) -> None:
         """The worker is gone."""

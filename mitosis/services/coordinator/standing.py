@@ -17,7 +17,9 @@ from mitosis.runtime import Clock
 
 DOUBT_SECONDS = 2.0  # half of the silence that lets a standby take over
 LOOK_SECONDS = 0.25
-PROOF_SECONDS = 3.5  # less than a standby waits, with the margin of a lease
+# Enough for the age of a proof, about two seconds as a rule, and a slow answer. Who takes over
+# gives leases so much more: what was prolonged with a proof has ended before it runs again.
+PROOF_SECONDS = 3.5
 
 
 class Standing:

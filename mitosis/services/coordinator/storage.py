@@ -1,4 +1,9 @@
-"""Which stored objects an event names: asked by the sweeper before it deletes anything."""
+"""Which stored objects an event names: asked by the sweeper before it deletes anything.
+
+The store of objects has no fence, and the memory of a coordinator that was frozen or cut off does
+not know what another one has named meanwhile. So none of them says that an object may go before it
+is sure of its standing.
+"""
 
 from collections.abc import Collection, Sequence
 
@@ -19,6 +24,9 @@ class NamedArtifacts:
 
         They are named by an event, promised to somebody, or of the live attempt of a task: its
         worker may have been unable to report them yet.
+
+        Raises:
+            Unavailable: Another coordinator may have taken over, or the store does not answer.
         """
         kept = self._core.uploads.names()
         by_task: dict[str, list[str]] = {}
@@ -26,6 +34,7 @@ class NamedArtifacts:
             by_task.setdefault(task_of(name), []).append(name)
         for task, names in by_task.items():
             kept |= await self._kept_of(task, names)
+        self._core.standing.check()
         return kept
 
     async def _kept_of(self, task: str, names: list[str]) -> set[str]:
@@ -46,7 +55,12 @@ class NamedAttachments:
         self._core = core
 
     async def __call__(self, objects: Sequence[str]) -> Collection[str]:
-        """Return those objects that must stay: named by an event, or promised to somebody."""
+        """Return those objects that must stay: named by an event, or promised to somebody.
+
+        Raises:
+            Unavailable: Another coordinator may have taken over.
+        """
+        self._core.standing.check()
         wanted = set(objects)
         files = self._core.world.attachments.values()
         named = {file.object_name for file in files if file.object_name}

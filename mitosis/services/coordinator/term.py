@@ -57,7 +57,7 @@ from mitosis.services.coordinator.repeats import former_commands, once
 from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.shutdown import ShutdownSecret
 from mitosis.services.coordinator.snapshots import SnapshotRhythm
-from mitosis.services.coordinator.standing import LOOK_SECONDS, Standing
+from mitosis.services.coordinator.standing import LOOK_SECONDS, PROOF_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachments
 from mitosis.services.coordinator.takeover import take_over
 from mitosis.services.coordinator.tally import Tally
@@ -71,6 +71,10 @@ LEASE_CHECK_SECONDS = 0.5
 WATCH_CHECK_SECONDS = 0.5
 FLUSH_SECONDS = 10.0
 SWEEP_EVERY = timedelta(hours=1)
+LOOK_ALONE_SECONDS = 1.0
+# Longer than an election of NATS, 4 to 9 s. Who leads answers a standby also while it can store and
+# prove nothing, since its node is cut off and not its own connections: then it makes way.
+UNPROVED_SECONDS = 15.0
 
 
 class Parts(msgspec.Struct):
@@ -159,6 +163,7 @@ class Term:
             push = _pusher(parts.connection)
             journal = Journal(world, writer, parts.clock, parts.ids, closed)
             dispatcher = Dispatcher(world, push)
+            standing = Standing(parts.clock)
             watches = Watches(world, dispatcher, journal, parts.clock)
             vault = Vault(
                 SecretKeys(parts.store_client),
@@ -166,6 +171,7 @@ class Term:
                 parts.ids,
                 lambda tail: history.read_aggregate(reader, tail),
                 world,
+                standing.check,
             )
 
             def before_close(unit: Unit) -> None:
@@ -181,7 +187,7 @@ class Term:
                 vault=vault,
                 retries=Retries(world, dispatcher, journal, parts.clock),
                 leases=Leases(parts.clock),
-                standing=Standing(parts.clock),
+                standing=standing,
                 uploads=Uploads(parts.clock),
                 clock=parts.clock,
                 ids=parts.ids,
@@ -193,7 +199,7 @@ class Term:
                 tally=parts.tally,
             )
             if parts.connection.lone_server is None:  # it stands in a cluster
-                core.standing.prove(began)
+                standing.prove(began)
             rhythm = SnapshotRhythm(
                 snapshots, reader, world, journal, snapshot, parts.config.snapshot_every
             )
@@ -229,8 +235,11 @@ class Term:
     async def serve(self) -> None:
         """Begin to answer users and workers."""
         core, parts = self.core, self._parts
-        for name in core.world.workers:  # until now a former one may have answered their renewals
-            core.leases.assume(name)
+        # Until now a former one may have answered their renewals; in a cluster it may go on, with a
+        # proof of its standing from just before this term began.
+        longest = PROOF_SECONDS if core.standing.needs_proof else 0.0
+        for name in core.world.workers:
+            core.leases.assume(name, longest)
         parts.secret.write()  # not before: a standby may have the file of the one that serves
         tasks = TaskHandlers(core)
         users = UserHandlers(core, parts.passwords, self.password_check)
@@ -262,8 +271,7 @@ class Term:
             (core.vault.keep_clean(), "secrets"),
         ):
             self._keep_going(going, name)
-        if core.standing.needs_proof:
-            self._keep_going(self._prove(), "proofs")
+        self._keep_going(self._prove(), "proofs")
         close_deleted(core)
         self._ask_workers()
 
@@ -292,39 +300,50 @@ class Term:
         """Confirm the own standing again and again; after a doubt the stream is asked."""
         core = self.core
         while not self.ended.done():
-            if not core.standing.is_sure:
-                await self._look_who_leads()
-            core.standing.confirm()
+            if core.standing.is_sure or await self._look_who_leads() is not None:
+                core.standing.confirm()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _prove(self) -> None:
-        """Prove the own standing again and again; commits that are stored do so by themselves."""
+        """Prove the own standing again and again; commits that are stored do so by themselves.
+
+        Outside of a cluster no proof is needed. But there, too, a coordinator that has nothing to
+        store would not notice by anything else that another one could not hear it, and leads.
+        """
         core, clock = self.core, self._parts.clock
+        needed, failing_since = core.standing.needs_proof, math.inf
         while not self.ended.done():
-            core.standing.prove(core.journal.proved_at)
             if clock.monotonic() - core.journal.proved_at > LOOK_SECONDS:
                 asked = clock.monotonic()
                 quiet = await self._look_who_leads()
-                core.standing.prove(asked - quiet)
-            await asyncio.sleep(LOOK_SECONDS)
+                is_proved = quiet is not None and quiet <= PROOF_SECONDS
+                if is_proved or core.journal.proved_at > failing_since:
+                    failing_since = math.inf
+                if not is_proved:
+                    failing_since = min(failing_since, asked)
+                if needed and quiet is not None:
+                    core.standing.prove(asked - quiet)
+                if needed and clock.monotonic() - failing_since > UNPROVED_SECONDS:
+                    self.end(StoreUnavailable("nobody could say whether this coordinator leads"))
+            if needed:
+                core.standing.prove(core.journal.proved_at)
+            await asyncio.sleep(LOOK_SECONDS if needed else LOOK_ALONE_SECONDS)
 
-    async def _look_who_leads(self) -> float:
-        """End the term if somebody else has taken over.
+    async def _look_who_leads(self) -> float | None:
+        """Ask the stream once, and end the term if somebody else has taken over.
 
         Returns:
-            How long ago (seconds before the question) the one that says so could know it.
+            How long ago (seconds before the question) the one that says so could know it; None: it
+            does not answer.
         """
-        while not self.ended.done():
-            try:
-                state = await stream_state(self._parts.store_client, subjects.EVENTS_STREAM)
-            except StoreUnavailable as error:
-                log.info("the store does not tell who leads: %s", error)
-                await asyncio.sleep(LOOK_SECONDS)
-                continue
-            if state.last_seq > self.core.journal.position:
-                self.end(Fenced("another coordinator has taken over while this one was away"))
-            return state.quiet_seconds
-        return math.inf
+        try:
+            state = await stream_state(self._parts.store_client, subjects.EVENTS_STREAM)
+        except StoreUnavailable as error:
+            log.info("the store does not tell who leads: %s", error)
+            return None
+        if state.last_seq > self.core.journal.sent_position:
+            self.end(Fenced("another coordinator has taken over while this one was away"))
+        return state.quiet_seconds
 
     async def _watch_leases(self) -> None:
         core = self.core

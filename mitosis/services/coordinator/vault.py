@@ -75,13 +75,21 @@ class Vault:
         ids: New ids.
         read: Reads an aggregate from the store.
         world: Names the unfinished tasks.
+        check: Raises Unavailable when another coordinator may have taken over, whose tasks this
+            world does not know: the stream of keys has no fence.
     """
 
     def __init__(
-        self, keys: Keys, sealer: Sealer, ids: Ids, read: ReadAggregate, world: World
+        self,
+        keys: Keys,
+        sealer: Sealer,
+        ids: Ids,
+        read: ReadAggregate,
+        world: World,
+        check: Callable[[], None],
     ) -> None:
         self._keys, self._sealer, self._ids = keys, sealer, ids
-        self._read, self._world = read, world
+        self._read, self._world, self._check = read, world, check
         self._on_their_way: set[str] = set()
         self._doomed: set[str] = set()
         self._wake = asyncio.Event()
@@ -161,7 +169,9 @@ class Vault:
         while True:
             try:
                 if clock() >= due:
-                    self.doom(await self._keys.stored() - self._alive())
+                    stored = await self._keys.stored()
+                    self._check()
+                    self.doom(stored - self._alive())
                     due = clock() + SWEEP_SECONDS
                 await self._destroy_doomed()
             except MitosisError as error:

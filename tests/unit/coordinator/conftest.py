@@ -209,7 +209,10 @@ class Coordinator:
         push = lambda subject, data: self.sent.append((subject, data))  # noqa: E731
         journal = Journal(self.world, self.store, self.clock, self.ids)  # type: ignore[arg-type]
         dispatcher = Dispatcher(self.world, push)
-        self.vault = Vault(self.keys, Sealer(KEYS), self.ids, self._read, self.world)
+        standing = Standing(self.clock)
+        self.vault = Vault(
+            self.keys, Sealer(KEYS), self.ids, self._read, self.world, standing.check
+        )
         watches = Watches(self.world, dispatcher, journal, self.clock)
 
         def before_close(unit: Unit) -> None:
@@ -224,7 +227,7 @@ class Coordinator:
             watches=watches,
             retries=Retries(self.world, dispatcher, journal, self.clock),
             leases=Leases(self.clock),
-            standing=Standing(self.clock),
+            standing=standing,
             uploads=Uploads(self.clock),
             vault=self.vault,
             clock=self.clock,

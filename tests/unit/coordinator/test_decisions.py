@@ -415,6 +415,7 @@ async def test_the_sweeper_keeps_what_an_event_names_or_an_upload_was_promised(c
     kept = await NamedArtifacts(coordinator.core)([*names, strange, late])
     assert set(kept) == set(names)
     coordinator.clock.seconds += 3_601
+    coordinator.core.standing.confirm()
     kept = await NamedArtifacts(coordinator.core)([*names, strange, late])
     assert set(kept) == {names[0]}
     assert task not in coordinator.world.tasks
