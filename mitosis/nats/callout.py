@@ -9,7 +9,8 @@ import asyncio
 import base64
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -26,6 +27,8 @@ CALLOUT_QUEUE = "mito-auth"
 MAX_DECIDING = 512  # password logins wait for a thread; beyond this the answer is no
 TOLD_DIFFERENCE_SECONDS = 60.0  # of clocks: harmless here, and worth a line in the log
 TELL_EVERY_SECONDS = 600.0
+DOUBT_SECONDS = 2.5  # the server waits for three
+LOOK_SECONDS = 0.05
 _AUDIENCE = "nats-authorization-request"
 
 
@@ -224,15 +227,18 @@ class Responder:
         signer: Signer,
         decide: Decide,
         clock: Callable[[], float],
+        is_sure: Callable[[], bool] = lambda: True,
     ) -> None:
         """`decide` returns a Grant, or raises a MitosisError whose message is logged.
 
-        `clock`: Unix time, which is only compared with the server's, for the log.
+        `clock`: Unix time, which is only compared with the server's, for the log. `is_sure`:
+        whether what `decide` knows is not out of date; until then nobody is answered.
         """
         self._connection = connection
         self._signer = signer
         self._decide = decide
         self._clock = clock
+        self._is_sure = is_sure
         self._told_at = -TELL_EVERY_SECONDS
         self._deciding: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
@@ -259,21 +265,43 @@ class Responder:
             log.warning("authentication request ignored: %s", error)
             return
         self._compare_clocks(request)
+        if self._is_sure():
+            self._judge(message.reply, request)
+        elif len(self._deciding) < MAX_DECIDING:
+            self._in_background(self._when_sure(message.reply, request))
+
+    async def _when_sure(self, reply: str, request: ConnectRequest) -> None:
+        """Judge when that is possible; who has rights by then may have none now.
+
+        Without an answer the server takes us for absent, and whoever asks comes back.
+        """
+        deadline = asyncio.get_running_loop().time() + DOUBT_SECONDS
+        while not self._is_sure():
+            if asyncio.get_running_loop().time() > deadline:
+                log.info("connection not decided: another coordinator may lead")
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        self._judge(reply, request)
+
+    def _judge(self, reply: str, request: ConnectRequest) -> None:
         try:
             outcome = self._decide(request)
         except Exception as error:  # noqa: BLE001  # any doubt is a no
-            self._refuse(message.reply, request, error)
+            self._refuse(reply, request, error)
             return
         if isinstance(outcome, Grant):
-            self._send(message.reply, self._signer.grant(request, outcome))
+            self._send(reply, self._signer.grant(request, outcome))
         elif len(self._deciding) >= MAX_DECIDING:
             if asyncio.iscoroutine(outcome):
                 outcome.close()
-            self._refuse(message.reply, request, MitosisError("too many logins at once"))
+            self._refuse(reply, request, MitosisError("too many logins at once"))
         else:
-            task = asyncio.create_task(self._finish(message.reply, request, outcome))
-            self._deciding.add(task)
-            task.add_done_callback(self._deciding.discard)
+            self._in_background(self._finish(reply, request, outcome))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._deciding.add(task)
+        task.add_done_callback(self._deciding.discard)
 
     def _compare_clocks(self, request: ConnectRequest) -> None:
         """Say now and then that the clocks differ: certificates and S3 will mind."""

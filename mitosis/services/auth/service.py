@@ -52,6 +52,7 @@ class Authentication:
         account: str = PLATFORM_ACCOUNT,
         clock: Callable[[], float],
         check: PasswordCheck | None = None,
+        is_sure: Callable[[], bool] = lambda: True,
     ) -> None:
         """Put the parts together; `start` begins.
 
@@ -70,6 +71,7 @@ class Authentication:
             clock: Unix time.
             check: Compares passwords and counts failures, shared with who else does; None: an
                 own one.
+            is_sure: Whether what `accounts` know is not out of date.
         """
         self.passwords = Passwords()
         self.connections = Connections(
@@ -83,7 +85,7 @@ class Authentication:
         check = check or PasswordCheck(accounts, self.passwords)
         authenticator = Authenticator(accounts, keys, check, clock)
         signer = Signer(derive_issuer(keys.private_pem), account)
-        self._responder = Responder(service, signer, authenticator.decide, clock)
+        self._responder = Responder(service, signer, authenticator.decide, clock, is_sure)
         self._endpoints = Endpoints(service, LOGIN_ALL, max_request_bytes=GUEST_PAYLOAD_BYTES)
         Login(
             accounts,

@@ -334,6 +334,7 @@ class Coordinator:
             tls=self._tls,
             clock=lambda: parts.clock.now().timestamp(),
             check=term.password_check,
+            is_sure=lambda: term.core.standing.is_sure,
         )
         term.core.rights_changed = authentication.rights.changed
         try:
