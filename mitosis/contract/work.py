@@ -15,6 +15,10 @@ Pushed: `Assignment` on `mito.work.<group>.<worker>`, `Control` on `mito.control
 
 A worker's clock is never stored: it says how many seconds ago something happened, and the
 coordinator's clock makes a time of it.
+
+What decides over attempts names the term of the coordinator that says it; 0: one of an older
+version. A worker that has heard of a term ignores what those before it say: a coordinator learns
+only after a moment that another one leads, and calls what that has assigned foreign.
 """
 
 import msgspec
@@ -53,6 +57,7 @@ class Renewed(msgspec.Struct):
     lease_seconds: float
     foreign: list[Held] = []
     slots: int = 0
+    term: int = 0
 
 
 class AgedStep(msgspec.Struct, array_like=True, frozen=True):
@@ -123,6 +128,7 @@ class Verdicts(msgspec.Struct):
     """
 
     codes: list[str]
+    term: int = 0
 
 
 class UploadWanted(msgspec.Struct):
@@ -193,6 +199,7 @@ class Assignment(msgspec.Struct, omit_defaults=True):
     attempt: int
     lease_seconds: float
     spec: TaskSpec
+    term: int = 0
 
 
 class CancelAttempt(msgspec.Struct, tag="cancel", omit_defaults=True):

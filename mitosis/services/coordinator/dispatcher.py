@@ -125,5 +125,7 @@ class Dispatcher:
         holder = self._world.workers.get(worker)
         if holder is None:
             return
-        assignment = work.Assignment(name, state.group, attempt, holder.lease_seconds, state.spec)
+        assignment = work.Assignment(
+            name, state.group, attempt, holder.lease_seconds, state.spec, self._world.platform.term
+        )
         self._push(subjects.work(state.group, worker), wire.encode(assignment))

@@ -36,6 +36,7 @@ class Inbox:
         on_follow: Told who wants to see the output of an attempt.
         on_resumed: Told that it was resumed, before tasks come.
         on_secret: Told of assignments that need secret variables first.
+        leads: Whether the coordinator of a term may be believed.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Inbox:
         on_follow: Callable[[FollowOutput], None],
         on_resumed: Callable[[], None],
         on_secret: Callable[[Assignment], None],
+        leads: Callable[[int], bool],
     ) -> None:
         self._core = core
         self._on_drain = on_drain
@@ -55,6 +57,7 @@ class Inbox:
         self._on_follow = on_follow
         self._on_resumed = on_resumed
         self._on_secret = on_secret
+        self._leads = leads
 
     async def subscribe(self, connection: Connection, worker: str) -> None:
         """Listen, through all reconnects."""
@@ -70,7 +73,10 @@ class Inbox:
             # It cannot be named, so it cannot be handed back: its lease ends it.
             log.error("an assignment cannot be read: %s", error)
             return
-        if assignment.spec.secrets:
+        if not self._leads(assignment.term):
+            # What is still to be done of it, the one that leads now pushes again.
+            log.info("an assignment of a former coordinator is ignored: %s", assignment.task)
+        elif assignment.spec.secrets:
             self._on_secret(assignment)
         else:
             self._core.assign(assignment)

@@ -1,5 +1,7 @@
 """What the worker asks its coordinator, over its own connection."""
 
+import time
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -22,6 +24,9 @@ T = TypeVar("T")
 REQUEST_SECONDS = 10.0
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 2.0
+# Much longer than a coordinator can believe that it leads when another one does. After that a lower
+# term is that of an event stream that was restored from a backup.
+FORMER_SECONDS = 30.0
 
 
 class Link(Protocol):
@@ -46,8 +51,23 @@ class Link(Protocol):
 class NatsLink:
     """The link of a registered worker."""
 
-    def __init__(self, connection: Connection, worker: str) -> None:
-        self._connection, self._worker = connection, worker
+    def __init__(
+        self, connection: Connection, worker: str, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._connection, self._worker, self._now = connection, worker, now
+        self._term, self._heard_at = 0, 0.0
+
+    def leads(self, term: int) -> bool:
+        """Whether the coordinator of a term may be believed: no later one was heard of.
+
+        A later one counts for `FORMER_SECONDS` since it was heard. Who says 0 is believed.
+        """
+        now = self._now()
+        if 0 < term < self._term and now - self._heard_at < FORMER_SECONDS:
+            return False
+        if term:
+            self._term, self._heard_at = term, now
+        return True
 
     async def ask(
         self,
@@ -69,6 +89,8 @@ class NatsLink:
         )
         if reply.result is None:
             raise Unavailable("the coordinator's answer is empty")
+        if not self.leads(getattr(reply.result, "term", 0)):
+            raise Unavailable("a coordinator has answered that does not lead any more")
         return reply.result
 
 

@@ -242,7 +242,7 @@ class Worker:
         fetching = Fetching(link, parts.core)
         inbox = Inbox(
             parts.core, self._on_drain, parts.lease.ask_now, parts.resize, followers.order,
-            lambda: self._restore(parts, membership), fetching.take,
+            lambda: self._restore(parts, membership), fetching.take, link.leads,
         )  # fmt: skip
         try:
             await inbox.subscribe(connection, registered.worker)

@@ -83,7 +83,8 @@ class ReportHandlers:
         if name in core.dispatcher.unreachable:
             core.dispatcher.unreachable.discard(name)
             core.dispatcher.worker_ready(unit, name)
-        core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign, state.slots))
+        term = core.world.platform.term
+        core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign, state.slots, term))
 
     def _tell_again(self, state: Worker, known: list[Task], held: set[tuple[str, int]]) -> None:
         """Repeat what the worker may have missed.
@@ -197,7 +198,7 @@ class ReportHandlers:
         codes = [self._apply(unit, name, report, sizes) for report in body.reports]
         if name in core.world.workers:
             core.dispatcher.worker_ready(unit, name)
-        core.answer(unit, caller, work.Verdicts(codes))
+        core.answer(unit, caller, work.Verdicts(codes, core.world.platform.term))
 
     def _note_leaving(self, unit: Unit, name: str, reason: str) -> None:
         """A worker that leaves on its own account is given nothing more."""
