@@ -30,6 +30,7 @@ from mitosis.testing.chaos.site import LAB, Shape, Site
 from mitosis.testing.waiting import eventually
 
 LEASE_SECONDS = 5.0
+DEAD_PORT = 1  # what nodes tell of each other, or one would learn of a way that is not cut
 BEATS = 400  # of 0.1 s: longer than it takes until somebody else may have the task
 
 
@@ -82,8 +83,8 @@ class Halves(Site):
         self._ports[number] = route
 
         def configure(config: NatsServerConfig) -> NatsServerConfig:
-            into_first = self._ways[0, 0].port
-            others = [into_first, *(p for n, p in self._ports.items() if n not in {0, number})]
+            others = [self._ways[0, 0].port]
+            others += [p for n, p in self._ports.items() if n not in {0, number}]
             if number == 0:
                 others = [self._ways[0, 1].port, self._ways[0, 2].port]
             own = ClusterConfig(
@@ -91,7 +92,7 @@ class Halves(Site):
                 host=HOST,
                 port=route,
                 routes=tuple(f"nats-route://{HOST}:{other}" for other in others),
-                advertise="" if number else f"{HOST}:{into_first}",
+                advertise=f"{HOST}:{DEAD_PORT}",
             )
             return replace(config, server_name=f"node{number + 1}", cluster=own)
 
