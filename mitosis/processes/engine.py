@@ -288,11 +288,6 @@ class Engine:
         wanted.check()
         return min(slots, key=_lined_up).line_up(wanted, on_started, on_ended)
 
-    def recall_lined_up(self) -> None:
-        """Ask for everything back that has not begun."""
-        for slot in self._slots:
-            slot.recall_lined_up()
-
     def reserve(self) -> Reservation:
         """Take a free slot whose folder is to be filled before the start.
 
@@ -353,8 +348,9 @@ class Engine:
         self._closing = True
         if self._guardians is not None:
             self._guardians.closing = True
+        # What is lined up first: it is not to begin because the one before it is stopped.
         lined_up = [run for slot in self._slots for run in slot.lined_up]
-        running = [run for run in self.runs if run.outcome is None] + lined_up
+        running = lined_up + [run for run in self.runs if run.outcome is None]
         for run in running:
             run.stop("shutdown", grace_seconds)
         if running:
@@ -419,7 +415,6 @@ class Engine:
         run = slot.run
         if run is not None and run.outcome is None:
             slot.lose(run, text, clean, by_task=by_task)
-        slot.give_back_lined_up()
         if self._closing:
             return
         _log.warning("slot %d: %s; it gets a new runner", slot.number, text)

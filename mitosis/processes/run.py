@@ -95,7 +95,10 @@ class Run:
             self._slot.send((frames.STOP, self.number, cause, grace_seconds, number))
 
     def recall(self) -> None:
-        """Ask for it back if it is lined up: it ends as `NotBegun`. One that has begun goes on."""
+        """Ask for it back if it is lined up, and for all behind it: they end as `NotBegun`.
+
+        One that has begun goes on, and so do those behind it.
+        """
         if self.outcome is None:
             self._slot.send((frames.RECALL, self.number))
 

@@ -4,6 +4,7 @@ import asyncio
 import enum
 import errno
 import logging
+import math
 import os
 import select
 import socket
@@ -89,7 +90,8 @@ class Slot:
         self.untouched = False
         #: Given to the runner already; each begins when the run before it has left nothing.
         self.lined_up: deque[Run] = deque()
-        #: Instant of the loop's clock at which the present run was given to the runner, or came up.
+        #: Instant of the loop's clock at which the present run was given to the runner, or came up;
+        #: before all times when the runner was not told of it.
         self.busy_since = 0.0
         self._folder_known = False
         self._run_generation = 0
@@ -192,7 +194,13 @@ class Slot:
             self._loop.add_reader(self._channel.fileno(), self._readable)
 
     def _disconnect(self) -> None:
+        """All that the runner had said is heard: what is lined up still had not begun.
+
+        It tells each end before it begins what comes next.
+        """
         self.detach()
+        while self.lined_up:
+            self._give_back(self.lined_up[0].number)
         self._owner.slot_disconnected(self)
 
     def read_rest(self) -> None:
@@ -216,6 +224,7 @@ class Slot:
         try:
             self.send(self._order(run, spec))
         except ValueError as problem:
+            self.busy_since = -math.inf  # the runner knows nothing of it
             failure = SpawnFailed("arguments", errno.E2BIG, str(problem))
             self._loop.call_soon(self._end_unstarted, run, failure)
         return run
@@ -300,6 +309,7 @@ class Slot:
         run = self.run = Run(self, self._runs, None, on_ended)
         self._run_generation = -1
         self.state = SlotState.BUSY
+        self.busy_since = -math.inf
         self._loop.call_soon(self.lose, run, "the runner died before the start", True, folder)
         return run
 
@@ -393,11 +403,6 @@ class Slot:
         )
         self._finish(run, result)
 
-    def give_back_lined_up(self) -> None:
-        """The runner has died: it tells each end before it begins what comes next."""
-        while self.lined_up:
-            self._give_back(self.lined_up[0].number)
-
     # What the runner says.
 
     def _hear(self, message: Message) -> None:
@@ -428,21 +433,35 @@ class Slot:
         self.untouched = message[13]
         result = results.told(message, self.folder, run.limits)
         if self.untouched and self.lined_up:
-            # The runner has gone on in the same folder.
-            self.run = self.lined_up.popleft()
-            self.busy_since = self._loop.time()
-            if self._reads:
-                self._end_reads()
+            self._go_on()
             self._call(run.finish, result)
         else:
             self._finish(run, result)
 
+    def _go_on(self) -> None:
+        """The runner has turned to what is lined up, in the same folder."""
+        self.run = self.lined_up.popleft()
+        self.busy_since = self._loop.time()
+        if self._reads:
+            self._end_reads()
+
     def _give_back(self, number: int) -> None:
-        run = next((run for run in self.lined_up if run.number == number), None)
-        if run is None:
-            return
-        self.lined_up.remove(run)
+        """A run is not begun and will not be."""
+        run, freed = self.run, False
+        if run is not None and run.number == number:
+            # Recalled before the runner could begin it: the folder is as it was.
+            if self.lined_up:
+                self._go_on()
+            elif self.state is SlotState.BUSY:
+                self.run, self.state, freed = None, SlotState.FREE, True
+        else:
+            run = next((run for run in self.lined_up if run.number == number), None)
+            if run is None:
+                return
+            self.lined_up.remove(run)
         self._call(run.finish, results.not_begun(linux.machine_clock(), self.folder))
+        if freed:
+            self._owner.slot_free(self)
 
     def _hear_of_folder(self, message: Message) -> None:
         if message[0] == frames.READY:

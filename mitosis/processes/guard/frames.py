@@ -24,7 +24,7 @@ CLEAN = 6  # nothing; always answered by CLEANED
 DISCARD = 7  # path of a folder that a lost runner left
 QUIT = 8  # to the guardian too
 READ = 9  # request, run, stream, offset (-1: the present end, -2: one before), bytes
-RECALL = 10  # run; nothing when it has begun
+RECALL = 10  # run, which comes back with all behind it; nothing when it has begun
 
 # Runner to worker.
 READY = 20  # pid, folder, folders set aside

@@ -126,6 +126,7 @@ class Runner:
         if self._clean_asked and (self._job is None or self._job.phase == OVER):
             self._clean()
         self._flush()
+        self._begin_next()
 
     def _wait_milliseconds(self) -> float | None:
         wait = self._tell_begun_at
@@ -166,9 +167,9 @@ class Runner:
             if job is not None and job.run == message[1]:
                 job.stop(message[2], message[3], message[4])
             else:
-                self._recall(message[1])
+                self._recall(message[1], all_behind=False)
         elif kind == frames.RECALL:
-            self._recall(message[1])
+            self._recall(message[1], all_behind=True)
         elif kind == frames.TAIL:
             self._channel.post(
                 (frames.TAILED, message[1], self._tail(message[2], message[3], message[4]))
@@ -194,41 +195,44 @@ class Runner:
             raise ValueError(f"message of unknown kind {kind}")
 
     def _take(self, message: Message) -> None:
-        """Start a task, or line it up behind the present one."""
+        """Line a task up, and begin it at once if nothing is before it."""
         if self._dirty or self._leaving:
             self._channel.post((frames.RECALLED, message[1]))
-        elif self._job is not None:
-            self._lined_up.append(message)
         else:
-            self._start(message)
+            self._lined_up.append(message)
+            self._begin_next()
 
-    def _recall(self, run: int) -> None:
-        """Give a task back if it is lined up."""
-        for message in self._lined_up:
-            if message[1] == run:
-                self._lined_up.remove(message)
-                self._channel.post((frames.RECALLED, run))
-                return
+    def _begin_next(self) -> None:
+        """Begin what is first in the line, when the end of the task before it is sent.
+
+        So of what is lined up, nothing has begun when a runner dies whose last words were heard.
+        """
+        if self._lined_up and self._job is None and not self._writing:
+            self._start(self._lined_up.popleft())
+
+    def _recall(self, run: int, *, all_behind: bool) -> None:
+        """Give a task back if it is lined up, or it and all that would begin after it."""
+        numbers = [message[1] for message in self._lined_up]
+        if run not in numbers:
+            return
+        first = numbers.index(run)
+        for _ in numbers[first:] if all_behind else (run,):
+            self._channel.post((frames.RECALLED, self._lined_up[first][1]))
+            del self._lined_up[first]
 
     def _recall_all(self) -> None:
         while self._lined_up:
             self._channel.post((frames.RECALLED, self._lined_up.popleft()[1]))
 
     def _go_on(self, *, untouched: bool) -> None:
-        """After a task was reported: begin what is lined up, if it finds the folder as new.
-
-        The end is sent before: so of what is lined up, nothing has begun when a runner dies whose
-        last words were heard.
-        """
+        """After a task was reported: begin what is lined up, if it finds the folder as new."""
         if untouched:
             self._job = None
         else:
             self._dirty = True
-        self._flush()
-        if not untouched or self._writing:
             self._recall_all()
-        elif self._lined_up:
-            self._start(self._lined_up.popleft())
+        self._flush()
+        self._begin_next()
 
     def _start(self, message: Message) -> None:
         self._jobs += 1

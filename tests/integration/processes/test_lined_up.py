@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import random
+import select
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -163,13 +164,16 @@ async def test_what_is_lined_up_comes_back_when_the_one_before_leaves_something(
     assert (await line.all_ended())[-1] == Exited(0)
 
 
-async def test_what_was_recalled_is_not_begun_and_the_others_are(line: Line) -> None:
+async def test_what_was_recalled_is_not_begun_and_nothing_behind_it_overtakes_it(
+    line: Line,
+) -> None:
     line.start("sleep 0.1")
+    line.line_up()
     recalled = line.line_up()
     line.line_up()
     recalled.recall()
-    assert await line.all_ended() == [Exited(0), NOT_BEGUN, Exited(0)]
-    assert line.begun() == [1, 3]
+    assert await line.all_ended() == [Exited(0), Exited(0), NOT_BEGUN, NOT_BEGUN]
+    assert line.begun() == [1, 2]
 
 
 async def test_a_recall_of_what_has_begun_changes_nothing(line: Line) -> None:
@@ -229,6 +233,25 @@ async def test_what_is_lined_up_comes_back_when_the_runner_dies(line: Line) -> N
     assert line.begun() == [1, 4]
 
 
+async def test_what_is_lined_up_comes_back_at_once_when_nobody_tells_of_the_runner_s_death(
+    line: Line,
+) -> None:
+    first = line.start("sleep 20")
+    await first.started()
+    line.line_up()
+    guardian = line.engine.guardian_pid
+    (runner,) = _children(guardian)
+    os.kill(guardian, signal.SIGSTOP)
+    try:
+        os.kill(runner, signal.SIGKILL)
+        await until(lambda: 2 in line.results, limit_seconds=5)
+    finally:
+        os.kill(guardian, signal.SIGCONT)
+    lost, second = await line.all_ended()
+    assert isinstance(lost, Lost)
+    assert second == NOT_BEGUN
+
+
 async def test_who_kills_the_runner_is_blamed_and_not_who_ran_before_it(line: Line) -> None:
     line.start("sleep 0.05")
     line.line_up()
@@ -238,6 +261,90 @@ async def test_who_kills_the_runner_is_blamed_and_not_who_ran_before_it(line: Li
     assert (first, second, last) == (Exited(0), Exited(0), NOT_BEGUN)
     assert isinstance(killer, Lost)
     assert killer.by_task
+
+
+async def test_what_is_behind_more_output_than_the_channel_takes_begins_in_its_turn(
+    line: Line,
+) -> None:
+    line.start("head -c 1000000 /dev/zero; sleep 0.05", tail_bytes=1 << 20)
+    line.line_up("head -c 1000000 /dev/zero", tail_bytes=1 << 20)
+    line.line_up()
+    assert await line.all_ended() == [Exited(0)] * 3
+    assert line.begun() == line.order == [1, 2, 3]
+    assert line.engine.free_slots == 1
+
+
+@pytest.mark.parametrize("recalled", ["recall", "stop"])
+async def test_what_was_to_begin_when_the_end_is_told_can_be_had_back(
+    line: Line, recalled: str
+) -> None:
+    """The worker knows that it is next, but the channel was full, and so it had not begun."""
+    first = await _start_talker(line)
+    second = line.line_up()
+    third = line.line_up() if recalled == "stop" else None
+    first.recall()  # changes nothing, and has sent what is lined up
+    _let_end(line)  # the loop does not turn: nobody reads what the runner says
+    second.recall() if recalled == "recall" else second.stop("cancel", 0.0)
+    outcomes = await line.all_ended()
+    assert outcomes[:2] == [Exited(0), NOT_BEGUN]
+    assert line.begun() == ([1] if third is None else [1, 3])
+    await until(lambda: line.engine.free_slots)
+    line.start()
+    assert (await line.all_ended())[-1] == Exited(0)
+
+
+@pytest.mark.parametrize("lined_up", ["before the end", "after the end"])
+async def test_nothing_begins_before_the_end_of_the_one_before_it_is_told(
+    line: Line, lined_up: str
+) -> None:
+    """Else it would be given back as not begun when the runner dies, and run twice."""
+    first = await _start_talker(line)
+    (runner,) = _children(line.engine.guardian_pid)
+    if lined_up == "before the end":
+        line.line_up("sleep 20")
+        first.recall()
+    _let_end(line)
+    if lined_up == "after the end":
+        line.line_up("sleep 20")
+        first.recall()
+    limit = machine_clock() + 0.3
+    while machine_clock() < limit and line.begun() == [1]:
+        pass
+    os.kill(runner, signal.SIGKILL)
+    lost, second = await line.all_ended()
+    assert isinstance(lost, Lost), "its end could not be told"
+    assert second == NOT_BEGUN
+    assert line.begun() == [1]
+    await until(lambda: line.engine.free_slots)
+
+
+async def test_nothing_is_lined_up_behind_what_the_runner_was_not_told_of(line: Line) -> None:
+    line.start(f": {'x' * (17 << 20)}")
+    assert not line.try_to_line_up()
+    assert isinstance((await line.all_ended())[0], SpawnFailed)
+    await until(lambda: line.engine.free_slots)
+    reserved = line.engine.reserve()
+    (runner,) = _children(line.engine.guardian_pid)
+    os.kill(runner, signal.SIGKILL)
+    await until(lambda: _children(line.engine.guardian_pid) not in ([], [runner]))
+    lost = reserved.start(line.spec(), on_ended=EndedCallback(line, line.count))
+    assert not line.try_to_line_up()
+    assert isinstance((await lost.result()).outcome, Lost)
+    await until(lambda: line.engine.free_slots)
+
+
+async def test_a_close_begins_nothing_by_ending_what_was_before_it(tmp_path: Path) -> None:
+    for number in range(10):
+        engine = Engine(1, tmp_path / f"root{number}")
+        await engine.start()
+        line = Line(Bench(engine, tmp_path))
+        line.ledger.write_text("")
+        await line.start("sleep 20").started()
+        for _ in range(4):
+            line.line_up("sleep 20")
+        await engine.close(0.0)
+        assert [result.outcome for result in line.results.values()].count(NOT_BEGUN) == 4
+        assert line.begun() == [1]
 
 
 async def test_what_is_lined_up_comes_back_when_the_guardian_dies(line: Line) -> None:
@@ -343,6 +450,22 @@ async def test_whatever_happens_each_run_ends_once_and_no_program_runs_twice(
             assert number in begun
     assert any(isinstance(result.outcome, NotBegun) for result in line.results.values())
     assert marked(two.mark) == []
+
+
+async def _start_talker(line: Line) -> Run:
+    """A program with more output than the channel takes, which ends by `_let_end`."""
+    script = f"head -c 1000000 /dev/zero; until [ -e {line.bench.root}/go ]; do sleep 0.01; done"
+    run = line.start(script, tail_bytes=1 << 20)
+    await run.started()
+    return run
+
+
+def _let_end(line: Line) -> None:
+    """Until the runner has begun to tell the end, without a turn of the loop."""
+    (slot,) = line.engine._slots
+    assert slot._channel is not None
+    (line.bench.root / "go").touch()
+    assert select.select([slot._channel], [], [], 20)[0]
 
 
 def _children(pid: int) -> list[int]:
