@@ -238,13 +238,14 @@ class Core:
 
     def drop_all(self) -> None:
         """Drop everything: the registration is over."""
-        for key in list(self._attempts):
+        for key in [*self._lined_up, *self._attempts]:
             self.drop(key)
 
     def drain(self, reason: str, *, force: bool = False, grace_seconds: float = 10.0) -> None:
         """Take nothing new; finish what runs, or hand it back when forced."""
         self.draining = self.draining or reason
-        for attempt in list(self._attempts.values()):
+        # What is lined up first: it is not to begin because the one before it is stopped.
+        for attempt in {**self._lined_up, **self._attempts}.values():
             if attempt.dropped:
                 continue
             if attempt.phase is Phase.WAITING:

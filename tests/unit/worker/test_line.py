@@ -143,12 +143,22 @@ def test_a_drain_hands_back_what_is_lined_up_unless_it_has_begun(
     assert bench.reported().started
 
 
-def test_a_forced_drain_stops_what_is_lined_up_too(bench: Bench, line: list[Attempt]) -> None:
+def test_a_forced_drain_stops_what_is_lined_up_before_what_it_is_behind(
+    bench: Bench, line: list[Attempt]
+) -> None:
     bench.core.drain("leaving", force=True, grace_seconds=3.0)
     stops = [one for one in bench.effects.take() if one[0] == "stop"]
     assert [one[1:] for one in stops] == [
-        (f"t{number}", "shutdown", 3.0) for number in (1, 2, 3, 4)
+        (f"t{number}", "shutdown", 3.0) for number in (3, 4, 1, 2)
     ]
+
+
+def test_the_end_of_a_registration_stops_what_is_lined_up_before_what_it_is_behind(
+    bench: Bench, line: list[Attempt]
+) -> None:
+    bench.core.drop_all()
+    stops = [one for one in bench.effects.take() if one[0] == "stop"]
+    assert [one[1:] for one in stops] == [(f"t{number}", "lease", 0.0) for number in (3, 4, 1, 2)]
 
 
 def test_of_what_is_not_ours_any_more_nothing_is_said(bench: Bench, line: list[Attempt]) -> None:
