@@ -25,7 +25,7 @@ from mitosis.processes.runs import (
     SpawnFailed,
 )
 
-from .conftest import PATH, Bench, marked, until
+from .conftest import PATH, Bench, marked, until, wait_until
 
 NOT_BEGUN = NotBegun()
 
@@ -461,11 +461,19 @@ async def _start_talker(line: Line) -> Run:
 
 
 def _let_end(line: Line) -> None:
-    """Until the runner has begun to tell the end, without a turn of the loop."""
+    """Until the runner has told what the channel takes of the end, without a turn of the loop.
+
+    Then it waits until there is room.
+    """
     (slot,) = line.engine._slots
     assert slot._channel is not None
     (line.bench.root / "go").touch()
     assert select.select([slot._channel], [], [], 20)[0]
+    wait_until(lambda: _state_of(slot.runner_pid) == "S")
+
+
+def _state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _children(pid: int) -> list[int]:
