@@ -70,7 +70,11 @@ class SlotOwner(Protocol):
 
 
 class Slot:
-    """One runner, in the worker's loop."""
+    """One runner, in the worker's loop.
+
+    `run` has the slot as far as the worker has heard. Its runner may be further: it has ended that
+    one, and begun what was lined up behind it, as the messages that come will say.
+    """
 
     def __init__(self, number: int, owner: SlotOwner, loop: asyncio.AbstractEventLoop) -> None:
         self.number = number

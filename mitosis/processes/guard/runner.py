@@ -79,7 +79,7 @@ class Runner:
         self._leaving = False
         #: What begins, in its turn, when the task before it has left nothing.
         self._lined_up: deque[Message] = deque()
-        #: The start of the present task, until it is told.
+        #: The start of the present task, until it is told, and when that is to be.
         self._begun: Message | None = None
         self._tell_begun_at = math.inf
         self._jobs = 0

@@ -17,7 +17,7 @@ class Phase(enum.Enum):
     """Where an attempt is."""
 
     WAITING = "waiting"
-    LINED_UP = "lined up"
+    LINED_UP = "lined up"  # until it is heard that it has begun
     RUNNING = "running"
     DELIVERING = "delivering"
     REPORTED = "reported"
