@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mitosis.contract import commands, subjects
+from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind
 from mitosis.services.coordinator.storage import NamedAttachments
 from mitosis.services.coordinator.uploads import GRANT_SECONDS, URLS_AT_ONCE
@@ -200,6 +201,20 @@ async def test_a_repeated_completion_is_answered_and_has_no_second_effect(coordi
     assert (await complete(coordinator, begun)).size_bytes == 10
     assert coordinator.store.topics().count(["attachment.stored"]) == 1
     assert coordinator.attachments.deleted == []
+
+
+async def test_a_completion_is_answered_again_to_who_may_upload_no_more(coordinator):
+    coordinator.add_user("bob")
+    for role in (Role.WRITE, Role.READ):
+        change = commands.ChangeMembers("alice", {"bob": role})
+        handler = coordinator.groups.change_members
+        assert (await asked(coordinator, "alice", handler, change, commands.Done)).changed
+        if role is Role.WRITE:
+            begun = await begin(coordinator, 10, owner="bob")
+            coordinator.attachments.sizes[f"alice/{begun.upload}"] = 10
+            assert (await complete(coordinator, begun, owner="bob")).size_bytes == 10
+    assert (await complete(coordinator, begun, owner="bob")).size_bytes == 10
+    assert await begin(coordinator, 10, owner="bob") == "not_allowed"
 
 
 async def test_an_upload_that_a_new_term_does_not_know_is_named_by_nobody(coordinator):

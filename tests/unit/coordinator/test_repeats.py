@@ -156,6 +156,26 @@ async def test_a_password_that_was_changed_is_not_called_wrong_in_the_repeat(
     assert await ask(coordinator, "user.change_password", change, "alice") == first
 
 
+@pytest.mark.parametrize("verb", ["task.submit", "task.submit_many"])
+async def test_a_submit_is_answered_again_to_who_may_submit_no_more(
+    coordinator: Any, verb: str
+) -> None:
+    """Else it would be called refused, and run."""
+    await coordinator.register("alice")
+    coordinator.add_user("bob")
+    wanted = commands.SubmitTask(("true",), key="k", group="alice")
+    body = wanted if verb == "task.submit" else commands.SubmitMany([wanted])
+    give = commands.ChangeMembers("alice", {"bob": Role.WRITE})
+    await ask(coordinator, "group.change_members", give, "alice", "give")
+    first = await ask(coordinator, verb, body, "bob")
+    next_term(coordinator)
+    take = commands.ChangeMembers("alice", {"bob": Role.READ})
+    await ask(coordinator, "group.change_members", take, "alice", "take")
+    assert await ask(coordinator, verb, body, "bob") == first
+    other = msgspec.structs.replace(wanted, key="another")
+    assert await ask(coordinator, "task.submit", other, "bob", "another") == "not_allowed"
+
+
 def test_every_command_is_either_the_same_for_ever_or_looked_up(coordinator: Any) -> None:
     same_for_ever = {
         "task.submit", "task.submit_many",  # by key

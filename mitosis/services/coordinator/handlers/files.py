@@ -144,7 +144,9 @@ class FileHandlers:
             raise InvalidInput(f"upload {body.upload} was begun for {grant.group}/{grant.key}")
         size = await stored_size(core.uploads, self._attachments, grant) if grant else None
         async with core.kept_attachment(body.group, body.key) as old:
-            self._writable(core.user(caller.owner), body.group, "uploading")
+            user = core.user(caller.owner)
+            if not _is_stored(old, named):
+                self._writable(user, body.group, "uploading")
 
             def store(unit: Unit, size_bytes: int) -> commands.UploadedAttachment:
                 group, key, sha256 = body.group, body.key, body.sha256
@@ -169,8 +171,9 @@ class FileHandlers:
             raise InvalidInput(f"upload {body.upload} was begun for another artifact")
         size = await stored_size(core.uploads, self._artifacts, grant) if grant else None
         async with core.kept_task(uuid) as state:
-            self._writable_task(core.user(caller.owner), state, "uploading")
-            old = state.artifact(body.kind)
+            user, old = core.user(caller.owner), state.artifact(body.kind)
+            if not _is_stored(old, named):
+                self._writable_task(user, state, "uploading")
 
             def store(unit: Unit, size_bytes: int) -> commands.UploadedArtifact:
                 artifact = Artifact(body.kind, named, size_bytes, body.sha256)
@@ -201,7 +204,7 @@ class FileHandlers:
             store: Decides the event for a size, and returns the reply.
         """
         core = self._core
-        if old is not None and old.object_name == named:  # stored already, the answer was lost
+        if old is not None and _is_stored(old, named):
             if old.sha256 != body.sha256:
                 raise AlreadyExists(
                     f"upload {body.upload} was completed with another checksum: upload the file "
@@ -312,3 +315,11 @@ class FileHandlers:
     def _give_up(self, grant: Grant) -> None:
         core = self._core
         core.in_background(give_up(core.uploads, self._places(grant), grant))
+
+
+def _is_stored(old: Attachment | Artifact | None, named: str) -> bool:
+    """Whether an upload was completed already, and the answer was lost.
+
+    It is answered again, whatever its user may do by now: only its user knows its name.
+    """
+    return old is not None and old.object_name == named
