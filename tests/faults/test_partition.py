@@ -8,10 +8,8 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Self
 
 import pytest
-from msgspec.structs import replace
 
 from mitosis import MitoClient
 from mitosis.config.client import SubmitTaskArgs
@@ -19,45 +17,22 @@ from mitosis.contract import subjects
 from mitosis.domain.task import Outcome
 from mitosis.events.reader import EventReader
 from mitosis.nats.credentials import ServiceLogin
-from mitosis.nats.nkeys import issuer_account
-from mitosis.nats.server_config import CalloutConfig, ClusterConfig, NatsServerConfig
 from mitosis.nats.store_client import StoreClient, open_store_client
-from mitosis.services.platform.embedded_nats import EmbeddedNats
-from mitosis.services.platform.embedded_s3 import HOST
 from mitosis.testing.chaos.ledger import SCRIPT, Line, overlaps, read_ledger
-from mitosis.testing.chaos.proxy import Cut, Link
+from mitosis.testing.chaos.proxy import Cut
 from mitosis.testing.chaos.site import LAB, Shape, Site
 from mitosis.testing.waiting import eventually
 
 LEASE_SECONDS = 5.0
-DEAD_PORT = 1  # what nodes tell of each other, or one would learn of a way that is not cut
 BEATS = 400  # of 0.1 s: longer than it takes until somebody else may have the task
 
 
 class Halves(Site):
     """A site whose first node, with all that is connected to it, can be cut off from the others."""
 
-    def __init__(self, root: Path, shape: Shape) -> None:
-        self._ports: dict[int, int] = {}
-        self._ways: dict[tuple[int, int], Link] = {}
-        super().__init__(root, shape)
-
-    async def __aenter__(self) -> Self:
-        for way, far in (((0, 0), 0), ((0, 1), 1), ((0, 2), 2)):
-            self._ways[way] = await Link([(HOST, self._ports[far])]).start()
-            self._stack.push_async_callback(self._ways[way].close)
-        return await super().__aenter__()
-
     def tear(self) -> None:
         """Cut all ways between the first node and the others."""
-        for way in self._ways.values():
-            way.cut(Cut.DROP)
-
-    async def heal(self) -> None:
-        """Connect everything."""
-        for way in self._ways.values():
-            way.heal()
-        await super().heal()
+        self.cut_off(0, Cut.DROP)
 
     def log(self, name: str) -> str:
         """What a service has said."""
@@ -76,34 +51,6 @@ class Halves(Site):
     def ledger_lines(self) -> list[Line]:
         """What tasks have written."""
         return read_ledger(self.ledger)
-
-    def _nats_node(
-        self, number: int, port: int, route: int, cluster: tuple[str, ...]
-    ) -> EmbeddedNats:
-        self._ports[number] = route
-
-        def configure(config: NatsServerConfig) -> NatsServerConfig:
-            others = [self._ways[0, 0].port]
-            others += [p for n, p in self._ports.items() if n not in {0, number}]
-            if number == 0:
-                others = [self._ways[0, 1].port, self._ways[0, 2].port]
-            own = ClusterConfig(
-                name="halves",
-                host=HOST,
-                port=route,
-                routes=tuple(f"nats-route://{HOST}:{other}" for other in others),
-                advertise=f"{HOST}:{DEAD_PORT}",
-            )
-            return replace(config, server_name=f"node{number + 1}", cluster=own)
-
-        return EmbeddedNats(
-            self.root / f"nats{number + 1}",
-            service_users=(self.credentials.service,),
-            system_users=(self.credentials.system,),
-            callout=CalloutConfig(issuer=issuer_account(self.credentials.private_pem)),
-            wanted_port=port,
-            configure=configure,
-        )
 
 
 async def _until_signed(client: StoreClient) -> None:

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 COORDINATORS = "coordinators"  # all of them at once
 MOMENT_SECONDS = 3.0
 TAKE_OVER_SECONDS = 6.0  # of a standby, after a fault
+MOST_CUT_OFF_SECONDS = 12.0  # of a NATS node: longer than it takes until another one leads
 LOOK_SECONDS = 0.1
 
 Moment = Callable[[], Awaitable[None]]
@@ -133,7 +134,8 @@ class Nemesis:
 
     def _plan(self) -> "_Plan":
         draw = self._random
-        what = draw.choices(("kill", "freeze", "restart", "cut", "moment"), (5, 4, 2, 4, 2))[0]
+        kinds = ("kill", "freeze", "restart", "cut", "moment", "cut off")
+        what = draw.choices(kinds, (5, 4, 2, 4, 2, 2 if self._site.ways else 0))[0]
         if what == "moment":
             seconds = draw.uniform(0.0, 1.0)
             return _Plan("kill after an ok", COORDINATORS, self._kill_after_an_ok, seconds)
@@ -142,6 +144,10 @@ class Nemesis:
             how = draw.choice(list(Cut))
             plan = _Plan(f"cut ({how})", f"link {name}", self._cut(name, how), draw.uniform(0.5, 5))
             return self._away(plan) if name.startswith("worker") else plan
+        if what == "cut off":
+            node, how = draw.randrange(len(self._site.nats)), draw.choice(list(Cut))
+            act, seconds = self._cut_off(node, how), draw.uniform(0.5, MOST_CUT_OFF_SECONDS)
+            return _Plan(f"cut off ({how})", f"nats{node + 1}", act, seconds)
         part = self._part()
         if what == "kill":
             return _Plan(what, part.name, self._kill(part), draw.uniform(0.0, 2.0))
@@ -214,6 +220,14 @@ class Nemesis:
             link.cut(how, self._random.uniform(0.02, 0.5))
             await self._sleep(seconds)
             link.heal()
+
+        return act
+
+    def _cut_off(self, node: int, how: Cut) -> Callable[[float], Awaitable[None]]:
+        async def act(seconds: float) -> None:
+            self._site.cut_off(node, how, self._random.uniform(0.02, 0.5))
+            await self._sleep(seconds)
+            self._site.join(node)
 
         return act
 

@@ -1,6 +1,7 @@
 """A whole platform of separate processes, with a link that can be cut before each of them."""
 
 import asyncio
+import itertools
 import os
 import secrets
 import sys
@@ -29,11 +30,12 @@ from mitosis.services.platform.service_config import (
     write_config,
 )
 from mitosis.testing.chaos.parts import Part, Server, Service
-from mitosis.testing.chaos.proxy import Link, Place
+from mitosis.testing.chaos.proxy import Cut, Link, Place
 
 COORDINATORS = 2
 LAB = "lab"
 CLIENT_TIMEOUT = timedelta(seconds=10)
+DEAD_PORT = 1  # what nodes tell of each other, or one would learn of a way that cannot be cut
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,19 +70,22 @@ class Site:
     Attributes:
         parts: What can be killed, by name.
         links: What can be cut, by the name of who is behind it.
+        ways: From one NATS node of a cluster to another one, by their numbers from 0.
     """
 
     def __init__(self, root: Path, shape: Shape) -> None:
         self.root, self.shape = root, shape
         self.parts: dict[str, Part] = {}
         self.links: dict[str, Link] = {}
+        self.ways: dict[tuple[int, int], Link] = {}
         self.ledger, self.locks = root / "ledger", root / "locks"
         for folder in (root, self.locks, root / "config", root / "logs", root / "secrets"):
             folder.mkdir(mode=0o700)
         self.credentials = Credentials(root / "secrets")
         self.postgres = EmbeddedPostgres(root / "pg", durable=False)
         self.s3 = EmbeddedS3(root / "s3", keys=self.credentials.s3, sync_objects=False)
-        self.nats = self._nats_nodes()
+        self._routes = free_ports(shape.nats_nodes)
+        self.nats = [self._nats_node(n, p) for n, p in enumerate(free_ports(shape.nats_nodes))]
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -119,9 +124,21 @@ class Site:
             timeout=timeout,
         )
 
+    def cut_off(self, node: int, how: Cut, delay_seconds: float = 0.1) -> None:
+        """Cut all ways between a NATS node and the others; who is connected to it stays so."""
+        for way, link in self.ways.items():
+            if node in way:
+                link.cut(how, delay_seconds)
+
+    def join(self, node: int) -> None:
+        """Let a NATS node that was cut off and the others hear of each other again."""
+        for way, link in self.ways.items():
+            if node in way:
+                link.heal()
+
     async def heal(self) -> None:
         """Thaw, connect and start everything."""
-        for link in self.links.values():
+        for link in (*self.links.values(), *self.ways.values()):
             link.heal()
         for part in self.parts.values():
             part.thaw()
@@ -134,6 +151,8 @@ class Site:
     async def _start_servers(self) -> None:
         for kind, server in (("postgres", self.postgres), ("s3", self.s3)):
             await self._serve(kind, kind, server)
+        for way in itertools.permutations(range(len(self.nats)), 2):
+            self.ways[way] = await self._opened([(HOST, self._routes[way[1]])])
         for number, node in enumerate(self.nats, 1):
             await self._serve("nats", f"nats{number}", node)
 
@@ -165,8 +184,12 @@ class Site:
         await asyncio.gather(*(part.start() for part in self.of_kind("worker")))
 
     async def _link(self, name: str, places: Sequence[Place]) -> None:
-        self.links[name] = await Link(places).start()
-        self._stack.push_async_callback(self.links[name].close)
+        self.links[name] = await self._opened(places)
+
+    async def _opened(self, places: Sequence[Place]) -> Link:
+        link = await Link(places).start()
+        self._stack.push_async_callback(link.close)
+        return link
 
     def _add(self, kind: str, name: str, arguments: list[str]) -> None:
         code = [str(self.shape.code)] if self.shape.code else [p for p in sys.path if p]
@@ -183,19 +206,18 @@ class Site:
 
     # --- configurations -------------------------------------------------------------------
 
-    def _nats_nodes(self) -> list[EmbeddedNats]:
-        count = self.shape.nats_nodes
-        clients, routes = free_ports(count), free_ports(count)
-        cluster = tuple(f"nats-route://{HOST}:{port}" for port in routes)
-        return [self._nats_node(n, clients[n], routes[n], cluster) for n in range(count)]
-
-    def _nats_node(
-        self, number: int, port: int, route: int, cluster: tuple[str, ...]
-    ) -> EmbeddedNats:
+    def _nats_node(self, number: int, port: int) -> EmbeddedNats:
         def configure(config: NatsServerConfig) -> NatsServerConfig:
-            if len(cluster) == 1:
+            routes = [link.port for (near, _), link in self.ways.items() if near == number]
+            if not routes:
                 return config
-            own = ClusterConfig(name="chaos", host=HOST, port=route, routes=cluster)
+            own = ClusterConfig(
+                name="chaos",
+                host=HOST,
+                port=self._routes[number],
+                routes=tuple(f"nats-route://{HOST}:{route}" for route in routes),
+                advertise=f"{HOST}:{DEAD_PORT}",
+            )
             return replace(config, server_name=f"chaos{number + 1}", cluster=own)
 
         return EmbeddedNats(
