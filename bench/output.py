@@ -7,7 +7,7 @@ import msgspec
 
 from bench.machine import Machine
 from bench.rows import Results, Row, rounded
-from bench.targets import Verdict
+from bench.targets import Verdict, missed_rows
 
 
 def tables(
@@ -17,7 +17,17 @@ def tables(
     parts = [machine.sentence(), _table(_COLUMNS, map(_cells, results.rows), aligned)]
     if judged:
         parts.append(_table(_TARGET_COLUMNS, map(_target_cells, judged), aligned))
+        parts.append(_sum(judged))
     return "\n\n".join(parts)
+
+
+def _sum(judged: Sequence[Verdict]) -> str:
+    missed = missed_rows(judged)
+    rows = {verdict.row for verdict in judged} - {None}
+    return (
+        f"{len(missed)} of {len(rows)} rows missed{': ' * bool(missed)}{', '.join(missed)}. Bounds "
+        "of one kind are one row; a figure with a relaxed sync stands beside the one that counts."
+    )
 
 
 def as_json(

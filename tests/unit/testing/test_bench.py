@@ -17,7 +17,7 @@ from bench.peers.run import PEERS, _missing
 from bench.processes import cpu_ms_per_task, cpu_of, memory_of
 from bench.rows import Results
 from bench.sections import SECTIONS
-from bench.targets import verdicts
+from bench.targets import missed_rows, verdicts
 from bench.work import percentile
 
 
@@ -58,6 +58,20 @@ def test_the_cost_of_a_task_is_flat_when_most_and_least_are_near() -> None:
     assert {one.what: one for one in verdicts(results)}[flat].met is None
     results.add("queues/cost/1000", "out of a queue of 1,000", "ms", 1.3)
     assert {one.what: one for one in verdicts(results)}[flat].met is False
+
+
+def test_two_sizes_of_one_target_are_one_row_and_a_relaxed_sync_is_none() -> None:
+    results = Results()
+    for size in ("1000", "10000"):
+        results.add(f"true/{size}", "true", "tasks/s", [100.0])
+        results.add(f"true/{size}/floor", "true", "tasks/s", [1_000.0])
+    results.add("simulated/relaxed/1", "without spawning", "tasks/s", [10.0])
+    judged = verdicts(results)
+    assert len([one for one in judged if one.met is False]) == 3
+    assert missed_rows(judged) == ["true beside posix_spawn"]
+    assert "1 of 14 rows missed: true beside posix_spawn." in tables(
+        this_machine(), results, judged
+    )
 
 
 def test_the_table_shows_medians_and_failures_and_the_json_all_values() -> None:
