@@ -14,6 +14,7 @@ import msgspec
 from mitosis.errors import REPAIR, CorruptData, MitosisError, ViewUnavailable, WrongState
 from mitosis.projections.commit import Commit, CommitSource, Decode, RawCommit
 from mitosis.projections.feed import Feed
+from mitosis.projections.indexes import Indexes
 from mitosis.projections.migrations import (
     BESIDE,
     drop_beside,
@@ -82,7 +83,16 @@ class Builder:
         self._archived = archived
         self._left: Sequence[RawCommit] = ()
         self._read = 0  # the position up to which commits were taken to be applied
+        self._indexes: Indexes = []
         self.done = Mark()
+
+    async def leave_indexes_out(self) -> None:
+        """Build without what only reads need: before the first commit."""
+        self._indexes = await self._store.drop_indexes()
+
+    async def add_indexes(self) -> None:
+        """Make what was left out, before anybody reads."""
+        await self._store.make_indexes(self._indexes)
 
     async def build_to(self, position: int) -> None:
         """Apply all commits up to a position.
@@ -192,7 +202,10 @@ async def rebuild(url: str, history: History, progress: Progress = lambda *_: No
     live = await ViewStore.open(url)
     try:
         async with building(url, history, progress) as builder:
+            await builder.leave_indexes_out()
             await build_near(builder, live)
+            await builder.add_indexes()
+            await build_near(builder, live)  # what was stored meanwhile
             async with _projector_held(url) as holder:
                 await builder.build_to((await live.archived()).position)
                 await _replace(holder, url)

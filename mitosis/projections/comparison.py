@@ -72,6 +72,7 @@ async def verify(url: str, history: History, progress: Progress = lambda *_: Non
     live = await ViewStore.open(url)
     try:
         async with building(url, history, progress) as builder:
+            await builder.leave_indexes_out()
             await build_near(builder, live)
             async with _snapshot(url, builder, live) as connection:
                 return await _compare(connection, url, builder.done.position)

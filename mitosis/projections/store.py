@@ -12,6 +12,7 @@ import msgspec
 from mitosis.errors import CorruptData, Misconfigured
 from mitosis.projections.archive import ADD_COMMITS
 from mitosis.projections.commit import Commit
+from mitosis.projections.indexes import Indexes, drop_indexes, make_indexes
 from mitosis.projections.migrations import VIEWS, check_versions, try_projection_lock
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
 from mitosis.projections.rows import Key, Table, Tables
@@ -80,6 +81,16 @@ class ViewStore:
     async def close(self) -> None:
         """End the session, and with it the lock."""
         await self._connection.close()
+
+    async def drop_indexes(self) -> Indexes:
+        """Leave out what only reads need (indexes.py), on a set that nobody reads yet."""
+        with explained(self._url):
+            return await drop_indexes(self._connection)
+
+    async def make_indexes(self, indexes: Indexes) -> None:
+        """Make what was left out."""
+        with explained(self._url):
+            await make_indexes(self._connection, indexes)
 
     async def try_lock(self) -> bool:
         """Become the one writer; False while another session is."""

@@ -205,6 +205,23 @@ async def test_a_commit_that_is_not_its_second_copy_stops_both_and_changes_nothi
     assert schemas(database) == {"views", "archive"}
 
 
+async def test_a_rebuilt_set_has_every_index_and_postgres_knows_what_its_tables_hold(
+    database: str,
+) -> None:
+    """They are left out while it is built."""
+    history = campaign(5, 300)
+    await project(database, history)
+    with psycopg.connect(database, autocommit=True) as session:
+        before = session.execute(INDEXES, ("views",)).fetchall()
+        await rebuild(database, origin(history))
+        assert session.execute(INDEXES, ("views",)).fetchall() == before
+        rows = session.execute("SELECT count(*) FROM views.tasks").fetchone()
+        known = session.execute(
+            "SELECT reltuples FROM pg_class WHERE oid = 'views.tasks'::regclass"
+        ).fetchone()
+        assert known == rows
+
+
 async def test_two_builds_at_once_are_refused_and_what_a_killed_one_left_is_no_obstacle(
     database: str,
 ) -> None:
