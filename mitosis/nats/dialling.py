@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from mitosis.errors import Misconfigured, MitosisError, Unavailable
+from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
 from mitosis.nats import failures
-from mitosis.nats.credentials import Credentials, Guest, ServiceLogin
+from mitosis.nats.credentials import Credentials, Guest, ServiceLogin, Token
 from mitosis.nats.failures import Refused
 from mitosis.tls import Trust
 
@@ -36,7 +36,10 @@ async def dial_any(servers: Sequence[str], credentials: Credentials, dial: Dial[
         try:
             return await dial(server, credentials)
         except Refused as refused:
-            raise await explain_refusal(server, credentials, refused, dial) from refused
+            why = await explain_refusal(server, credentials, refused, dial)
+            if not isinstance(credentials, Token) or not isinstance(why, AuthenticationFailed):
+                raise why from refused
+            return await _once_more(server, credentials, why, dial)
         except (Unavailable, Misconfigured) as error:
             errors.append(error)
     raise errors[0]
@@ -67,6 +70,22 @@ async def explain_refusal(
     if not refused.decided:
         return failures.too_slow(server)
     return failures.not_accepted(server, credentials)
+
+
+async def _once_more(
+    server: str, credentials: Token, why: AuthenticationFailed, dial: Dial[L]
+) -> L:
+    """Try a token again that was refused right before a guest got in.
+
+    Between the terms of two coordinators nobody decides, and the server says the same. Who takes
+    its token for refused throws it away, and a worker all that it runs.
+    """
+    try:
+        return await dial(server, credentials)
+    except Refused as refused:
+        if not refused.decided:
+            raise failures.too_slow(server) from refused
+        raise why from refused
 
 
 def tls_context(trust: Trust, servers: Sequence[str]) -> "ssl.SSLContext | None":
