@@ -42,7 +42,7 @@ class InstantEngine:
     """
 
     abilities = ABILITIES
-    is_broken = misses_folders = False
+    is_broken = misses_folders = lease_is_over = False
     user = None
 
     def __init__(self, slots: int, folder: Path) -> None:

@@ -211,6 +211,11 @@ class Engine:
         return 0 if self._closing else len(self._free)
 
     @property
+    def lease_is_over(self) -> bool:
+        """Whether no program would be started: the runners refuse."""
+        return self._lease is not None and machine_clock() >= self._lease
+
+    @property
     def is_broken(self) -> bool:
         """Whether all helpers died at their starts, so that nothing can run any more."""
         return bool(self._slots) and all(slot.state is SlotState.BROKEN for slot in self._slots)

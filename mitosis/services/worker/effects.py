@@ -97,6 +97,8 @@ class Parts:
 
     def _prolong(self, lease_seconds: float, measured_from: float) -> None:
         self._engine.renew(lease_seconds, measured_from=measured_from)
+        if self.core.waiting:
+            self.core.fill()
 
     def find_run(self, task: str, attempt: int) -> Followed | None:
         """What somebody who follows an attempt can read."""
@@ -127,7 +129,13 @@ class Parts:
         return machine_clock()
 
     def free_slots(self) -> int:
-        """Slots of the engine that can take a program."""
+        """Slots of the engine that can take a program.
+
+        None while the lease is over: what comes before the next renewal is answered waits for it. A
+        start would be refused and counted as a loss, again and again within milliseconds.
+        """
+        if self._engine.lease_is_over:
+            return 0
         free = self._engine.free_slots
         if free and self._engine.slots > self.core.slots:  # fewer are wanted than there are
             free = max(0, min(free, self.core.slots - len(self._engine.runs)))
@@ -154,7 +162,7 @@ class Parts:
 
     def line_up(self, attempt: Attempt, most: int) -> Run | None:
         """Give the program of an attempt to a slot that is taken."""
-        if self._engine.slots > self.core.slots:  # fewer are wanted than there are
+        if self._engine.slots > self.core.slots or self._engine.lease_is_over:
             return None
         try:
             return self._engine.line_up(

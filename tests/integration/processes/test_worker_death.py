@@ -321,7 +321,10 @@ def test_what_survives_everybody_is_killed_before_a_worker_starts_again_in_its_f
     if control_groups and not _can_kill_groups(tmp_path / "probe"):
         pytest.skip("no control groups here that can be killed")
     worker = start(control_groups=control_groups)
-    worker.kill(worker.process.pid, worker.guardian, *worker.runners)
+    everybody = (worker.process.pid, worker.guardian, *worker.runners)
+    for pid in everybody:  # or the last ones act upon the death of the first
+        os.kill(pid, signal.SIGSTOP)
+    worker.kill(*everybody)
     wait_until(worker.helpers_dead, 5)
     assert len(marked(worker.mark)) == 10, "without a namespace nobody is left to kill them"
     visitor = subprocess.Popen(["sleep", "20"], env={"PWD": f"{tmp_path}/root/slot-0-0/work"})
