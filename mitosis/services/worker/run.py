@@ -58,7 +58,7 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class HandedBack(msgspec.Struct, frozen=True):
-    """The attempt is over by a planned stop: it goes elsewhere, not counted."""
+    """The attempt is over by a planned stop, or was never begun: it goes elsewhere, not counted."""
 
     reason: str
 
@@ -126,6 +126,8 @@ def ending(result: RunResult, masking: Masking | None = None) -> Ending:
         )
     if isinstance(outcome, Lost):
         return Fault(f"the process that watched the program died: {outcome.text}")
+    if isinstance(outcome, SpawnFailed) and outcome.stage == "lease":
+        return HandedBack("the lease of the worker was over before the program started")
     if result.cause == "lease":
         return Fault("the worker had no contact with the coordinator until its lease was over")
     if isinstance(outcome, SpawnFailed):
@@ -208,8 +210,6 @@ def _not_started(failure: SpawnFailed) -> Ending:
     if failure.is_worker_fault:
         text = f"the worker could not set the task up ({failure.stage}): {failure.text}"
         return Fault(text, before_start=failure.stage in _STAGES_OF_ANY_TASK)
-    if failure.stage == "lease":
-        return Fault("the lease of the worker was over before the program started")
     return Exit(ExitKind.NOT_STARTED, failure.errno, reason=failure.text[:500])
 
 

@@ -152,7 +152,6 @@ def test_a_program_that_cannot_be_started_is_the_task_s_own_end(bench: Bench, st
     [
         (SpawnFailed("folder", 28, "no space"), "own", "could not set the task up"),
         (SpawnFailed("output", 28, "no space"), "own", "could not set the task up"),
-        (SpawnFailed("lease", 0, "over"), "own", "lease"),
         (Signaled(9), "lease", "no contact"),
         (Lost("the runner died"), "own", "the runner died"),
     ],
@@ -168,6 +167,16 @@ def test_what_the_worker_did_is_a_fault_and_no_end_of_the_task(
     assert not report.committed
     bench.accept()
     assert bench.core.empty
+
+
+def test_a_program_that_was_refused_after_the_lease_is_no_loss(bench: Bench) -> None:
+    """It never ran. The runner says both: what failed, and that the lease is the cause."""
+    attempt = bench.assign()
+    bench.effects.take()
+    bench.end(attempt, SpawnFailed("lease", 0, "over"), "lease")
+    report = bench.effects.take()[-1][1]
+    assert "lease" in report.handed_back
+    assert not report.fault
 
 
 def test_a_program_that_the_engine_does_not_take_ends_the_attempt(bench: Bench) -> None:
