@@ -19,6 +19,7 @@ from .crews import crew_of, own_platform
 OPEN_FILES = 512
 COORDINATOR_MB = 500
 CALL = 10_000
+LEAST_RATE = 40.0  # tasks a second; on a machine that does ten other things as well
 
 
 @pytest.mark.long
@@ -66,14 +67,15 @@ async def _submit_and_look_on(
 
 
 async def _pages(client: MitoClient, count: int) -> int:
-    """Ask for pages until all have ended."""
+    """Ask for pages until all have ended, and fail when that takes too long."""
     pages = 0
-    while True:
-        page = await client.get_tasks(GetTasksArgs(limit=100))
-        pages += 1
-        if page.counts[TaskState.FINISHED.value] == count:
-            return pages
-        await asyncio.sleep(0.05)
+    async with asyncio.timeout(60 + count / LEAST_RATE):
+        while True:
+            page = await client.get_tasks(GetTasksArgs(limit=100))
+            pages += 1
+            if page.counts[TaskState.FINISHED.value] == count:
+                return pages
+            await asyncio.sleep(0.05)
 
 
 async def _states(client: MitoClient, tasks: list[str]) -> set[ExecutionState]:

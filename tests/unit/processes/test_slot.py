@@ -10,6 +10,7 @@ import pytest
 
 from mitosis.processes.guard import frames
 from mitosis.processes.guard.frames import Channel, Message
+from mitosis.processes.run import Run
 from mitosis.processes.runs import Exited, NotBegun, RunSpec
 from mitosis.processes.slot import Slot, SlotState
 
@@ -70,13 +71,20 @@ async def pair() -> AsyncIterator[tuple[Slot, Owner, Runner]]:
     runner.channel.close()
 
 
+def lined_up(slot: Slot, count: int) -> list[Run]:
+    """Give the slot so many runs: it begins the first."""
+    return [
+        slot.start(SPEC, None, None),
+        *(slot.line_up(SPEC, None, None) for _ in range(count - 1)),
+    ]
+
+
 async def test_a_run_that_comes_back_when_its_turn_had_come_frees_the_slot(
     pair: tuple[Slot, Owner, Runner],
 ) -> None:
     """A stop that crosses the end of the run before it."""
     slot, owner, runner = pair
-    first = slot.start(SPEC, None, None)
-    second = slot.line_up(SPEC, None, None)
+    first, second = lined_up(slot, 2)
     runner.end(first.number)
     runner.say(frames.RECALLED, second.number)
     async with asyncio.timeout(5):
@@ -91,8 +99,7 @@ async def test_the_next_in_line_has_its_turn_when_one_comes_back_late(
     pair: tuple[Slot, Owner, Runner],
 ) -> None:
     slot, owner, runner = pair
-    first = slot.start(SPEC, None, None)
-    second, third = (slot.line_up(SPEC, None, None) for _ in range(2))
+    first, second, third = lined_up(slot, 3)
     runner.end(first.number)
     runner.say(frames.RECALLED, second.number)
     runner.end(third.number)
@@ -108,8 +115,7 @@ async def test_the_folder_of_a_run_before_is_not_released_from_under_the_next_on
     pair: tuple[Slot, Owner, Runner],
 ) -> None:
     slot, owner, runner = pair
-    first = slot.start(SPEC, None, None)
-    second = slot.line_up(SPEC, None, None)
+    first, second = lined_up(slot, 2)
     runner.end(first.number)
     async with asyncio.timeout(5):
         await first.result()
