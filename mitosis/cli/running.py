@@ -147,10 +147,14 @@ def open_client(config: ClientConfig, *, on_loop: bool = False) -> Iterator[Run]
 @contextlib.contextmanager
 def _on_loop(config: ClientConfig) -> Iterator[Run]:
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     from mitosis.client.client import MitoClient
+    from mitosis.signals import block_signals
 
     with asyncio.Runner() as runner:
+        threads = ThreadPoolExecutor(thread_name_prefix="mito", initializer=block_signals)
+        runner.get_loop().set_default_executor(threads)
         client = MitoClient(config)
         try:
             yield lambda action: runner.run(prepared(action)(client))

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mitosis.client.documented import MitoClient
 from mitosis.config.client import ClientConfig
+from mitosis.signals import signals_blocked
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,7 +61,8 @@ class SyncMitoClient:
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="mitosis-client", daemon=True
         )
-        self._thread.start()
+        with signals_blocked():  # a Ctrl-C is for the thread that waits here, in `_run`
+            self._thread.start()
 
     def __enter__(self) -> Self:
         try:

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from eventsourcing.persistence import OperationalError
 
+from mitosis.signals import signals_blocked
+
 _CALL_SECONDS = 60.0
 
 T = TypeVar("T")
@@ -23,7 +25,8 @@ class EventLoopThread:
         self._thread = threading.Thread(
             target=self.loop.run_forever, name="mitosis-events", daemon=True
         )
-        self._thread.start()
+        with signals_blocked():
+            self._thread.start()
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

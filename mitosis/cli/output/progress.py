@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mitosis.cli.output.screen import printable
 from mitosis.domain.durations import format_duration
+from mitosis.signals import signals_blocked
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -93,7 +94,8 @@ class _Bar:
                 counts="" if looking else counts,
             )  # fmt: skip
             if not looking and progress.ended < progress.total:
-                self._shown.start()
+                with signals_blocked():  # it starts a thread
+                    self._shown.start()
 
     def close(self) -> None:
         with self._lock:
@@ -168,7 +170,8 @@ class _Line:
                 return
             if self._shown is None:
                 self._shown = _progress()
-                self._shown.start()
+                with signals_blocked():  # it starts a thread
+                    self._shown.start()
                 self._shown.add_task(self._what, total=total)
             self._shown.update(self._shown.task_ids[0], completed=done, total=total)
 
