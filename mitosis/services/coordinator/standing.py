@@ -28,7 +28,7 @@ class Standing:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._confirmed_at = clock.monotonic()
-        self._doubted = False
+        self._doubted_at: float | None = None
         self._proved_at: float | None = None
 
     @property
@@ -36,18 +36,24 @@ class Standing:
         """Whether nobody else can have taken over."""
         now = self._clock.monotonic()
         if now - self._confirmed_at > DOUBT_SECONDS:
-            self._doubted = True
+            self._doubted_at = now
         is_proved = self._proved_at is None or now - self._proved_at <= PROOF_SECONDS
-        return is_proved and not self._doubted
+        return is_proved and self._doubted_at is None
 
     def doubt(self) -> None:
         """The connection was lost: from here on somebody else may have taken over."""
-        self._doubted = True
+        self._doubted_at = self._clock.monotonic()
 
-    def confirm(self) -> None:
-        """Nobody else has taken over until now."""
-        self._confirmed_at = self._clock.monotonic()
-        self._doubted = False
+    def confirm(self, at: float | None = None) -> None:
+        """Nobody else had taken over at this time (of the clock); None: until now.
+
+        An answer is as old as its question: it may have waited while this process was frozen. So a
+        doubt that came after the question stays.
+        """
+        at = self._clock.monotonic() if at is None else at
+        self._confirmed_at = max(self._confirmed_at, at)
+        if self._doubted_at is not None and self._doubted_at <= at:
+            self._doubted_at = None
 
     @property
     def needs_proof(self) -> bool:

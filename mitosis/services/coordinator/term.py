@@ -298,10 +298,14 @@ class Term:
 
     async def _stand(self) -> None:
         """Confirm the own standing again and again; after a doubt the stream is asked."""
-        core = self.core
+        standing, clock = self.core.standing, self.core.clock
         while not self.ended.done():
-            if core.standing.is_sure or await self._look_who_leads() is not None:
-                core.standing.confirm()
+            if not standing.is_sure:
+                asked = clock.monotonic()
+                if await self._look_who_leads() is not None:
+                    standing.confirm(asked)
+            if standing.is_sure:
+                standing.confirm()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _prove(self) -> None:

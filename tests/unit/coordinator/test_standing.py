@@ -14,7 +14,7 @@ from mitosis.errors import Fenced, StoreUnavailable, Unavailable
 from mitosis.events.messages import StreamState
 from mitosis.services.coordinator import leadership, term
 from mitosis.services.coordinator.leases import MARGIN_SECONDS, Leases
-from mitosis.services.coordinator.standing import PROOF_SECONDS, Standing
+from mitosis.services.coordinator.standing import DOUBT_SECONDS, PROOF_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachments
 from mitosis.services.coordinator.term import UNPROVED_SECONDS, Term
 
@@ -71,6 +71,68 @@ def test_a_lease_that_a_former_coordinator_may_still_prolong_is_waited_for(
     assert leases.expired({"worker": LEASE_SECONDS}) == []
     clock.seconds += 0.2
     assert leases.expired({"worker": LEASE_SECONDS}) == ["worker"]
+
+
+async def test_an_answer_that_waited_while_the_coordinator_was_frozen_says_nothing_of_now(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In doubt it asked, and was frozen before it heard: when it woke, it believed that answer."""
+    clock, standing = coordinator.clock, coordinator.core.standing
+    answers = 0
+
+    def frozen() -> StreamState:
+        nonlocal answers
+        answers += 1
+        if answers > 1:
+            held.ended.set_result(Unavailable("enough"))
+            raise StoreUnavailable("no answer")
+        clock.seconds += 60
+        return StreamState(0, 1, 0)
+
+    held = _term(coordinator, monkeypatch, frozen)
+    standing.doubt()
+    await asyncio.wait_for(held._stand(), 5)
+    assert answers == 2, "the stream is asked again"
+    assert not standing.is_sure
+
+
+async def test_a_loss_of_the_connection_is_not_settled_by_a_question_from_before(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = coordinator.core.standing
+    answers = 0
+
+    def lost_again() -> StreamState:
+        nonlocal answers
+        answers += 1
+        if answers > 1:
+            held.ended.set_result(Unavailable("enough"))
+            raise StoreUnavailable("no answer")
+        coordinator.clock.seconds += 0.01
+        standing.doubt()
+        return StreamState(0, 1, 0)
+
+    held = _term(coordinator, monkeypatch, lost_again)
+    standing.doubt()
+    await asyncio.wait_for(held._stand(), 5)
+    assert not standing.is_sure
+
+
+async def test_a_doubt_is_over_when_the_stream_has_said_that_nobody_else_has_written(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    standing = coordinator.core.standing
+
+    def slow() -> StreamState:
+        coordinator.clock.seconds += DOUBT_SECONDS - 0.1
+        held.ended.set_result(Unavailable("enough"))
+        return StreamState(0, 1, 0)
+
+    held = _term(coordinator, monkeypatch, slow)
+    standing.doubt()
+    await asyncio.wait_for(held._stand(), 5)
+    coordinator.clock.seconds += 1
+    assert standing.is_sure
 
 
 async def test_what_was_decided_and_not_sent_does_not_hide_what_another_one_has_stored(
