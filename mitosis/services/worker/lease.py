@@ -85,9 +85,9 @@ class LeaseKeeper:
         timeout = max(0.2, min(10.0, self._every))
         request = Renew(self._held(), self._leaving())
         renewed = await self._link.ask("renew", request, Renewed, timeout_seconds=timeout)
-        self._prolong(renewed.lease_seconds, sent)
-        if renewed.foreign:
+        if renewed.foreign:  # first: what waits for the lease begins as soon as it is prolonged
             self._on_foreign(renewed.foreign)
+        self._prolong(renewed.lease_seconds, sent)
         if renewed.slots:
             self._on_slots(renewed.slots)
 

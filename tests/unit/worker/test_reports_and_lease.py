@@ -344,6 +344,20 @@ async def test_a_lease_counts_from_the_sending_of_what_was_answered() -> None:
     assert landlord.foreign == [Held("t9", "lab", 1)]
 
 
+async def test_what_is_foreign_is_dropped_before_the_lease_is_prolonged() -> None:
+    told: list[str] = []
+    landlord = Landlord()
+    keeper = LeaseKeeper(
+        landlord.link, 3600.0, list,
+        lambda _, __: told.append("prolonged"), lambda _: told.append("dropped"), lambda: 50.0,
+    )  # fmt: skip
+    async with running(keeper.run()):
+        await landlord.link.answer(Renewed(20.0, [Held("t9", "lab", 1)]))
+        keeper.ask_now()
+        await landlord.link.next()
+    assert told == ["dropped", "prolonged"]
+
+
 async def test_a_renewal_without_answer_prolongs_nothing_and_is_repeated() -> None:
     landlord = Landlord()
     async with running(landlord.keeper.run()):
