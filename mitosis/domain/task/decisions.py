@@ -249,13 +249,21 @@ def _check_live(state: Task, worker: str, attempt: int) -> None:
 
 
 def _untold(state: Task, steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Return the steps that the attempt has not told before, each state once."""
-    told, new = state.told, []
+    """Return the steps that the attempt has not told before, each state once, none before another.
+
+    A report has ages, measured when it was sent: one that took long to be taken in makes its steps
+    later by that, and not those of the next report.
+    """
+    told, latest, new = state.told, state.told_at, []
     for step in steps:
         bit = mask((step.state,))
-        if not told & bit:
-            told |= bit
-            new.append(step)
+        if told & bit:
+            continue
+        told |= bit
+        if latest is not None and step.at < latest:
+            step = Step(step.state, latest)  # noqa: PLW2901
+        latest = step.at
+        new.append(step)
     return tuple(new)
 
 

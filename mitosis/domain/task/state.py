@@ -46,10 +46,11 @@ class Task(Command, frozen=True, gc=False):
     `submitted` holds specification and labels as they were submitted, once they were changed: a
     repeated submit is compared with them. `watching_since`: it waits for another task. `reached`:
     the execution states of all attempts (see `watch.mask`). `told`: those that the worker of the
-    latest attempt has told; each is stored once an attempt, whatever a worker repeats. `retries`:
-    how many were used; `retry_at`: it waits until then for the next one. `cancel_signal` and
-    `cancel_grace_seconds`: how it is to be stopped, if not as the specification says. `erased`: the
-    key of its secret variables was destroyed.
+    latest attempt has told; each is stored once an attempt, whatever a worker repeats. `told_at`:
+    the time of the last one; none is stored before it. `retries`: how many were used; `retry_at`:
+    it waits until then for the next one. `cancel_signal` and `cancel_grace_seconds`: how it is to
+    be stopped, if not as the specification says. `erased`: the key of its secret variables was
+    destroyed.
     """
 
     task: str
@@ -72,6 +73,7 @@ class Task(Command, frozen=True, gc=False):
     watching_since: datetime | None = None
     reached: int = 0
     told: int = 0
+    told_at: datetime | None = None
     retries: int = 0
     retry_at: datetime | None = None
     cancel_signal: str = ""
@@ -95,7 +97,8 @@ def evolve(state: Task | None, event: Event) -> Task:
     reached, told = _reached(new.reached, event), _told(new.told, event)
     if (reached, told) == (new.reached, new.told):
         return new
-    return replace(new, reached=reached, told=told)
+    told_at = new.told_at if told == new.told else _told_at(event)
+    return replace(new, reached=reached, told=told, told_at=told_at)
 
 
 def _changed(state: Task | None, event: Event) -> Task:
@@ -189,6 +192,11 @@ def _told(told: int, event: Event) -> int:
             return told | mask(step.state for step in event.steps) if event.steps else told
         case _:
             return told
+
+
+def _told_at(event: Event) -> datetime | None:
+    steps: tuple[Step, ...] = getattr(event, "steps", ())
+    return steps[-1].at if steps else None
 
 
 def as_submitted(state: Task) -> tuple[TaskSpec, tuple[str, ...]]:

@@ -1,11 +1,14 @@
 """Single rules of the task; tests/properties holds what must be true of any sequence."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mitosis.domain import task
 from mitosis.domain.event import Command
+from mitosis.domain.execution import ExecutionState as State
+from mitosis.domain.execution import Step
 from mitosis.domain.resources import Limits
 from mitosis.domain.retry import Retry, RetryCause
 from mitosis.domain.task import (
@@ -171,6 +174,24 @@ def test_what_a_worker_sends_is_cut_to_what_can_be_stored() -> None:
     assert event.exit.usage == Usage(max_rss_bytes=2**53 - 1)
     assert len(event.exit.reason) == 1_000
     assert event.exit.stdout_tail == "é" * 2_048
+
+
+def test_no_step_of_an_attempt_is_stored_before_the_one_that_was_told_before_it() -> None:
+    """A report has ages: one that took seconds to arrive dates its steps later than the next."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    late, early = at + timedelta(seconds=3), at + timedelta(seconds=1)
+    begun = run(SUBMIT, ASSIGN, task.ReportStart("w", 1, (Step(State.EXEC_SPAWNED, late),)))
+    steps = (Step(State.EXEC_FINISHED, early), Step(State.UPLOAD_RESULT, at))
+    [exited] = task.decide(begun, task.ReportExit("w", 1, Exit(CODE, 1), steps))
+    assert isinstance(exited, task.TaskExited)
+    assert [step.at for step in exited.steps] == [late, late]
+    # The next attempt has its own times.
+    again = run(
+        task.RequeueTask(1, "left", counted=False), task.AssignTask("v", 600.0), state=begun
+    )
+    [started] = task.decide(again, task.ReportStart("v", 2, (Step(State.EXEC_SPAWNED, early),)))
+    assert isinstance(started, task.TaskStarted)
+    assert started.steps == (Step(State.EXEC_SPAWNED, early),)
 
 
 @pytest.mark.parametrize("number", [-1, 2**31])
