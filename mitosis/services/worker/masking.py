@@ -65,7 +65,7 @@ class Masking:
 
     def open_start(self, data: bytes) -> int:
         """Return where at the start of the data a value may end that began before."""
-        return max(
+        inside = max(
             (
                 count
                 for part in self._parts
@@ -74,6 +74,10 @@ class Masking:
             ),
             default=0,
         )
+        for match in self._pattern.finditer(data):  # a whole one may begin with its own end
+            if match.start() < inside < match.end():
+                return match.end()
+        return inside
 
 
 class MaskedStream:
