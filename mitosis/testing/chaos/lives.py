@@ -5,6 +5,7 @@ the code that it checks agrees with every mistake in it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -39,11 +40,12 @@ _OF_AN_ATTEMPT = (
 
 
 class Happened(NamedTuple):
-    """An event with the position of its commit, and who caused it."""
+    """An event with the position and the time of its commit, and who caused it."""
 
     position: int
     event: Event
     actor: str
+    at: datetime
 
 
 class Life(msgspec.Struct):
@@ -54,26 +56,26 @@ class Life(msgspec.Struct):
 
     def all(self, *kinds: type[Event]) -> list[Event]:
         """Return the events of these kinds."""
-        return [event for _, event, _ in self.happened if isinstance(event, kinds)]
+        return [one.event for one in self.happened if isinstance(one.event, kinds)]
 
     @property
     def attempts(self) -> set[int]:
         """Every attempt that was given to a worker."""
-        return {e.attempt for _, e, _ in self.happened if isinstance(e, TaskAssigned)}
+        return {e.attempt for _, e, _, _ in self.happened if isinstance(e, TaskAssigned)}
 
     @property
     def last_exit(self) -> TaskExited | None:
         """How the attempt that ended the task has ended; None: no attempt has ended it."""
         if not self.all(TaskCommitted):
             return None
-        exits = [e for _, e, _ in self.happened if isinstance(e, TaskExited)]
+        exits = [e for _, e, _, _ in self.happened if isinstance(e, TaskExited)]
         return exits[-1] if exits else None
 
     @property
     def artifacts(self) -> list[ArtifactStored]:
         """What the task names in the end."""
         held: dict[str, ArtifactStored] = {}
-        for _, event, _ in self.happened:
+        for _, event, _, _ in self.happened:
             if isinstance(event, ArtifactStored):
                 held[event.kind.value] = event
             elif isinstance(event, ArtifactDeleted):
@@ -89,7 +91,9 @@ def lives_of(commits: Iterable[Commit]) -> dict[str, Life]:
             task = commit.tail.rpartition(".")[2]
             life = lives.setdefault(task, Life(task))
             actor = decode_commit(commit.subject, commit.payload, commit.position).actor
-            life.happened.extend(Happened(commit.position, e, actor) for e in commit.events)
+            life.happened.extend(
+                Happened(commit.position, event, actor, commit.at) for event in commit.events
+            )
     return lives
 
 
@@ -97,9 +101,9 @@ def check_lives(evidence: Evidence) -> Iterator[Violation]:
     """Every task ends exactly once, in the way that tasks may go; its attempts are counted."""
     for life in lives_of(evidence.commits).values():
         walk = _Walk()
-        for position, event, actor in life.happened:
-            for rule, text in walk.step(event, actor):
-                yield Violation(rule, life.task, f"position {position}: {text}")
+        for one in life.happened:
+            for rule, text in walk.step(one):
+                yield Violation(rule, life.task, f"position {one.position}: {text}")
         if walk.state != "ended":
             yield Violation("ended once", life.task, f"it is {walk.state} for ever")
 
@@ -127,12 +131,27 @@ class _Walk:
         self.losses = 0
         self.max_losses = 0
         self.exited = False
+        self.latest: datetime | None = None  # step of the attempt, or its assignment
 
-    def step(self, event: Event, actor: str) -> Sequence[tuple[str, str]]:
+    def step(self, one: Happened) -> Sequence[tuple[str, str]]:
         """Take an event in; return rule and reason of each objection."""
-        found = list(self._objections(event, actor))
-        self._go_on(event)
+        found = [*self._objections(one.event, one.actor), *self._times(one)]
+        self._go_on(one.event)
         return found
+
+    def _times(self, one: Happened) -> Iterator[tuple[str, str]]:
+        """No step of an attempt is before the one in front of it, or behind its commit."""
+        event = one.event
+        if isinstance(event, TaskAssigned):
+            self.latest = one.at
+        if not isinstance(event, TaskStarted | TaskProgressed | TaskExited):
+            return
+        for step in event.steps:
+            if self.latest is not None and step.at < self.latest:
+                yield "times go on", f"{step.state} at {step.at}, behind {self.latest}"
+            if step.at > one.at:
+                yield "times go on", f"{step.state} at {step.at}, and it was told at {one.at}"
+            self.latest = step.at
 
     def _objections(self, event: Event, actor: str) -> Iterator[tuple[str, str]]:
         what = type(event).__name__

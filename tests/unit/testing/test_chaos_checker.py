@@ -1,11 +1,14 @@
 """The checker of the fault suite: each rule sees its fault, and a true history has none."""
 
+from datetime import timedelta
+
 import msgspec
 import pytest
 
 from mitosis.contract import subjects
 from mitosis.domain import group, task, worker
 from mitosis.domain.event import Event
+from mitosis.domain.execution import ExecutionState, Step
 from mitosis.domain.roles import Role
 from mitosis.domain.task import (
     Artifact,
@@ -184,6 +187,31 @@ def test_a_report_of_a_worker_that_does_not_hold_the_task_is_seen(small: Small) 
     small.history.store(small.tail(uuid), [TaskRequeued(1, "worker fault")], by_another)
     small.run(uuid, 2)
     assert small.broken() == {"only the live attempt"}
+
+
+def test_a_step_that_is_dated_before_the_one_in_front_of_it_is_seen(small: Small) -> None:
+    uuid = small.submit()
+    small.assign(uuid)
+    at = small.commits[-1].at
+    begun, ended = at + timedelta(milliseconds=2), at + timedelta(milliseconds=1)
+    small.ledger += [Line("start", uuid, 1), Line("end", uuid, 1, 0)]
+    small.store(uuid, TaskStarted(1, (Step(ExecutionState.EXEC_SPAWNED, begun),)))
+    finished = Step(ExecutionState.EXEC_FINISHED, ended)
+    small.store(uuid, TaskExited(1, OK, (finished,)), TaskCommitted(1, Outcome.SUCCEEDED))
+    assert small.broken() == {"times go on"}
+
+
+@pytest.mark.parametrize("seconds", [-1, 3600])
+def test_a_step_before_its_assignment_or_after_its_commit_is_seen(
+    small: Small, seconds: float
+) -> None:
+    uuid = small.submit()
+    small.assign(uuid)
+    step = Step(ExecutionState.EXEC_SPAWNED, small.commits[-1].at + timedelta(seconds=seconds))
+    small.ledger += [Line("start", uuid, 1), Line("end", uuid, 1, 0)]
+    small.store(uuid, TaskStarted(1, (step,)))
+    small.store(uuid, TaskExited(1, OK), TaskCommitted(1, Outcome.SUCCEEDED))
+    assert small.broken() == {"times go on"}
 
 
 def test_an_attempt_that_is_counted_twice_is_seen(small: Small) -> None:
