@@ -1,8 +1,10 @@
 """Thousands of programs of all manners through one worker, with cancels, moves and new sizes."""
 
 import asyncio
+import contextlib
 import os
 import random
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from mitosis.artifacts.transfer import SYSTEM_TRUST
 from mitosis.contract.commands import Registered
 from mitosis.contract.work import Assignment, CancelAttempt, Reports, TaskReport, Verdicts
 from mitosis.domain.task import TaskSpec
+from mitosis.processes.guard.linux import machine_clock
 from mitosis.services.worker.core import STALE
 from mitosis.services.worker.effects import Parts
 from mitosis.services.worker.identity import WorkFolder
@@ -25,6 +28,9 @@ SLOTS = 4
 AHEAD = 12
 CANCELLED = "cancelled before it started"
 KILLER = "kill -9 $PPID; sleep 9"
+#: What befalls the engine from outside, and in how many of a hundred strikes.
+BLOWS = {"_kill_a_runner": 10, "_kill_the_guardian": 2, "_stop_a_runner": 10, "_end_the_lease": 10,
+         "_begin_anew": 1}  # fmt: skip
 #: What a program does after it has written its name, and how often. Each ends by itself.
 MANNERS = {
     "": 60,
@@ -53,6 +59,7 @@ class Storm:
         self.cancelled: set[str] = set()
         self.reports: dict[tuple[str, int], list[TaskReport]] = {}
         self.ends: dict[str, TaskReport] = {}
+        self.engine: SlotEngine | None = None  # it is struck too
 
     async def ask(
         self, verb: str, body: Any, result: Any, *, command_id: str = "", timeout_seconds: float = 1
@@ -109,6 +116,11 @@ class Storm:
 
     def strike(self) -> None:
         """Do something to one of those that the worker has, or to the worker."""
+        if self.engine is not None:
+            blow = self.chance.choices([*BLOWS, ""], [*BLOWS.values(), 100 - sum(BLOWS.values())])
+            if blow[0]:
+                getattr(self, blow[0])(self.engine)
+                return
         what = self.chance.random()
         if what < 0.04:
             self.parts.resize(self.chance.randint(1, SLOTS))
@@ -125,6 +137,32 @@ class Storm:
             self.cancelled.add(task)
             self.parts.core.cancel(CancelAttempt(task, attempt))
 
+    def _kill_a_runner(self, engine: SlotEngine) -> None:
+        _signal(self._runner(engine), signal.SIGKILL)
+
+    def _kill_the_guardian(self, engine: SlotEngine) -> None:
+        _signal(engine.guardian_pid, signal.SIGKILL)
+
+    def _stop_a_runner(self, engine: SlotEngine) -> None:
+        pid, seconds = self._runner(engine), self.chance.choice((0.01, 0.1, 0.3))
+        _signal(pid, signal.SIGSTOP)
+        asyncio.get_running_loop().call_later(seconds, _signal, pid, signal.SIGCONT)
+
+    def _end_the_lease(self, _: SlotEngine) -> None:
+        self.parts._prolong(self.chance.choice((0.0, 0.005, 0.03)), machine_clock())
+        pause = self.chance.choice((0.001, 0.02, 0.1))
+        asyncio.get_running_loop().call_later(pause, self.renew)
+
+    def _begin_anew(self, engine: SlotEngine) -> None:
+        engine.begin_anew()
+
+    def _runner(self, engine: SlotEngine) -> int:
+        return self.chance.choice([s.runner_pid for s in engine._slots if s.connected] or [0])
+
+    def renew(self) -> None:
+        """The lease is prolonged."""
+        self.parts._prolong(600.0, machine_clock())
+
     def check(self) -> None:
         """Each task has one end, and each attempt ran once at most."""
         ran = Counter(self.ledger.read_text().splitlines())
@@ -135,7 +173,7 @@ class Storm:
             name = f"{task} {attempt}"
             if last.handed_back:
                 assert name not in ran, f"handed back ({last.handed_back}), and it ran"
-            if last.fault:
+            if last.fault and self.engine is None:
                 assert last.by_task, last.fault
                 assert self.manners[task] == KILLER, last.fault
         for task, end in self.ends.items():
@@ -143,6 +181,12 @@ class Storm:
                 code = {"exit 3": 3, "kill -9 $$": 9}.get(self.manners[task], 0)
                 assert end.exit.number == code, (self.manners[task], end.exit)
                 assert f"{task} {end.attempt}" in ran
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _is_final(report: TaskReport) -> bool:
@@ -163,17 +207,30 @@ async def engine(tmp_path: Path) -> AsyncIterator[tuple[SlotEngine, WorkFolder]]
 async def test_each_of_many_tasks_ends_once_and_right(
     engine: tuple[SlotEngine, WorkFolder], tmp_path: Path, seed: int
 ) -> None:
-    ledger = tmp_path / "ledger"
-    ledger.touch()
-    storm = Storm(ledger, seed, int(os.environ.get("STORM_TASKS", "700")))
-    registered = Registered("w", "token", 600.0, 100.0, {})
-    path = os.environ["PATH"]
+    storm = Storm(tmp_path / "ledger", seed, int(os.environ.get("STORM_TASKS", "700")))
+    await _rage(storm, *engine)
+    storm.check()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("STORM_SEEDS", "1"))))
+async def test_each_of_many_tasks_ends_once_whatever_befalls_runners_and_guardian(
+    engine: tuple[SlotEngine, WorkFolder], tmp_path: Path, seed: int
+) -> None:
+    storm = Storm(tmp_path / "ledger", seed, int(os.environ.get("STORM_TASKS", "700")))
+    storm.engine = engine[0]
+    await _rage(storm, *engine)
+    storm.check()
+
+
+async def _rage(storm: Storm, engine: SlotEngine, folder: WorkFolder) -> None:
+    """Let it go on until every task has ended and every slot is free again."""
+    storm.ledger.touch()
     storm.parts = parts = Parts(
         storm,
-        engine[0],
-        registered,
-        engine[1],
-        TaskTerms({"PATH": path}),
+        engine,
+        Registered("w", "token", 600.0, 100.0, {}),
+        folder,
+        TaskTerms({"PATH": os.environ["PATH"]}),
         slots=SLOTS,
         renew_seconds=100.0,
         trust=SYSTEM_TRUST,
@@ -185,9 +242,9 @@ async def test_each_of_many_tasks_ends_once_and_right(
         assert not reporting.done(), reporting.exception()
         storm.strike()
         await asyncio.sleep(storm.chance.choice((0.0, 0.001, 0.01, 0.03)))
+    storm.renew()
     parts.resize(SLOTS)
-    await eventually(lambda: parts.core.empty and engine[0].free_slots == SLOTS)
+    await eventually(lambda: parts.core.empty and engine.free_slots == SLOTS)
     reporting.cancel()
     await asyncio.gather(reporting, return_exceptions=True)
     await parts.deliveries.close()
-    storm.check()
