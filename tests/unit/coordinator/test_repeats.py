@@ -156,14 +156,15 @@ async def test_a_password_that_was_changed_is_not_called_wrong_in_the_repeat(
     assert await ask(coordinator, "user.change_password", change, "alice") == first
 
 
+@pytest.mark.parametrize("secrets", [{}, {"TOKEN": "of bob"}])
 @pytest.mark.parametrize("verb", ["task.submit", "task.submit_many"])
 async def test_a_submit_is_answered_again_to_who_may_submit_no_more(
-    coordinator: Any, verb: str
+    coordinator: Any, verb: str, secrets: dict[str, str]
 ) -> None:
     """Else it would be called refused, and run."""
     await coordinator.register("alice")
     coordinator.add_user("bob")
-    wanted = commands.SubmitTask(("true",), key="k", group="alice")
+    wanted = commands.SubmitTask(("true",), key="k", group="alice", secret_env=secrets)
     body = wanted if verb == "task.submit" else commands.SubmitMany([wanted])
     give = commands.ChangeMembers("alice", {"bob": Role.WRITE})
     await ask(coordinator, "group.change_members", give, "alice", "give")

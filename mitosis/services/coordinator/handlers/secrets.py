@@ -110,12 +110,14 @@ def _place(core: Core, user: User, body: commands.SubmitTask) -> tuple[str, str]
     """Return group and UUID; None: it is refused anyway."""
     try:
         group = check_name(body.group, "group") if body.group else user.name
-        need_role(user, core.world.groups.get(group), group, Role.WRITE, "submitting")
         check_text(body.key, "the idempotency key", MAX_KEY_BYTES)
         check_secrets(body.secret_env, body.env)
+        uuid = task_uuid(group, user.name, body.key)
+        if uuid not in core.world.tasks:  # who asks again may have lost the right since
+            need_role(user, core.world.groups.get(group), group, Role.WRITE, "submitting")
     except MitosisError:
         return None  # the decision says why
-    return (group, task_uuid(group, user.name, body.key)) if body.key else None
+    return (group, uuid) if body.key else None
 
 
 def _wanted(uuid: str, body: commands.SubmitTask) -> Wanted:
