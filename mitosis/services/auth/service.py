@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Callable
 
 from mitosis.contract.subjects import LOGIN_ALL
+from mitosis.errors import Unavailable
 from mitosis.nats.callout import Responder, Signer
 from mitosis.nats.connection import Connection
 from mitosis.nats.nkeys import derive_issuer
@@ -23,6 +24,7 @@ from mitosis.services.auth.tokens import TokenKeys
 
 log = logging.getLogger(__name__)
 
+PROBES = 2
 PROBE_SECONDS = 5.0  # longer than the server waits for the answer of a responder
 LOGIN_QUEUE = "mito-login"
 
@@ -80,7 +82,7 @@ class Authentication:
         self._keys = keys
         self._server = server
         self._tls = tls
-        self._clock = clock
+        self._clock, self._is_sure = clock, is_sure
         self.rights = RightsChanges(self.connections.kick_users)
         check = check or PasswordCheck(accounts, self.passwords)
         authenticator = Authenticator(accounts, keys, check, clock)
@@ -102,20 +104,26 @@ class Authentication:
 
         Raises:
             Misconfigured: A stranger may do more than a guest, or nobody is let in.
-            Unavailable: NATS does not answer.
+            Unavailable: NATS does not answer; or nobody may be let in just now.
         """
         await self._responder.start()
         try:
-            if not await refuse_open_server(
-                self._server, tls=self._tls, timeout_seconds=PROBE_SECONDS
-            ):
-                raise not_asked(self._server)
+            await self._check_that_guests_come_in()
             await self._endpoints.start(LOGIN_QUEUE)
             await self.connections.start()
             self.rights.start()
         except BaseException:
             await self.stop()
             raise
+
+    async def _check_that_guests_come_in(self) -> None:
+        """A server that stands still for a moment lets nobody in either: it is asked twice."""
+        for _ in range(PROBES):
+            if await refuse_open_server(self._server, tls=self._tls, timeout_seconds=PROBE_SECONDS):
+                return
+            if not self._is_sure():
+                raise Unavailable("another coordinator may lead, so that nobody can be let in")
+        raise not_asked(self._server)
 
     async def stop(self) -> None:
         """Let nobody new in, finish logins that have begun."""

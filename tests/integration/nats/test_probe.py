@@ -6,6 +6,7 @@ import pytest
 
 from mitosis.errors import Misconfigured, StoreUnavailable, Unavailable
 from mitosis.nats.connection import Connection
+from mitosis.services.auth import service
 from mitosis.services.auth.key_files import load_keys
 from mitosis.services.auth.probe import refuse_open_server
 from mitosis.services.auth.service import Authentication
@@ -50,7 +51,29 @@ async def test_authentication_does_not_start_on_a_server_that_asks_somebody_else
     assert "issuer" in error.message
 
 
-async def _start(url: str, keys) -> None:
+async def test_authentication_that_may_decide_nothing_just_now_does_not_blame_the_server(
+    own_server, keys
+):
+    """In doubt whether it leads, a coordinator answers nobody: it took that for a wrong server."""
+    error = await error_of(lambda: _start(own_server.url, keys, is_sure=lambda: False))
+    assert isinstance(error, Unavailable)
+
+
+async def test_authentication_asks_a_server_once_more_that_has_let_nobody_in(
+    own_server, keys, monkeypatch
+):
+    """A server that stands still for a moment lets nobody in, either."""
+    answers = [False, True]
+
+    async def lets_in(*_: object, **__: object) -> bool:
+        return answers.pop(0)
+
+    monkeypatch.setattr(service, "refuse_open_server", lets_in)
+    await _start(own_server.url, keys)
+    assert not answers
+
+
+async def _start(url: str, keys, is_sure=lambda: True) -> None:
     async with (
         await Connection.open([url], SERVICE, name="coordinator") as service,
         await Connection.open([url], SYSTEM, name="system") as system,
@@ -65,8 +88,10 @@ async def _start(url: str, keys) -> None:
             session_seconds=60,
             clock=time.time,
             on_worker_gone=lambda _: None,
+            is_sure=is_sure,
         )
         await authentication.start()
+        await authentication.stop()
 
 
 @pytest.mark.parametrize("probe", [True, False])
