@@ -277,9 +277,11 @@ class Term:
 
     def _ask_workers(self) -> None:
         """Let all workers renew at once: each may have missed what was pushed."""
-        resync = wire.encode(work.Resync())
         for name in self.core.world.workers:
-            self.core.publish(subjects.control(name), resync)
+            self._ask_worker(name)
+
+    def _ask_worker(self, name: str) -> None:
+        self.core.publish(subjects.control(name), wire.encode(work.Resync()))
 
     def _keep_going(self, going: Coroutine[Any, Any, None], name: str) -> None:
         """Do something for the whole term."""
@@ -288,9 +290,14 @@ class Term:
         self._loops.append(loop)
 
     def worker_disconnected(self, name: str) -> None:
-        """The connection of a worker was lost: give it nothing new until it is heard again."""
+        """The connection of a worker was lost: give it nothing new until it is heard again.
+
+        It is asked, as it may be there: the word of a loss can come behind the renewal by which the
+        worker is back, and a server that was slow to list its connections is taken to have none.
+        """
         if name in self.core.world.workers:
             self.core.dispatcher.unreachable.add(name)
+            self._ask_worker(name)
 
     def _worker_token(self, name: str, seconds: float) -> str:
         now = self._parts.clock.now().timestamp()

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mitosis.contract import commands, work
+from mitosis.contract import commands, subjects, work
 from mitosis.contract.presence import Presence, PresenceWanted
 from mitosis.domain import group
 from mitosis.domain.roles import Role
@@ -14,6 +14,7 @@ from mitosis.domain.worker import WorkerPhase
 from mitosis.errors import Unavailable
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.handlers.presence import PresenceHandlers
+from mitosis.services.coordinator.term import Term
 
 ABSENT = "00000000-0000-4000-8000-0000000fffff"
 
@@ -249,6 +250,24 @@ async def test_a_worker_without_a_lifetime_lives_as_long_as_a_session(coordinato
         coordinator.store.let_through()
         answer = coordinator.answer(reply, commands.Registered)
         assert answer.result.lifetime_seconds == told
+
+
+async def test_a_worker_whose_loss_is_told_is_asked_whether_it_is_there(coordinator):
+    """The word of its loss may come behind its return: it waited minutes for its next renewal."""
+    worker = await coordinator.register()
+    held = object.__new__(Term)
+    held.core = coordinator.core
+    await coordinator.ask(worker, coordinator.reports.renew, work.Renew())  # it is back already
+    coordinator.sent.clear()
+    for name in (worker, ABSENT):
+        held.worker_disconnected(name)
+    [(subject, data)] = coordinator.sent
+    assert subject == subjects.control(worker)
+    assert msgspec.json.decode(data, type=work.Control) == work.Resync()
+    task = await coordinator.submit()
+    assert coordinator.core.world.tasks[task].state is TaskState.READY
+    await coordinator.ask(worker, coordinator.reports.renew, work.Renew())
+    assert coordinator.core.world.tasks[task].state is TaskState.RUNNING
 
 
 async def test_presence_says_who_is_reachable_and_when_each_was_heard(coordinator):
