@@ -35,10 +35,9 @@ class Standing:
     def is_sure(self) -> bool:
         """Whether nobody else can have taken over."""
         now = self._clock.monotonic()
-        if now - self._confirmed_at > DOUBT_SECONDS:
-            self._doubted_at = now
+        is_fresh = now - self._confirmed_at <= DOUBT_SECONDS
         is_proved = self._proved_at is None or now - self._proved_at <= PROOF_SECONDS
-        return is_proved and self._doubted_at is None
+        return is_fresh and is_proved and self._doubted_at is None
 
     def doubt(self) -> None:
         """The connection was lost: from here on somebody else may have taken over."""

@@ -125,11 +125,13 @@ async def test_a_doubt_is_over_when_the_stream_has_said_that_nobody_else_has_wri
 
     def slow() -> StreamState:
         coordinator.clock.seconds += DOUBT_SECONDS - 0.1
+        assert not standing.is_sure, "whoever asks meanwhile is not answered"
         held.ended.set_result(Unavailable("enough"))
         return StreamState(0, 1, 0)
 
     held = _term(coordinator, monkeypatch, slow)
-    standing.doubt()
+    coordinator.clock.seconds += 60
+    assert not standing.is_sure
     await asyncio.wait_for(held._stand(), 5)
     coordinator.clock.seconds += 1
     assert standing.is_sure
