@@ -72,6 +72,12 @@ class Feed:
         self._room.set()
         return batch
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether another full batch is there already."""
+        is_large = self._waiting_bytes >= MAX_BATCH_BYTES
+        return is_large or len(self._waiting) >= MAX_BATCH_COMMITS
+
     def _raise_end(self) -> None:
         if self._task is not None:
             self._task.result()

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from psycopg.errors import DeadlockDetected
+
 from mitosis.errors import MitosisError, ViewUnavailable
 from mitosis.projections.postgres import Connection, connect, explained, shown
 
@@ -39,7 +41,7 @@ class ReadPool:
     async def read(
         self, query: Callable[[Connection], Awaitable[T]], seconds: float = READ_SECONDS
     ) -> T:
-        """Run a read; once more on a fresh connection if the first one turned out to be dead.
+        """Run a read; once more if the connection was dead, or a rebuild came between its tables.
 
         Args:
             query: Reads.
@@ -83,7 +85,11 @@ class ReadPool:
         try:
             with explained(self._url):
                 async with asyncio.timeout(seconds):
-                    result = await query(connection)
+                    try:
+                        result = await query(connection)
+                    except DeadlockDetected:
+                        # A rebuild took the place of tables, of which this had read some already.
+                        result = await query(connection)
             reusable = True
         except MitosisError:
             reusable = not connection.broken

@@ -28,6 +28,20 @@ from mitosis.projections.statements import (
 
 PROJECTION = "views"
 
+_SETTINGS = {
+    # Also where the database has another default: the archive counts as a copy.
+    "synchronous_commit": "on",
+    # Rows are looked up by their keys. Where nobody has counted them yet, as while they are built,
+    # Postgres would rather read whole tables for it, at each batch.
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+_OF_A_BUILD = {
+    # Nobody needs a part of it: it is on disk with the commit that puts it in place.
+    "synchronous_commit": "off",
+    "maintenance_work_mem": "256MB",  # for its indexes
+}
+
 _TABLES = {table.name: table for table in Tables().overwritten()}
 # As bytes: psycopg would compose them anew at each use.
 _SELECT = {name: select_rows(table).as_bytes() for name, table in _TABLES.items()}
@@ -68,8 +82,9 @@ class ViewStore:
             ViewUnavailable: Postgres does not answer.
             Misconfigured: No access, or tables of another version.
         """
-        # Also where the database has another default: the archive counts as a copy.
-        settings = {"synchronous_commit": "on", "search_path": schema}
+        settings = {**_SETTINGS, "search_path": schema}
+        if schema != VIEWS:
+            settings |= _OF_A_BUILD
         connection = await connect(url, "mito-projector", settings=settings)
         try:
             await check_versions(connection, url, schema)

@@ -119,16 +119,23 @@ class _Pattern:
                 pattern.replace(old, new)
                 .replace(b'"number":1,', b'"number":%d,' % number)
                 .replace(b'"%032x"' % position, b'"%030x%02x"' % (number, index))
-                .replace(_time_in(pattern), later.isoformat().encode()[:-6] + b"Z", 1)
+                .replace(_text_of(b"time", pattern), later.isoformat().encode()[:-6] + b"Z", 1)
             )
+            # A command of its own for each submit; what worker and coordinator do has none.
+            command = b"" if index else b"%032x" % number
+            payload = payload.replace(_member(b"command", pattern), b'"command":"%b"' % command, 1)
             if previous:
                 payload = payload.replace(patterned.encode(), previous.encode())
             patterned, previous = digest(pattern_subject, pattern), digest(subject, payload)
             yield 0, subject, payload
 
 
-def _time_in(payload: bytes) -> bytes:
-    return payload.partition(b'"time":"')[2].partition(b'"')[0]
+def _text_of(name: bytes, payload: bytes) -> bytes:
+    return payload.partition(b'"%b":"' % name)[2].partition(b'"')[0]
+
+
+def _member(name: bytes, payload: bytes) -> bytes:
+    return b'"%b":"%b"' % (name, _text_of(name, payload))
 
 
 def _keep_recent(heads: dict[str, int]) -> None:

@@ -116,6 +116,48 @@ async def reading(url: str) -> AsyncIterator[list[tuple[Any, ...]]]:
         await pool.close()
 
 
+async def test_a_read_between_whose_tables_a_rebuild_comes_is_read_again(database: str) -> None:
+    """Postgres calls it a deadlock: the read holds one table and waits for another one."""
+    await project(database, campaign(5, 10))
+    pool = ReadPool(database)
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    tries = 0
+
+    async def count(connection: Connection) -> int:
+        nonlocal tries
+        tries += 1
+        async with connection.transaction():
+            await connection.execute("SELECT count(*) FROM tasks")
+            begun.set()
+            await goes_on.wait()
+            found = await connection.execute("SELECT count(*) FROM users")
+            row = await found.fetchone()
+        return row[0] if row else 0
+
+    async with await psycopg.AsyncConnection.connect(database) as rebuild_:
+        read = asyncio.create_task(pool.read(count))
+        await begun.wait()
+        await rebuild_.execute("LOCK TABLE views.users")
+        goes_on.set()
+        await until_somebody_waits(database)
+        await rebuild_.execute("LOCK TABLE views.tasks")  # as soon as the read has given up
+        await rebuild_.commit()
+        assert await read > 0
+    assert tries == 2
+    await pool.close()
+
+
+async def until_somebody_waits(url: str) -> None:
+    """Wait until a session waits for a lock."""
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as looking:
+        async with asyncio.timeout(10):
+            while True:
+                found = await looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+                if await found.fetchone():
+                    return
+                await asyncio.sleep(0.01)
+
+
 async def test_while_a_projector_writes_reads_show_the_old_rows_or_the_new_and_never_fewer(
     database: str,
 ) -> None:

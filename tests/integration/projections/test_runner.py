@@ -45,6 +45,23 @@ async def test_tables_are_what_a_fold_in_memory_gives_whatever_the_batches(
     assert archived(database) == history.commits
 
 
+async def test_who_is_far_behind_makes_no_pause_between_full_batches(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pause of a quarter of a second a batch kept it to 4,000 commits a second."""
+    monkeypatch.setattr("mitosis.projections.runner.LINGER_SECONDS", 3_600.0)
+    monkeypatch.setattr("mitosis.projections.feed.MAX_BATCH_COMMITS", 20)
+    history = campaign(6, 60)
+    source = MemoryCommitSource(history.commits, batch=20)
+    full_batches = len(history.commits) // 20
+    assert full_batches > 3
+    async with running(runner_of(database, source)) as runner:
+        # Nobody waits for a position here: that would end the pauses.
+        async with asyncio.timeout(30):
+            while runner.applied_position < 20 * (full_batches - 1):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+
 async def test_a_batch_that_overlaps_is_refused_without_the_lock(database: str) -> None:
     history = campaign(4, 30)
     commits = [decode(*raw) for raw in history.commits]
