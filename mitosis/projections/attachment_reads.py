@@ -16,7 +16,8 @@ from mitosis.domain.names import check_name
 from mitosis.errors import NotFound
 from mitosis.projections.postgres import Reader, fetch_value
 from mitosis.projections.rows import AttachmentRow
-from mitosis.projections.task_reads import MAX_PAGE_BYTES, check_page
+from mitosis.projections.task_pages import check_page
+from mitosis.projections.task_reads import MAX_PAGE_BYTES
 from mitosis.projections.viewer import Viewer, check_group
 
 _VIEW: LiteralString = """

@@ -14,7 +14,8 @@ from mitosis.errors import InvalidInput, NotAllowed, NotFound, TooLarge
 from mitosis.events.catalogue import EVENTS, UPCASTERS, check_names
 from mitosis.events.outward import outward
 from mitosis.projections.postgres import Connection, fetch_value
-from mitosis.projections.task_reads import check_page, find_task
+from mitosis.projections.task_pages import check_page
+from mitosis.projections.task_reads import find_task
 from mitosis.projections.viewer import Viewer, check_group
 from mitosis.projections.worker_reads import find_worker
 

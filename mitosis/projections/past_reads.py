@@ -16,7 +16,8 @@ from mitosis.domain.task import (
 )
 from mitosis.projections.past import Past
 from mitosis.projections.sketch import names_of
-from mitosis.projections.task_reads import find_task, page_of
+from mitosis.projections.task_pages import page_of
+from mitosis.projections.task_reads import MOST_VIEWS, find_task
 from mitosis.projections.viewer import Viewer, check_group
 
 _HAD: LiteralString = (
@@ -49,7 +50,7 @@ async def recall_tasks(past: Past, viewer: Viewer, wanted: ListTasks) -> None:
     await past.recall("task", unclear)
     await past.show("tasks", "task_specs", "artifacts")
     past.count(stored=False)
-    page = set(await page_of(past, wanted, group)).difference(unclear)
+    page = set(await page_of(past, wanted, group, MOST_VIEWS)).difference(unclear)
     changed = await past.changed_tasks("t.uuid = ANY(%(uuids)s::uuid[])", uuids=list(page))
     await past.recall("task", changed)
     await past.show("tasks", "task_specs", "artifacts")

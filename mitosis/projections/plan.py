@@ -15,6 +15,7 @@ from mitosis.errors import CorruptData
 from mitosis.projections import attachments, groups, tasks, users, workers
 from mitosis.projections import commits as noted
 from mitosis.projections.commit import Commit
+from mitosis.projections.counters import count_tasks
 from mitosis.projections.rows import Key, Tables
 
 Fold = Callable[[Tables, Commit, Event], None]
@@ -55,6 +56,7 @@ def fold_all(tables: Tables, commits: Iterable[Commit]) -> Tables:
         for event in commit.events:
             fold(tables, commit, event)
         noted.fold(tables, commit)
+    count_tasks(tables)
     return tables
 
 

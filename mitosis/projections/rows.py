@@ -19,8 +19,10 @@ from mitosis.domain.task import ArtifactKind, Exit, Outcome, TaskSpec, TaskState
 from mitosis.domain.user import UserPhase
 from mitosis.domain.worker import WorkerPhase
 
-Key = tuple[str, ...]  # of the rows of commits: a position
+Key = tuple[Any, ...]  # texts and numbers, as the columns are
 R = TypeVar("R", bound=msgspec.Struct)
+
+NO_EXIT_STATUS = -1  # a program has not ended, or not with an exit code; those begin with 0
 
 
 class UserRow(msgspec.Struct):
@@ -91,7 +93,12 @@ class WorkerRoleRow(msgspec.Struct):
 
 
 class TaskRow(msgspec.Struct):
-    """What changes while a task lives, and what tasks are filtered by."""
+    """What changes while a task lives, and what tasks are filtered by.
+
+    Attributes:
+        priority: As in its specification.
+        exit_status: The exit code in `exit`, `NO_EXIT_STATUS` if there is none.
+    """
 
     uuid: str
     number: int
@@ -119,6 +126,8 @@ class TaskRow(msgspec.Struct):
     former_attempts: list[FormerAttempt] = []
     changed_position: int = 0
     rerun_of: str | None = None
+    priority: int = 0
+    exit_status: int = NO_EXIT_STATUS
 
 
 class TaskSpecRow(msgspec.Struct):
@@ -170,6 +179,35 @@ class UsageRow(msgspec.Struct):
     def count(self, state: TaskState, by: int) -> None:
         """Count tasks in a state up or down."""
         setattr(self, state.value, getattr(self, state.value) + by)
+
+
+class TaskCountRow(msgspec.Struct):
+    """How many tasks are alike in all that has few values; there is no row for none.
+
+    In a batch it is the difference to what is stored, as in `UsageRow`.
+
+    Attributes:
+        word: Of those tasks only that it finds (`TaskWordRow`); empty: of all.
+        outcome: Empty: none yet.
+        tasks: How many.
+    """
+
+    group_name: str
+    word: str
+    creator: str
+    state: TaskState
+    outcome: str
+    exit_status: int
+    priority: int
+    tasks: int = 0
+
+
+class TaskWordRow(msgspec.Struct):
+    """A label or tag of a task: `label run-1`, `tag gpu`. It does not change with the state."""
+
+    group_name: str
+    word: str
+    number: int
 
 
 class CommitRow(msgspec.Struct):
@@ -227,7 +265,7 @@ class Table(Generic[R]):
         """Take in rows as they are stored."""
         self.rows.update((self.key_of(row), row) for row in rows)
 
-    def get(self, *key: str) -> R | None:
+    def get(self, *key: Any) -> R | None:
         """Return a row, or None if there is none."""
         return self.rows.get(key)
 
@@ -237,7 +275,7 @@ class Table(Generic[R]):
         self.rows[key] = row
         self.changed.add(key)
 
-    def drop(self, *key: str) -> None:
+    def drop(self, *key: Any) -> None:
         """Delete a row; nothing happens if there is none."""
         self.rows.pop(key, None)
         self.changed.add(key)
@@ -246,14 +284,24 @@ class Table(Generic[R]):
         """Return the rows to be inserted or replaced, in a stable order."""
         return [self.rows[key] for key in sorted(self.changed) if key in self.rows]
 
-    def dropped(self) -> list[dict[str, str]]:
+    def forget(self, *key: Any) -> None:
+        """Know nothing of a row any more, and write nothing of it."""
+        self.rows.pop(key, None)
+        self.changed.discard(key)
+
+    def dropped(self) -> list[dict[str, Any]]:
         """Return the keys of the rows to be deleted, by column."""
         gone = sorted(key for key in self.changed if key not in self.rows)
         return [dict(zip(self.key, key, strict=True)) for key in gone]
 
 
 class Tables:
-    """All tables of the read models, as far as a batch knows them."""
+    """All tables of the read models, as far as a batch knows them.
+
+    Attributes:
+        uncounted: Tasks changed since counters were (counters.py): by what each was counted before,
+            None: it was not.
+    """
 
     def __init__(self) -> None:
         self.users = Table("users", UserRow, ("name",))
@@ -268,22 +316,25 @@ class Tables:
         self.attachments = Table("attachments", AttachmentRow, ("group_name", "token"))
         self.session_sources = Table("session_sources", SourceRow, ("session",))
         self.usage = Table("group_usage", UsageRow, ("group_name",))
+        self.task_counts = Table("task_counts", TaskCountRow, TaskCountRow.__struct_fields__[:-1])
+        self.task_words = Table("task_words", TaskWordRow, TaskWordRow.__struct_fields__)
         self.commits = Table("commits", CommitRow, ("position",))
+        self.uncounted: dict[str, Any] = {}
 
     def overwritten(self) -> list[Table[Any]]:
         """Return the tables whose rows are written whole.
 
-        `usage` is added to instead, and `commits` only grows.
+        `usage` and `task_counts` are added to instead, and `commits` only grows.
         """
         return [
             self.users, self.sessions, self.groups, self.members, self.workers, self.worker_roles,
-            self.tasks, self.task_specs, self.artifacts, self.attachments,
+            self.tasks, self.task_specs, self.task_words, self.artifacts, self.attachments,
             self.session_sources,
         ]  # fmt: skip
 
     def every(self) -> list[Table[Any]]:
         """Return all tables."""
-        return [*self.overwritten(), self.usage, self.commits]
+        return [*self.overwritten(), self.usage, self.task_counts, self.commits]
 
     def use_of(self, group: str) -> UsageRow:
         """Return the counters of a group, to be changed in place."""

@@ -23,7 +23,7 @@ from mitosis.domain.task import (
     TaskState,
     TaskSubmitted,
 )
-from mitosis.projections.rows import TaskRow
+from mitosis.projections.rows import NO_EXIT_STATUS, TaskRow
 
 # What an event makes of the state of a task; '': its end, which stays as it is.
 _TURNS: dict[type[Event], str] = {
@@ -92,6 +92,7 @@ _THEN: dict[str, LiteralString] = {
     "state": "CASE WHEN s.state = '' THEN x.state ELSE s.state END",
     "outcome": "CASE WHEN s.state = '' THEN x.outcome END",
     "exit": "CASE WHEN s.state = '' THEN x.exit END",
+    "exit_status": f"CASE WHEN s.state = '' THEN x.exit_status ELSE {NO_EXIT_STATUS} END",
 }
 COLUMNS = ", ".join(f"x.{name}" for name in TaskRow.__struct_fields__)
 """Of a row `x` of tasks, in a fixed order."""

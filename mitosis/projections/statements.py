@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from psycopg import sql
 
-from mitosis.projections.rows import CommitRow, Key, Table, UsageRow
+from mitosis.projections.rows import CommitRow, Key, Table, TaskCountRow, UsageRow
 
 _encode = msgspec.json.Encoder().encode
 _NUL = b"\\u0000"
@@ -39,16 +39,18 @@ def upsert_rows(table: Table[Any]) -> sql.Composed:
     """Insert rows, or replace those with the same key."""
     fields = table.row.__struct_fields__
     rest = tuple(field for field in fields if field not in table.key)
-    return sql.SQL(
-        "INSERT INTO {name} ({columns}) SELECT {columns} FROM {given}"
-        " ON CONFLICT ({key}) DO UPDATE SET ({rest}) = ROW({excluded})"
+    inserted = sql.SQL(
+        "INSERT INTO {name} ({columns}) SELECT {columns} FROM {given} ON CONFLICT ({key}) DO "
     ).format(
         name=sql.Identifier(table.name),
         columns=_columns(fields),
         given=_given(table),
         key=_columns(table.key),
-        rest=_columns(rest),
-        excluded=_columns(rest, "excluded."),
+    )
+    if not rest:
+        return inserted + sql.SQL("NOTHING")
+    return inserted + sql.SQL("UPDATE SET ({rest}) = ROW({excluded})").format(
+        rest=_columns(rest), excluded=_columns(rest, "excluded.")
     )
 
 
@@ -70,6 +72,22 @@ def add_usage(table: Table[UsageRow]) -> sql.Composed:
         "INSERT INTO group_usage AS t ({columns}) SELECT {columns} FROM {given}"
         " ON CONFLICT (group_name) DO UPDATE SET {sums}"
     ).format(columns=_columns(fields), given=_given(table), sums=sql.SQL(", ").join(sums))
+
+
+def add_counts(table: Table[TaskCountRow]) -> sql.Composed:
+    """Add differences to the counters of tasks that are alike."""
+    return sql.SQL(
+        "INSERT INTO task_counts AS t ({columns}) SELECT {columns} FROM {given}"
+        " ON CONFLICT ({key}) DO UPDATE SET tasks = t.tasks + excluded.tasks"
+    ).format(
+        columns=_columns(TaskCountRow.__struct_fields__), given=_given(table),
+        key=_columns(table.key),
+    )  # fmt: skip
+
+
+def drop_empty_counts(table: Table[TaskCountRow]) -> sql.Composed:
+    """Delete those of some counters that have come to nothing."""
+    return delete_rows(table) + sql.SQL(" AND t.tasks = 0")
 
 
 def add_commits() -> sql.Composed:

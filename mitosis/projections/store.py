@@ -15,11 +15,13 @@ from mitosis.projections.commit import Commit
 from mitosis.projections.indexes import Indexes, drop_indexes, make_indexes
 from mitosis.projections.migrations import VIEWS, check_versions, try_projection_lock
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
-from mitosis.projections.rows import Key, Table, Tables
+from mitosis.projections.rows import Key, Table, Tables, TaskCountRow
 from mitosis.projections.statements import (
     add_commits,
+    add_counts,
     add_usage,
     delete_rows,
+    drop_empty_counts,
     keys_json,
     rows_json,
     select_rows,
@@ -48,6 +50,8 @@ _SELECT = {name: select_rows(table).as_bytes() for name, table in _TABLES.items(
 _UPSERT = {name: upsert_rows(table).as_bytes() for name, table in _TABLES.items()}
 _DELETE = {name: delete_rows(table).as_bytes() for name, table in _TABLES.items()}
 _ADD_USAGE = add_usage(Tables().usage).as_bytes()
+_ADD_COUNTS = add_counts(Tables().task_counts).as_bytes()
+_DROP_EMPTY_COUNTS = drop_empty_counts(Tables().task_counts).as_bytes()
 _ADD_ROWS_OF_COMMITS = add_commits().as_bytes()
 _ROWS = {
     name: msgspec.json.Decoder(list[table.row])  # type: ignore[name-defined]
@@ -217,6 +221,7 @@ class ViewStore:
                     await self._connection.execute(_ADD_ROWS_OF_COMMITS, (rows,))
                 if tables.usage.changed:
                     await self._connection.execute(_ADD_USAGE, (rows_json(tables.usage.written()),))
+                await self._write_counts(tables.task_counts)
 
     async def _write_archive(self, commits: Sequence[Commit]) -> None:
         if commits:
@@ -225,6 +230,15 @@ class ViewStore:
                 [c.payload for c in commits], [c.digest for c in commits],
             )  # fmt: skip
             await self._connection.execute(ADD_COMMITS, columns)
+
+    async def _write_counts(self, table: Table[TaskCountRow]) -> None:
+        if not table.changed:
+            return
+        rows = table.written()
+        await self._connection.execute(_ADD_COUNTS, (rows_json(rows),))
+        fewer = [row for row in rows if row.tasks < 0]
+        if fewer:  # MERGE would do both at once, but not in Postgres 14
+            await self._connection.execute(_DROP_EMPTY_COUNTS, (rows_json(fewer),))
 
     async def _write_table(self, table: Table[Any]) -> None:
         if not table.changed:

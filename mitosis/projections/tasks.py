@@ -9,6 +9,8 @@ from mitosis.domain.task import (
     MAX_WARNINGS,
     ArtifactDeleted,
     ArtifactStored,
+    Exit,
+    ExitKind,
     TaskAssigned,
     TaskCancelled,
     TaskCancelRequested,
@@ -30,7 +32,14 @@ from mitosis.domain.task import (
 )
 from mitosis.domain.watch import WAITING
 from mitosis.projections.commit import Commit
-from mitosis.projections.rows import ArtifactRow, Tables, TaskRow, TaskSpecRow
+from mitosis.projections.counters import remember
+from mitosis.projections.rows import (
+    NO_EXIT_STATUS,
+    ArtifactRow,
+    Tables,
+    TaskRow,
+    TaskSpecRow,
+)
 from mitosis.projections.sequence import out_of_order
 
 SECRETS_ERASED = "its secret variables were erased: no attempt can start any more"
@@ -49,13 +58,14 @@ def fold(tables: Tables, commit: Commit, event: Event) -> None:
     row = tables.tasks.get(commit.tail.rpartition(".")[2])
     if row is None:
         raise out_of_order(commit, event)
-    before = row.state
+    state = row.state
+    remember(tables, row)
     _change(tables, row, event, commit.at)
     row.updated_at, row.changed_position = commit.at, commit.position
     tables.tasks.put(row)
-    if row.state is not before:
+    if row.state is not state:
         use = tables.use_of(row.group_name)
-        use.count(before, -1)
+        use.count(state, -1)
         use.count(row.state, +1)
 
 
@@ -69,11 +79,12 @@ def _submit(tables: Tables, commit: Commit, event: TaskSubmitted) -> None:
         steps=list(event.steps),
         exit=None, warnings=[], created_position=commit.position, created_at=commit.at,
         updated_at=commit.at, started_at=None, ended_at=None, changed_position=commit.position,
-        rerun_of=event.rerun_of or None,
+        rerun_of=event.rerun_of or None, priority=event.spec.priority,
     )  # fmt: skip
     tables.tasks.put(row)
     tables.task_specs.put(TaskSpecRow(event.task, event.spec))
     tables.use_of(event.group).count(TaskState.PENDING, +1)
+    tables.uncounted[row.uuid] = None
 
 
 def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
@@ -87,13 +98,13 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
             row.state, row.reason, row.retry_at = TaskState.READY, "", None
         case TaskAssigned(attempt, worker):
             row.state, row.attempt, row.worker, row.reason = TaskState.RUNNING, attempt, worker, ""
-            row.exit, row.started_at = None, None
+            row.exit, row.exit_status, row.started_at = None, NO_EXIT_STATUS, None
         case TaskStarted():
             row.started_at = _spawned_at(row.steps) or at
         case TaskProgressed():
             pass
         case TaskExited(_, end):
-            row.exit = end
+            row.exit, row.exit_status = end, _exit_status(end)
             # Told in one report, a start and its end have their steps in the event of the end.
             row.started_at = _spawned_at(row.steps) or row.started_at
         case ArtifactStored():
@@ -122,7 +133,7 @@ def _change(tables: Tables, row: TaskRow, event: Event, at: datetime) -> None:
         case TaskLabelsReplaced(labels):
             row.labels = labels
         case TaskChanged(spec, steps):
-            row.tags = spec.tags
+            row.tags, row.priority = spec.tags, spec.priority
             if steps:
                 row.state, row.reason, row.retry_at = TaskState.PENDING, _waits_for(spec), None
             tables.task_specs.put(TaskSpecRow(row.uuid, spec))
@@ -138,6 +149,10 @@ def _keep_attempt(row: TaskRow, end: AttemptEnd, reason: str, at: datetime) -> N
         exit_.number if exit_ else None, row.started_at, at,
     )  # fmt: skip
     row.former_attempts = [*row.former_attempts, ended][-MAX_FORMER:]
+
+
+def _exit_status(end: Exit) -> int:
+    return end.number if end.kind is ExitKind.CODE else NO_EXIT_STATUS
 
 
 def _waits_for(spec: TaskSpec) -> str:

@@ -16,7 +16,8 @@ from mitosis.contract.queries import (
 from mitosis.domain.names import check_name
 from mitosis.errors import NotAllowed, NotFound
 from mitosis.projections.postgres import Reader, fetch_value
-from mitosis.projections.task_reads import check_page, sized_page
+from mitosis.projections.task_pages import check_page
+from mitosis.projections.task_reads import sized_page
 from mitosis.projections.viewer import Viewer
 
 _OPEN: LiteralString = "(one->>'expires_at')::timestamptz > now()"

@@ -14,7 +14,8 @@ from mitosis.domain.names import check_name
 from mitosis.domain.roles import Role
 from mitosis.projections.naming import MAX_CANDIDATES, uuid_range
 from mitosis.projections.postgres import Reader
-from mitosis.projections.task_reads import check_page, only_one, sized_page
+from mitosis.projections.task_pages import check_page
+from mitosis.projections.task_reads import only_one, sized_page
 from mitosis.projections.viewer import VISIBLE, Viewer, check_group
 
 _SEEN: LiteralString = (
