@@ -9,7 +9,7 @@ from mitosis.errors import Misconfigured, ViewUnavailable
 from mitosis.projections.migrations import known_versions, migrate, numbers
 from mitosis.projections.store import ViewStore
 from mitosis.testing.history import campaign
-from mitosis.testing.views import archived, project, stored_rows
+from mitosis.testing.views import archived, expected_rows, project, stored_rows
 
 
 async def test_many_migrations_at_once_make_one_schema(empty_database: str) -> None:
@@ -39,6 +39,28 @@ async def test_serving_and_migrating_refuse_a_newer_schema(database: str) -> Non
         await ViewStore.open(database)
     with pytest.raises(Misconfigured, match="newer version"):
         await migrate(database)
+
+
+BEFORE_COUNTERS = """
+    DROP TABLE views.task_counts, views.task_words;
+    DROP INDEX views.tasks_by_counter;
+    ALTER TABLE views.tasks DROP COLUMN priority, DROP COLUMN exit_status;
+    CREATE INDEX tasks_by_state ON views.tasks (group_name, state, number);
+    CREATE INDEX tasks_by_tag ON views.tasks USING gin (tags) WHERE tags <> '{}';
+    CREATE INDEX tasks_by_label ON views.tasks USING gin (labels) WHERE labels <> '{}';
+    DELETE FROM views.schema_version WHERE number >= 12;
+"""
+
+
+async def test_read_models_of_before_get_their_counters_and_words_without_a_rebuild(
+    database: str,
+) -> None:
+    history = campaign(9, 80)
+    await project(database, history)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(BEFORE_COUNTERS)
+    await migrate(database)
+    assert stored_rows(database) == expected_rows(history)
 
 
 @pytest.mark.parametrize("statement", [

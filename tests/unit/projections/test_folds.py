@@ -16,7 +16,7 @@ from mitosis.domain.task import ArtifactKind, Exit, ExitKind, Outcome, TaskState
 from mitosis.domain.watch import Watch
 from mitosis.errors import CorruptData
 from mitosis.projections.plan import fold_all, needed_rows
-from mitosis.projections.rows import Tables, TaskRow
+from mitosis.projections.rows import NO_EXIT_STATUS, Tables, TaskRow
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import START, History, campaign
 
@@ -321,9 +321,15 @@ def test_a_history_cut_into_batches_gives_the_rows_of_the_whole(seed: int) -> No
             total = stored.use_of(row.group_name)
             for field in row.__struct_fields__[1:]:
                 setattr(total, field, getattr(total, field) + getattr(row, field))
+        for counter in part.task_counts.written():
+            key = part.task_counts.key_of(counter)
+            counter.tasks += kept.tasks if (kept := stored.task_counts.get(*key)) else 0
+            stored.task_counts.put(counter)
     for table, kept in zip(whole.overwritten(), stored.overwritten(), strict=True):
         assert kept.rows == table.rows, table.name
     assert stored.usage.rows == whole.usage.rows
+    counted = {key: row for key, row in stored.task_counts.rows.items() if row.tasks}
+    assert counted == whole.task_counts.rows
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -345,6 +351,34 @@ def test_counters_agree_with_the_states_that_decisions_are_made_on(seed: int) ->
             if isinstance(state, attachment.Attachment) and state.group == name
         )
         assert use.storage_used_bytes == used
+
+
+def test_a_batch_in_which_a_counter_goes_up_and_down_writes_nothing_of_it() -> None:
+    """A task that was submitted, ran and ended in it is only counted as it is at its end."""
+    one = OneTask().run()
+    one.store(
+        task.TaskExited(1, Exit(ExitKind.CODE, 7)), task.TaskCommitted(1, Outcome.FAILED, "code 7"),
+        task.TaskLabelsReplaced(("b",)),
+    )  # fmt: skip
+    written = [
+        (row.word, row.creator, row.state, row.outcome, row.exit_status, row.priority, row.tasks)
+        for row in one.tables.task_counts.written()
+    ]
+    alike = ("alice", TaskState.FINISHED, "failed", 7, 0, 1)
+    assert written == [("", *alike), ("label b", *alike), ("tag gpu", *alike)]
+    words = [(row.word, row.number) for row in one.tables.task_words.written()]
+    assert words == [("label b", 1), ("tag gpu", 1)]
+
+
+def test_an_exit_status_is_that_of_a_program_that_gave_a_code() -> None:
+    one = OneTask().run()
+    assert one.row.exit_status == NO_EXIT_STATUS
+    one.store(task.TaskExited(1, Exit(ExitKind.SIGNAL, 9)))
+    assert one.row.exit_status == NO_EXIT_STATUS
+    one.store(task.TaskExited(1, Exit(ExitKind.CODE)))
+    assert one.row.exit_status == 0
+    one.store(task.TaskRequeued(1, "lost", True), task.TaskAssigned(2, RUNNER, 60.0))
+    assert one.row.exit_status == NO_EXIT_STATUS
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,245 @@
+"""Pages of tasks and their totals, by every filter and pair of them, are those of a plain look."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+
+from mitosis.contract import subjects
+from mitosis.contract.queries import ListTasks
+from mitosis.contract.subjects import EVENTS_STREAM
+from mitosis.domain import task
+from mitosis.domain.retry import Retry
+from mitosis.domain.roles import Role
+from mitosis.domain.task import Outcome
+from mitosis.errors import Rejection
+from mitosis.projections import task_pages
+from mitosis.projections.beside import History as Origin
+from mitosis.projections.beside import rebuild
+from mitosis.projections.comparison import verify
+from mitosis.projections.memory import MemoryCommitSource
+from mitosis.projections.plan import fold_all
+from mitosis.projections.pool import ReadPool
+from mitosis.projections.queries import Queries
+from mitosis.projections.rows import Tables, TaskRow
+from mitosis.services.projector.decoding import decode
+from mitosis.testing.history import History, Stored
+from mitosis.testing.views import expected_rows, project, stored_rows
+
+MakeDatabase = Callable[[], str]
+
+
+class Known(NamedTuple):
+    """What the events say of a task."""
+
+    row: TaskRow
+    spec: task.TaskSpec
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of its latest program."""
+        ended = self.row.exit
+        return ended.number if ended and ended.kind is task.ExitKind.CODE else None
+
+
+Matches = Callable[[Known], bool]
+
+
+def varied(seed: int, tasks: int = 60, changes: int = 1_200) -> History:
+    """Return a history in which much happens to tasks of two groups that differ in everything."""
+    history = History(seed)
+    pick = history.random
+    for name in ("alice", "bob"):
+        history.add_user(name)
+    history.add_member("alice", "bob", Role.WRITE)
+    box = history.add_worker("alice", {"alice": Role.WRITE, "bob": Role.WRITE})
+    tails = []
+    for number in range(tasks):
+        name = pick.choice(("alice", "alice", "bob"))
+        uuid = history.submit(
+            name, pick.choice(("alice", "bob")), argv=(str(number),),
+            priority=pick.choice((-2, 0, 0, 5)),
+            labels=tuple(sorted(pick.sample(("a", "b", "c"), pick.randrange(3)))),
+            tags=tuple(sorted(pick.sample(("a", "gpu"), pick.randrange(2)))),
+            retry=Retry(times=1, delay_seconds=0.5),
+        )  # fmt: skip
+        tails.append(subjects.task_tail(name, uuid))
+    ends = (
+        task.Exit(task.ExitKind.CODE), task.Exit(task.ExitKind.CODE, 7),
+        task.Exit(task.ExitKind.CODE, 137), task.Exit(task.ExitKind.SIGNAL, 7),
+    )  # fmt: skip
+    for _ in range(changes):
+        tail = pick.choice(tails)
+        attempt = history.states[tail].attempt
+        command: task.Command = pick.choice((
+            task.AssignTask(box, 60.0), task.AssignTask(box, 60.0),
+            task.ReportStart(box, attempt, ()), task.ReportExit(box, attempt, pick.choice(ends)),
+            task.CommitTask(box, attempt, history.now), task.BeginRetry(),
+            pick.choice((
+                task.RequeueTask(attempt, "handed back", counted=False),
+                task.RequestCancel("no"), task.ReplaceTaskLabels(pick.choice(((), ("a", "c")))),
+                task.ChangeTask(task.TaskSpec(("x",), priority=pick.choice((0, 9)), tags=("a",))),
+            )),
+        ))  # fmt: skip
+        try:
+            history.decide(tail, command)
+        except Rejection:
+            continue
+    return history
+
+
+FILTERS: tuple[tuple[dict[str, Any], Matches], ...] = (
+    ({"states": ("running", "ready")}, lambda t: t.row.state in {"running", "ready"}),
+    ({"states": ("finished",)}, lambda t: t.row.state == "finished"),
+    ({"outcomes": (Outcome.FAILED,)}, lambda t: t.row.outcome == "failed"),
+    (
+        {"outcomes": (Outcome.SUCCEEDED, Outcome.CANCELLED)},
+        lambda t: t.row.outcome in {"succeeded", "cancelled"},
+    ),
+    ({"creators": ("bob",)}, lambda t: t.row.creator == "bob"),
+    ({"creators": ("carol",)}, lambda _: False),
+    ({"exit_status": "0"}, lambda t: t.code == 0),
+    ({"exit_status": "!=0"}, lambda t: t.code not in {None, 0}),
+    ({"exit_status": ">-1"}, lambda t: t.code is not None),
+    ({"exit_status": "<=7"}, lambda t: t.code in {0, 7}),
+    ({"exit_status": ">999999999999999999"}, lambda _: False),
+    ({"priority": "0"}, lambda t: t.spec.priority == 0),
+    ({"priority": "<0"}, lambda t: t.spec.priority < 0),
+    ({"priority": ">=5"}, lambda t: t.spec.priority >= 5),
+    ({"labels": ("a",)}, lambda t: "a" in t.row.labels),
+    ({"labels": ("a", "c")}, lambda t: {"a", "c"} <= set(t.row.labels)),
+    ({"labels": ("none",)}, lambda _: False),
+    ({"tags": ("a",)}, lambda t: "a" in t.spec.tags),
+)
+PAIRS = [
+    ({**one, **other}, (matches, also))
+    for (one, matches), (other, also) in combinations(FILTERS, 2)
+    if not one.keys() & other.keys()
+]
+ALL = [({}, ()), *((filters, (matches,)) for filters, matches in FILTERS), *PAIRS]
+
+
+def known(commits: Sequence[Stored], group: str) -> list[Known]:
+    """Return what some commits say of the tasks of a group, newest first."""
+    tables = fold_all(Tables(), [decode(*raw) for raw in commits])
+    specs = tables.task_specs.rows
+    rows = [row for row in tables.tasks.rows.values() if row.group_name == group]
+    return [Known(row, specs[row.uuid,].spec) for row in sorted(rows, key=lambda r: -r.number)]
+
+
+async def compare(
+    queries: Queries, commits: Sequence[Stored], pick: random.Random, as_of: int | None = None
+) -> int:
+    """Ask for every filter, each with another page; return how many tasks were seen."""
+    seen, tasks = 0, known(commits, "alice")
+    for filters, matches in ALL:
+        found = [one.row for one in tasks if all(match(one) for match in matches)]
+        numbers, counts = [row.number for row in found], Counter(row.state.value for row in found)
+        limit, offset = pick.choice((1, 3, 50)), pick.choice((0, 0, 2))
+        before = pick.choice((0, 0, 15))
+        page = await queries.list_tasks(
+            "bob",
+            ListTasks(
+                group="alice", limit=limit, offset=offset, before=before, as_of=as_of, **filters
+            ),
+        )
+        behind = [number for number in numbers if not before or number < before]
+        shown = [view.number for view in reversed(page.tasks)]
+        assert shown == behind[offset : offset + limit], filters
+        assert page.total == len(numbers), filters
+        assert +Counter(page.counts) == counts, filters
+        seen += len(shown)
+    return seen
+
+
+class Asked(NamedTuple):
+    queries: Queries
+    history: History
+    url: str
+
+
+@pytest.fixture(scope="module", params=range(3))
+def filled(make_database: MakeDatabase, request: pytest.FixtureRequest) -> tuple[History, str]:
+    history, url = varied(request.param), make_database()
+    asyncio.run(project(url, history))
+    return history, url
+
+
+@pytest.fixture
+async def asked(filled: tuple[History, str]) -> AsyncIterator[Asked]:
+    history, url = filled
+    pool = ReadPool(url, size=1)
+    yield Asked(Queries(pool, decode), history, url)
+    await pool.close()
+
+
+@pytest.mark.parametrize("few", [10_000, 0])
+async def test_every_pair_of_filters_gives_the_page_and_the_totals_of_a_plain_look(
+    asked: Asked, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By counters when few rows have to be read for that; else by a walk."""
+    monkeypatch.setattr(task_pages, "FEW_ROWS", few)
+    pick = random.Random(few)  # noqa: S311  the same pages in every run
+    assert await compare(asked.queries, asked.history.commits, pick) > 100
+
+
+async def test_totals_of_the_past_are_those_of_then(asked: Asked) -> None:
+    whole = asked.history.commits
+    pick = random.Random(1)  # noqa: S311  the same moments in every run
+    for part in (0.4, 0.8):
+        position = int(len(whole) * part)
+        assert await compare(asked.queries, whole[:position], pick, position) > 20
+
+
+def origin(history: History) -> Origin:
+    return Origin(MemoryCommitSource(history.commits), decode, EVENTS_STREAM)
+
+
+async def test_a_verification_finds_wrong_counters_and_words_and_a_rebuild_rights_them(
+    database: str,
+) -> None:
+    history = varied(4)
+    source = History()
+    for end in range(50, len(history.commits) + 50, 50):  # batches, as a projector takes them
+        source.commits = history.commits[:end]
+        await project(database, source)
+    assert (await verify(database, origin(history))).differing == 0
+    with psycopg.connect(database, autocommit=True) as session:
+        session.execute(
+            "UPDATE views.task_counts SET tasks = tasks + 1 WHERE word = ''"
+            " AND ctid = (SELECT min(ctid) FROM views.task_counts WHERE word = '')"
+        )
+        session.execute("DELETE FROM views.task_counts WHERE word = 'label b'")
+        session.execute("DELETE FROM views.task_words WHERE word = 'tag gpu'")
+        session.execute("INSERT INTO views.task_words VALUES ('alice', 'label x', 1)")
+    found = await verify(database, origin(history))
+    told = {(one.table, one.what, tuple(one.columns)) for one in found.differences}
+    assert told == {
+        ("task_counts", "differs", ("tasks",)), ("task_counts", "missing", ()),
+        ("task_words", "missing", ()), ("task_words", "unexpected", ()),
+    }  # fmt: skip
+    await rebuild(database, origin(history))
+    assert stored_rows(database) == expected_rows(history)
+    pool = ReadPool(database)
+    try:
+        await compare(Queries(pool, decode), history.commits, random.Random(2))  # noqa: S311
+    finally:
+        await pool.close()
+
+
+async def test_counters_that_have_come_to_nothing_are_gone(database: str) -> None:
+    history = History()
+    history.add_user("alice")
+    uuid = history.submit("alice", "alice", labels=("a",))
+    await project(database, history)
+    history.decide(subjects.task_tail("alice", uuid), task.RequestCancel("no"))
+    await project(database, history)
+    counted = [
+        (row["word"], row["state"], row["tasks"]) for row in stored_rows(database)["task_counts"]
+    ]
+    assert counted == [("", "cancelled", 1), ("label a", "cancelled", 1)]
