@@ -5,26 +5,15 @@ them (of the empty word), and one for those with each label and tag, so that fil
 and anything else have their total without a look at tasks.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
-from mitosis.projections.rows import Key, Tables, TaskCountRow, TaskRow, TaskWordRow
+from mitosis.domain.task import Outcome, TaskState
+from mitosis.projections.rows import Tables, TaskCountRow, TaskRow, TaskWordRow
 
 ALL = ""
 """The word of counters of all tasks."""
 
 
-class _Counted(NamedTuple):
-    """By what a task is counted: what it has in common with others, its labels, its tags."""
-
-    alike: Key
-    labels: tuple[str, ...]
-    tags: tuple[str, ...]
-
-    @property
-    def words(self) -> list[str]:
-        """The words that it can be found by."""
-        return [*map(label_word, self.labels), *map(tag_word, self.tags)]
+Counted = tuple[str, str, TaskState, Outcome | None, int, int, tuple[str, ...], tuple[str, ...]]
+"""By what a task is counted: the key of its counter but for the word, its labels, its tags."""
 
 
 def label_word(label: str) -> str:
@@ -46,32 +35,50 @@ def remember(tables: Tables, row: TaskRow) -> None:
 def count_tasks(tables: Tables) -> None:
     """Count the tasks that a batch has changed as they are now, and no longer as before.
 
-    Once a batch, not once an event: most tasks go through many states in it.
+    Once a batch, not once an event: most tasks go through many states in it, and many are alike.
     """
+    sums: dict[Counted, int] = {}
     for uuid, before in tables.uncounted.items():
         row = tables.tasks.rows[uuid,]
         now = _counted(row)
         if now == before:
             continue
-        old, new = before.words if before else [], now.words
+        sums[now] = sums.get(now, 0) + 1
         if before:
-            _count(tables, (ALL, *old), row.group_name, before.alike, -1)
-        _count(tables, (ALL, *new), row.group_name, now.alike, +1)
-        for word in set(old).difference(new):
-            tables.task_words.drop(row.group_name, word, row.number)
-        for word in set(new).difference(old):
-            tables.task_words.put(TaskWordRow(row.group_name, word, row.number))
+            sums[before] = sums.get(before, 0) - 1
+        if not before or now[6:] != before[6:]:
+            _change_words(tables, row, _words(before) if before else [], _words(now))
+    for alike, by in sums.items():
+        if by:
+            _add(tables, alike, by)
     tables.uncounted.clear()
 
 
-def _counted(row: TaskRow) -> _Counted:
-    alike = row.creator, row.state, row.outcome or "", row.exit_status, row.priority
-    return _Counted(alike, row.labels, row.tags)
+def _counted(row: TaskRow) -> Counted:
+    return (
+        row.group_name, row.creator, row.state, row.outcome, row.exit_status, row.priority,
+        row.labels, row.tags,
+    )  # fmt: skip
 
 
-def _count(tables: Tables, words: Iterable[str], group: str, alike: Key, by: int) -> None:
-    for word in words:
-        key = (group, word, *alike)
+def _words(counted: Counted) -> list[str]:
+    *_, labels, tags = counted
+    return [*map(label_word, labels), *map(tag_word, tags)]
+
+
+def _change_words(tables: Tables, row: TaskRow, before: list[str], now: list[str]) -> None:
+    for word in before:
+        if word not in now:
+            tables.task_words.drop(row.group_name, word, row.number)
+    for word in now:
+        if word not in before:
+            tables.task_words.put(TaskWordRow(row.group_name, word, row.number))
+
+
+def _add(tables: Tables, counted: Counted, by: int) -> None:
+    group, creator, state, outcome, exit_status, priority, *_ = counted
+    for word in (ALL, *_words(counted)):
+        key = group, word, creator, state, outcome or "", exit_status, priority
         row = tables.task_counts.get(*key) or TaskCountRow(*key)
         row.tasks += by
         if row.tasks:
