@@ -4,7 +4,8 @@
 
 The past that is read holds tasks that are all alike. So before, some of the rows are given labels,
 tags, outcomes, priorities and exit codes of their own: one in a hundred, the oldest of all, and one
-in all; and counters and words are made again of the rows.
+in all; and one in a hundred has a priority that no other has, so that there are many counters. Then
+counters and words are made again of the rows.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ VARIED = (
     "UPDATE views.tasks SET labels = '{one}', tags = '{one}' WHERE number = 1",
     "UPDATE views.tasks SET labels = '{old}', priority = -5, creator = 'former'"
     " WHERE number BETWEEN 2 AND (SELECT max(number) / 100 FROM views.tasks) AND number % 100 <> 0",
+    "UPDATE views.tasks SET priority = 1000 + number / 100 WHERE number % 100 = 50",
     "TRUNCATE views.task_counts, views.task_words",
     "INSERT INTO views.task_words SELECT group_name, 'label ' || label, number"
     " FROM views.tasks, unnest(labels) label"
@@ -77,9 +79,10 @@ FILTERS = {
     "an exit status": ListTasks(exit_status="=0"),
     "an exit status of few": ListTasks(exit_status="!=0"),
     "a priority": ListTasks(priority=">=0"),
-    "a priority of few": ListTasks(priority=">0"),
+    "a priority of few": ListTasks(priority="5"),
+    "any of many priorities": ListTasks(priority=">5"),
     "a priority of the oldest": ListTasks(priority="<0"),
-    "a priority of none": ListTasks(priority=">5"),
+    "a priority of none": ListTasks(priority="=3"),
     "a label and an outcome": ListTasks(labels=("some",), outcomes=FAILED),
     "a label and an outcome of none": ListTasks(labels=("old",), outcomes=FAILED),
     "a label and a priority": ListTasks(labels=("old",), priority="<0"),
