@@ -3,7 +3,8 @@
 Of now, without a walk through the tasks of a group: totals are sums of counters, and a page is
 found in the order of an index. For what has few values that is the index of counters: the newest
 tasks of each counter that matches, and the newest of these. For a label or tag it is the table of
-words. Several labels and tags at once, and all of the past (past.py), are counted one by one.
+words. Several labels and tags at once are looked for in that table; all of the past (past.py) is
+counted one by one.
 """
 
 from typing import Any, LiteralString
@@ -143,12 +144,16 @@ class _Search:
     @property
     def by_words(self) -> LiteralString:
         """All conditions, on tasks that are looked for by several words."""
+        return self.on_tasks + self.with_words("t")
+
+    def with_words(self, row: LiteralString) -> LiteralString:
+        """Condition on the number of a task that has all words."""
         each = [
-            f" AND t.number IN (SELECT number FROM task_words WHERE group_name = %(group)s"
+            f" AND {row}.number IN (SELECT number FROM task_words WHERE group_name = %(group)s"
             f" AND word = (%(words)s::text[])[{place}])"
             for place in range(1, len(self.words) + 1)
         ]
-        return self.on_tasks + "".join(each)
+        return "".join(each)
 
 
 async def find_page(connection: Reader, wanted: ListTasks, group: str) -> Page:
@@ -164,8 +169,7 @@ async def find_page(connection: Reader, wanted: ListTasks, group: str) -> Page:
         counts = await _count_each(connection, search, search.everywhere)
         return _walk(search, counts)
     if len(search.words) > 1:
-        counts = await _count_each(connection, search, search.by_words)
-        return _walk(search, counts, search.by_words)
+        return _walk(search, await _count_words(connection, search), search.by_words)
     counts, sums = await _count(connection, search)
     if not any(counts.values()) or wanted.count_only:
         return _walk(search, counts)
@@ -256,6 +260,30 @@ async def _count(connection: Reader, search: _Search) -> tuple[dict[str, int], _
     rows = await found.fetchall()
     counts = _none() | {state: tasks for state, tasks, _, _ in rows}
     return counts, _Sums(sum(row[2] for row in rows), sum(row[3] for row in rows))
+
+
+async def _count_words(connection: Reader, search: _Search) -> dict[str, int]:
+    """Count tasks with several words.
+
+    As a rule all tasks of a campaign end. When those with one of the words are all in one state,
+    and match the other filters, the words alone tell, in a tenth of the time.
+    """
+    found = await connection.execute(
+        "SELECT min(c.state) FROM task_counts c"
+        " WHERE c.group_name = %(group)s AND c.word = ANY(%(words)s)"
+        f" GROUP BY c.word HAVING min(c.state) = max(c.state) AND bool_and({search.on_counters})"
+        " ORDER BY sum(c.tasks) LIMIT 1",
+        search.args,
+    )
+    if (alike := await found.fetchone()) is None:
+        return await _count_each(connection, search, search.by_words)
+    found = await connection.execute(
+        "SELECT count(*) FROM task_words w WHERE w.group_name = %(group)s"
+        f" AND w.word = (%(words)s::text[])[1]{search.with_words('w')}",
+        search.args,
+    )
+    counted = await found.fetchone()
+    return _none() | {alike[0]: counted[0] if counted else 0}
 
 
 async def _count_each(connection: Reader, search: _Search, where: LiteralString) -> dict[str, int]:

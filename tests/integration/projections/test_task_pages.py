@@ -90,6 +90,9 @@ def varied(seed: int, tasks: int = 60, changes: int = 1_200) -> History:
             history.decide(tail, command)
         except Rejection:
             continue
+    for tail in tails:  # of these all are in one state
+        if history.states[tail].state is task.TaskState.FINISHED and pick.random() < 0.7:
+            history.decide(tail, task.ReplaceTaskLabels(pick.choice((("a", "done"), ("done",)))))
     return history
 
 
@@ -113,6 +116,7 @@ FILTERS: tuple[tuple[dict[str, Any], Matches], ...] = (
     ({"priority": ">=5"}, lambda t: t.spec.priority >= 5),
     ({"labels": ("a",)}, lambda t: "a" in t.row.labels),
     ({"labels": ("a", "c")}, lambda t: {"a", "c"} <= set(t.row.labels)),
+    ({"labels": ("a", "done")}, lambda t: {"a", "done"} <= set(t.row.labels)),
     ({"labels": ("none",)}, lambda _: False),
     ({"tags": ("a",)}, lambda t: "a" in t.spec.tags),
 )
