@@ -249,7 +249,12 @@ async def direct_page(
         StoreUnavailable: The batch did not end in time, or was refused.
     """
     async with _replies(nc) as (inbox, queue):
-        await nc.publish(f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(body), reply=inbox)
+        subject = f"$JS.API.DIRECT.GET.{stream}"
+        try:
+            await nc.publish(subject, msgspec.json.encode(body), reply=inbox)
+        except (NatsError, OSError) as error:
+            msg = f"the connection to NATS is down: {error}"
+            raise StoreUnavailable(msg, subject=subject) from error
         found: list[StoredMessage] = []
         async with _bounded(timeout, f"a read of {stream}"):
             while True:

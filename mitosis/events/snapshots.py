@@ -143,7 +143,7 @@ class SnapshotStore:
                 messages += 1
         manifest = Manifest(form, position, digest, size, hashed.hexdigest(), first, messages)
         await self._publish(f"{position}.manifest", msgspec.json.encode(manifest))
-        await self._prune()
+        await self._prune(manifest)
         return manifest
 
     async def _publish(self, tail: str, payload: bytes) -> int:
@@ -153,8 +153,9 @@ class SnapshotStore:
             raise StoreUnavailable(f"the snapshot is not stored: {answer.error.description}")
         return answer.seq
 
-    async def _prune(self) -> None:
-        kept = (await self.manifests())[:KEPT]
-        oldest = min(manifest.first for manifest in kept)
+    async def _prune(self, newest: Manifest) -> None:
+        """Drop what is older than the last few; the replica that lists them may be behind."""
+        others = [other for other in await self.manifests() if other.first < newest.first]
+        oldest = min(manifest.first for manifest in [newest, *others[: KEPT - 1]])
         # Whatever lies before: older snapshots, and those whose writer died.
         await request(self._nc, f"$JS.API.STREAM.PURGE.{self._stream}", {"seq": oldest})
