@@ -87,6 +87,8 @@ FILTERS = {
     "a label and an outcome of none": ListTasks(labels=("old",), outcomes=FAILED),
     "a label and a priority": ListTasks(labels=("old",), priority="<0"),
     "a label and a tag": ListTasks(labels=("some",), tags=("some",)),
+    "a label and a tag of none": ListTasks(labels=("old",), tags=("some",)),
+    "a label, a tag and an outcome": ListTasks(labels=("some",), tags=("some",), outcomes=FAILED),
     "a creator and an outcome of few": ListTasks(creators=(USER,), outcomes=FAILED),
     "a creator and a priority of the oldest": ListTasks(creators=("former",), priority="<0"),
     "a state and an exit status of few": ListTasks(states=("finished",), exit_status=">0"),

@@ -200,6 +200,44 @@ async def test_totals_of_the_past_are_those_of_then(asked: Asked) -> None:
         assert await compare(asked.queries, whole[:position], pick, position) > 20
 
 
+async def test_tasks_with_several_words_are_counted_where_all_with_one_have_ended_alike(
+    database: str,
+) -> None:
+    """Then nobody looks at the tasks for their states."""
+    history = History()
+    history.add_user("alice")
+    words = (("x", "y"), ("x",), ("x", "y"), ("y",), ("y", "z"), ("x", "y", "z"))
+    tasks = [
+        history.submit("alice", "alice", labels=labels, tags=("x",), priority=number)
+        for number, labels in enumerate(words)
+    ]
+    for uuid in (tasks[0], tasks[1], tasks[2], tasks[5]):  # all with x, not all with y
+        history.decide(subjects.task_tail("alice", uuid), task.RequestCancel("no"))
+    await project(database, history)
+    pool = ReadPool(database)
+    queries = Queries(pool, decode)
+
+    async def found(**filters: Any) -> tuple[list[int], dict[str, int]]:
+        page = await queries.list_tasks("alice", ListTasks(**filters))
+        return [view.number for view in page.tasks], {s: n for s, n in page.counts.items() if n}
+
+    try:
+        assert await found(labels=("x", "y")) == ([1, 3, 6], {"cancelled": 3})
+        assert await found(labels=("x", "x")) == ([1, 2, 3, 6], {"cancelled": 4})
+        assert await found(labels=("x", "y", "z")) == ([6], {"cancelled": 1})
+        assert await found(labels=("x",), tags=("x",)) == ([1, 2, 3, 6], {"cancelled": 4})
+        assert await found(labels=("y", "z")) == ([5, 6], {"ready": 1, "cancelled": 1})
+        assert await found(labels=("x", "y"), priority=">0") == ([3, 6], {"cancelled": 2})
+        assert await found(labels=("x", "y"), states=("ready",)) == ([], {})
+        cancelled = (Outcome.CANCELLED,)
+        assert await found(labels=("x", "y"), outcomes=cancelled) == ([1, 3, 6], {"cancelled": 3})
+        page = await found(labels=("x", "y"), limit=1, offset=1)
+        assert page == ([3], {"cancelled": 3})
+        assert await found(labels=("x", "y"), before=6) == ([1, 3], {"cancelled": 3})
+    finally:
+        await pool.close()
+
+
 def origin(history: History) -> Origin:
     return Origin(MemoryCommitSource(history.commits), decode, EVENTS_STREAM)
 
