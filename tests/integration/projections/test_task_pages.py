@@ -161,6 +161,14 @@ async def compare(
     return seen
 
 
+async def project_in_parts(url: str, history: History, size: int = 100) -> None:
+    """Let no batch have the whole life of a task, as usual."""
+    part = History()
+    for end in range(size, len(history.commits) + size, size):
+        part.commits = history.commits[:end]
+        await project(url, part)
+
+
 class Asked(NamedTuple):
     queries: Queries
     history: History
@@ -170,7 +178,7 @@ class Asked(NamedTuple):
 @pytest.fixture(scope="module", params=range(3))
 def filled(make_database: MakeDatabase, request: pytest.FixtureRequest) -> tuple[History, str]:
     history, url = varied(request.param), make_database()
-    asyncio.run(project(url, history))
+    asyncio.run(project_in_parts(url, history))
     return history, url
 
 
@@ -246,10 +254,7 @@ async def test_a_verification_finds_wrong_counters_and_words_and_a_rebuild_right
     database: str,
 ) -> None:
     history = varied(4)
-    source = History()
-    for end in range(50, len(history.commits) + 50, 50):  # batches, as a projector takes them
-        source.commits = history.commits[:end]
-        await project(database, source)
+    await project_in_parts(database, history)
     assert (await verify(database, origin(history))).differing == 0
     with psycopg.connect(database, autocommit=True) as session:
         session.execute(
