@@ -77,6 +77,8 @@ class PromptClient(Client):
         if not self.is_connected or not self._pending or self._flush_queue is None:
             return
         writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.transport.is_closing():
+            return  # the end of the connection is about to be told
         if writer is None or writer.transport.get_write_buffer_size() > PROMPT_BYTES:
             if self._flush_queue.empty():
                 self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
