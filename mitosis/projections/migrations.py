@@ -188,6 +188,15 @@ async def _lock(connection: Connection, number: int) -> None:
     await connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_SPACE, number))
 
 
+async def _hold_writers(connection: Connection, views: str) -> None:
+    """Let the batch of a projector that is under way end, and the next one begin behind us.
+
+    Before anything else is locked: whoever writes has moved the position first.
+    """
+    position = sql.Identifier(views, "position")
+    await connection.execute(sql.SQL("LOCK TABLE {} IN EXCLUSIVE MODE").format(position))
+
+
 async def _version(connection: Connection, schema: str) -> int:
     if not await fetch_value(connection, "SELECT to_regclass(%s)", f"{schema}.schema_version"):
         return 0
@@ -211,6 +220,8 @@ async def _apply(connection: Connection, url: str, views: str = VIEWS) -> None:
         )
     places = {"archive": "archive", VIEWS: views}
     applied = {schema: await _applied(connection, place) for schema, place in places.items()}
+    if 0 < found.views < known.views:
+        await _hold_writers(connection, views)
     for schema, number, text in _files():
         if number in applied[schema]:
             continue

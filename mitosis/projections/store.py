@@ -13,7 +13,12 @@ from mitosis.errors import CorruptData, Misconfigured
 from mitosis.projections.archive import ADD_COMMITS
 from mitosis.projections.commit import Commit
 from mitosis.projections.indexes import Indexes, drop_indexes, make_indexes
-from mitosis.projections.migrations import VIEWS, check_versions, try_projection_lock
+from mitosis.projections.migrations import (
+    VIEWS,
+    check_versions,
+    known_versions,
+    try_projection_lock,
+)
 from mitosis.projections.postgres import Connection, connect, explained, fetch_value, shown
 from mitosis.projections.rows import Key, Table, Tables, TaskCountRow
 from mitosis.projections.statements import (
@@ -86,7 +91,8 @@ class ViewStore:
             ViewUnavailable: Postgres does not answer.
             Misconfigured: No access, or tables of another version.
         """
-        settings = {**_SETTINGS, "search_path": schema}
+        version = str(known_versions().views)  # 0013: of any other nothing may be written
+        settings = {**_SETTINGS, "search_path": schema, "mito.views_version": version}
         if schema != VIEWS:
             settings |= _OF_A_BUILD
         connection = await connect(url, "mito-projector", settings=settings)
@@ -205,6 +211,7 @@ class ViewStore:
         Raises:
             OutOfStep: The projection does not stand at `before`; nothing was written.
             ViewUnavailable: Postgres is away; whether it was written is told by `claim`.
+            Misconfigured: The tables have become of another version; nothing was written.
         """
         last = commits[-1]
         with explained(self._url):

@@ -1,13 +1,18 @@
 """The schemas: made once, by any number of processes, and never served in another version."""
 
 import asyncio
+from typing import Any
 
 import psycopg
 import pytest
 
+from mitosis.contract.subjects import EVENTS_STREAM
 from mitosis.errors import Misconfigured, ViewUnavailable
+from mitosis.projections.memory import MemoryCommitSource
 from mitosis.projections.migrations import known_versions, migrate, numbers
+from mitosis.projections.runner import Runner
 from mitosis.projections.store import ViewStore
+from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import campaign
 from mitosis.testing.views import archived, expected_rows, project, stored_rows
 
@@ -42,6 +47,8 @@ async def test_serving_and_migrating_refuse_a_newer_schema(database: str) -> Non
 
 
 BEFORE_COUNTERS = """
+    DROP TRIGGER IF EXISTS only_by_this_version ON views.position;
+    DROP FUNCTION IF EXISTS views.check_writer;
     DROP TABLE views.task_counts, views.task_words;
     DROP INDEX views.tasks_by_counter;
     ALTER TABLE views.tasks DROP COLUMN priority, DROP COLUMN exit_status;
@@ -61,6 +68,66 @@ async def test_read_models_of_before_get_their_counters_and_words_without_a_rebu
         connection.execute(BEFORE_COUNTERS)
     await migrate(database)
     assert stored_rows(database) == expected_rows(history)
+
+
+async def until_somebody_waits(looking: psycopg.AsyncConnection[Any]) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            found = await looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+            if await found.fetchone():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_projector_of_before_ends_its_batch_and_writes_no_other_after_a_migration(
+    database: str,
+) -> None:
+    """It would not count what it changes: totals would be wrong for good, and nobody would know."""
+    history = campaign(9, 80)
+    await project(database, history)
+    last = len(history.commits)
+    advance = "SELECT views.advance('views', %s, %s, 'x')"
+    cancel = "UPDATE views.tasks SET state = 'cancelled', outcome = 'cancelled'"
+    connect = psycopg.AsyncConnection.connect
+    of_before = "-c search_path=views"
+    async with (
+        await connect(database, autocommit=True) as looking,
+        await connect(database, options=of_before) as first,
+        await connect(database, options=of_before) as second,
+    ):
+        await looking.execute(BEFORE_COUNTERS)
+        await first.execute(advance, (last, last + 1))
+        migration = asyncio.create_task(migrate(database))
+        await until_somebody_waits(looking)
+        await first.execute(cancel)
+        waiting = asyncio.create_task(second.execute(advance, (last + 1, last + 2)))
+        await first.commit()
+        await migration
+        with pytest.raises(psycopg.errors.UndefinedFunction, match="have become of version"):
+            await waiting
+        counted = await looking.execute("SELECT sum(tasks) FROM views.task_counts WHERE word = ''")
+        by_state = await looking.execute(
+            "SELECT sum(tasks) FROM views.task_counts WHERE word = '' AND state = 'cancelled'"
+        )
+        assert await counted.fetchone() == await by_state.fetchone() == (80,)
+
+
+async def test_a_projector_under_way_ends_when_the_tables_become_of_another_version(
+    database: str,
+) -> None:
+    history = campaign(9, 80)
+    half = len(history.commits) // 2
+    source = MemoryCommitSource(history.commits[:half])
+    runner = Runner(database, source, decode, stream=EVENTS_STREAM)
+    projecting = asyncio.create_task(runner.run())
+    assert await runner.wait_for(half, 30)
+    before = stored_rows(database)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO views.schema_version (number) VALUES (9999)")
+    source.append(history.commits[half:])
+    with pytest.raises(Misconfigured, match="have become of version 9999"):
+        await asyncio.wait_for(projecting, 30)
+    assert stored_rows(database) == before
 
 
 @pytest.mark.parametrize("statement", [
