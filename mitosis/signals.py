@@ -4,6 +4,8 @@ A signal for a process goes to any of its threads that does not block it. CPytho
 handles it in the main thread, as soon as that one runs; but nothing wakes it up. While it waits for
 a lock, or for its event loop, which it does when another thread does the work, a Ctrl-C that
 another thread took is lost: one in fifty of them, when the other thread was just awake.
+
+Programs inherit what the thread that starts them blocks: none may be started from these threads.
 """
 
 import contextlib

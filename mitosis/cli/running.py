@@ -105,9 +105,11 @@ class _Kept:
         """Return the open client if it has these settings, else a new one in its place."""
         if self._client is None or self._config != config:
             from mitosis.client.blocking import SyncMitoClient
+            from mitosis.signals import signals_blocked
 
             self.close()
-            self._config, self._client = config, SyncMitoClient(config)
+            with signals_blocked():  # a Ctrl-C at the prompt must not be taken by its thread
+                self._config, self._client = config, SyncMitoClient(config)
         return self._client
 
     def close(self) -> None:

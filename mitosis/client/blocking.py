@@ -4,12 +4,14 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import wait
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from mitosis.client.documented import MitoClient
 from mitosis.config.client import ClientConfig
-from mitosis.signals import signals_blocked
+
+SIGNALS_SECONDS = 0.1  # how late a Ctrl-C may be that another thread took
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,8 +63,7 @@ class SyncMitoClient:
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="mitosis-client", daemon=True
         )
-        with signals_blocked():  # a Ctrl-C is for the thread that waits here, in `_run`
-            self._thread.start()
+        self._thread.start()
 
     def __enter__(self) -> Self:
         try:
@@ -172,10 +173,21 @@ class SyncMitoClient:
             raise RuntimeError("the client is closed")
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not future.done():
+                wait((future,), _signals_seconds())
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+
+def _signals_seconds() -> float | None:
+    """How long to wait at most until signals are looked for; None: this thread handles none.
+
+    Another thread may have taken a Ctrl-C, and that wakes nobody. The thread of the client does not
+    block signals for that: programs that actions and callbacks start there would block them too.
+    """
+    return SIGNALS_SECONDS if threading.current_thread() is threading.main_thread() else None
 
 
 async def _next(items: AsyncIterator[T]) -> T:

@@ -1,13 +1,18 @@
 """A Ctrl-C reaches the thread that waits, whatever other threads do at that moment.
 
 When another thread took the signal, the one that waited was not woken up: one Ctrl-C in fifty was
-lost by a `wait` of the interactive mode. So no other thread may take one.
+lost by a `wait` of the interactive mode. So no other thread of ours takes one; a thread in which
+programs may be started takes it, and who waits looks for it.
 """
 
 import asyncio
+import contextlib
 import io
 import signal
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +21,7 @@ from rich.console import Console
 
 from mitosis import ClientConfig, MitoClient, SyncMitoClient
 from mitosis.cli.output import progress
-from mitosis.cli.running import open_client
+from mitosis.cli.running import kept_connection, open_client
 from mitosis.client.waiting import WaitProgress
 from mitosis.contract.queries import TaskView
 from mitosis.events.loop_thread import EventLoopThread
@@ -51,13 +56,55 @@ def config() -> ClientConfig:
     return ClientConfig.load(coordinator_addr="http://127.0.0.1:9")
 
 
-def test_the_thread_of_a_blocking_client_leaves_ctrl_c_to_its_caller(config: ClientConfig) -> None:
-    client = SyncMitoClient(config)
-    try:
-        assert not client.run(of_its_own)
-        assert not client.run(of_its_threads)
-    finally:
-        client.close()
+@pytest.fixture
+def client(config: ClientConfig) -> Iterator[SyncMitoClient]:
+    with contextlib.closing(SyncMitoClient(config)) as client:
+        yield client
+
+
+def test_a_ctrl_c_that_the_thread_of_a_blocking_client_takes_ends_the_call(
+    client: SyncMitoClient,
+) -> None:
+    not_interrupted = []
+
+    async def wait_long(_: MitoClient) -> None:
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                await asyncio.Event().wait()
+        not_interrupted.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        client.run(wait_long)
+    assert not not_interrupted
+    assert takes_ctrl_c()
+
+
+def test_a_program_that_an_action_or_a_callback_starts_can_be_interrupted_and_terminated(
+    client: SyncMitoClient,
+) -> None:
+    """It has the blocked signals of the thread that started it, for as long as it lives."""
+    blocked = "print(*__import__('signal').pthread_sigmask(0, ()))"
+
+    async def started(_: MitoClient) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", blocked, stdout=asyncio.subprocess.PIPE
+        )
+        return (await process.communicate())[0].strip()
+
+    async def of_a_callback(_: MitoClient) -> bytes:
+        command = [sys.executable, "-c", blocked]
+        return (await asyncio.to_thread(subprocess.check_output, command)).strip()
+
+    assert client.run(started) == client.run(of_a_callback) == b""
+
+
+def test_the_thread_of_the_interactive_mode_leaves_ctrl_c_to_its_prompt(
+    config: ClientConfig,
+) -> None:
+    with kept_connection(), open_client(config) as run:
+        assert not run(of_its_own)
+        assert not run(of_its_threads)
     assert takes_ctrl_c()
 
 
