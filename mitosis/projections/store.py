@@ -49,6 +49,9 @@ _OF_A_BUILD = {
     "maintenance_work_mem": "256MB",  # for its indexes
 }
 
+# There may be 256,000 in a batch, where each task has 128 labels and tags of its own: 200 MB.
+_COUNTERS_AT_ONCE = 5_000
+
 _TABLES = {table.name: table for table in Tables().overwritten()}
 # As bytes: psycopg would compose them anew at each use.
 _SELECT = {name: select_rows(table).as_bytes() for name, table in _TABLES.items()}
@@ -242,10 +245,12 @@ class ViewStore:
         if not table.changed:
             return
         rows = table.written()
-        await self._connection.execute(_ADD_COUNTS, (rows_json(rows),))
-        fewer = [row for row in rows if row.tasks < 0]
-        if fewer:  # MERGE would do both at once, but not in Postgres 14
-            await self._connection.execute(_DROP_EMPTY_COUNTS, (rows_json(fewer),))
+        for first in range(0, len(rows), _COUNTERS_AT_ONCE):
+            part = rows[first : first + _COUNTERS_AT_ONCE]
+            await self._connection.execute(_ADD_COUNTS, (rows_json(part),))
+            fewer = [row for row in part if row.tasks < 0]
+            if fewer:  # MERGE would do both at once, but not in Postgres 14
+                await self._connection.execute(_DROP_EMPTY_COUNTS, (rows_json(fewer),))
 
     async def _write_table(self, table: Table[Any]) -> None:
         if not table.changed:

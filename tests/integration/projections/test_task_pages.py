@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import combinations
+from string import ascii_letters, digits
 from typing import Any, NamedTuple
 
 import psycopg
@@ -14,11 +15,12 @@ from mitosis.contract import subjects
 from mitosis.contract.queries import ListTasks
 from mitosis.contract.subjects import EVENTS_STREAM
 from mitosis.domain import task
+from mitosis.domain.limits import MAX_PRIORITY, MAX_TAG_BYTES
 from mitosis.domain.retry import Retry
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Outcome
 from mitosis.errors import Rejection
-from mitosis.projections import task_pages
+from mitosis.projections import store, task_pages
 from mitosis.projections.beside import History as Origin
 from mitosis.projections.beside import rebuild
 from mitosis.projections.comparison import verify
@@ -26,7 +28,8 @@ from mitosis.projections.memory import MemoryCommitSource
 from mitosis.projections.plan import fold_all
 from mitosis.projections.pool import ReadPool
 from mitosis.projections.queries import Queries
-from mitosis.projections.rows import Tables, TaskRow
+from mitosis.projections.rows import Tables, TaskCountRow, TaskRow
+from mitosis.projections.statements import rows_json
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import History, Stored
 from mitosis.testing.views import expected_rows, project, stored_rows
@@ -290,3 +293,79 @@ async def test_counters_that_have_come_to_nothing_are_gone(database: str) -> Non
         (row["word"], row["state"], row["tasks"]) for row in stored_rows(database)["task_counts"]
     ]
     assert counted == [("", "cancelled", 1), ("label a", "cancelled", 1)]
+
+
+async def test_the_longest_names_and_the_oddest_words_can_be_stored_and_found(
+    database: str,
+) -> None:
+    """Of a counter everything is in the key, and Postgres takes no more than 2,700 bytes there."""
+    pick = random.Random(1)  # noqa: S311  nothing that Postgres could compress
+    group, creator = (
+        "".join(pick.choices(ascii_letters + digits + "-_", k=255)) for _ in ("group", "creator")
+    )
+    long = [
+        "".join(pick.choices(ascii_letters + digits + "\"\\'%{}", k=MAX_TAG_BYTES))
+        for _ in range(2)
+    ]
+    odd = [
+        "label a",
+        "tag a",
+        "é",
+        "e\u0301",
+        "\N{GRINNING FACE}" * 63,
+        "a  b",
+        "{}",
+        "%s",
+        "\\",
+        '"',
+    ]
+    history = History()
+    for name in (group, creator):
+        history.add_user(name)
+    history.add_member(group, creator, Role.WRITE)
+    box = history.add_worker(group, {group: Role.WRITE})
+    uuid = history.submit(
+        group, creator, priority=-MAX_PRIORITY,
+        labels=tuple(sorted([*odd, long[0]])), tags=tuple(sorted([*odd, long[1]])),
+    )  # fmt: skip
+    tail = subjects.task_tail(group, uuid)
+    ended = task.Exit(task.ExitKind.CODE, 2**31 - 1)
+    for command in (
+        task.AssignTask(box, 60.0), task.ReportStart(box, 1, ()),
+        task.ReportExit(box, 1, ended), task.CommitTask(box, 1, history.now),
+    ):  # fmt: skip
+        await project(database, history)
+        history.decide(tail, command)
+    await project(database, history)
+    assert stored_rows(database) == expected_rows(history)
+    pool = ReadPool(database)
+    queries = Queries(pool, decode)
+    code, priority = f">={2**31 - 1}", f"<={-MAX_PRIORITY}"
+    try:
+        for labels, tags in (*(((word,), (word,)) for word in odd), ((long[0],), (long[1],))):
+            for words in ({"labels": labels}, {"tags": tags}, {"labels": labels, "tags": tags}):
+                wanted = ListTasks(
+                    group=group, creators=(creator,), exit_status=code, priority=priority, **words
+                )
+                page = await queries.list_tasks(creator, wanted)
+                assert (page.total, [view.uuid for view in page.tasks]) == (1, [uuid])
+    finally:
+        await pool.close()
+
+
+async def test_counters_of_a_batch_are_written_in_parts(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand tasks with 128 words of their own have 256,000: a gigabyte of memory at once."""
+    written = []
+
+    def noted(rows: list[Any]) -> str:
+        written.append(sum(isinstance(row, TaskCountRow) for row in rows))
+        return rows_json(rows)
+
+    monkeypatch.setattr(store, "_COUNTERS_AT_ONCE", 3)
+    monkeypatch.setattr(store, "rows_json", noted)
+    history = varied(5)
+    await project_in_parts(database, history)
+    assert max(written) == 3
+    assert stored_rows(database) == expected_rows(history)
