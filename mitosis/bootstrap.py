@@ -180,9 +180,13 @@ def nats_trust(config: CoordinatorConfig) -> Trust:
     return Trust("nats_ca", config.nats_ca, config.insecure)
 
 
-def objects_of(config: CoordinatorConfig) -> "S3Store":
-    """Return the S3 store of the settings; close it when done."""
-    from mitosis.artifacts.s3 import S3Settings, S3Store
+def objects_of(config: CoordinatorConfig, *, patient: bool = False) -> "S3Store":
+    """Return the S3 store of the settings; close it when done.
+
+    `patient`: Ask again for 12 seconds instead of one, when it does not answer or answers that it
+    has failed: as those do that have just been started, before all their parts know each other.
+    """
+    from mitosis.artifacts.s3 import FEW_RETRIES, MANY_RETRIES, S3Settings, S3Store
 
     return S3Store(
         S3Settings(
@@ -194,6 +198,7 @@ def objects_of(config: CoordinatorConfig) -> "S3Store":
             artifacts_bucket=config.artifacts_bucket,
             attachments_bucket=config.attachments_bucket,
             trust=Trust("s3_ca", config.s3_ca, config.insecure),
+            retries=MANY_RETRIES if patient else FEW_RETRIES,
         )
     )
 

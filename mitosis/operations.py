@@ -316,7 +316,7 @@ async def _platform(
     from mitosis.services.backup.taking import Platform
 
     async with copies(config, "mito-backup") as (nc, archive, connection):
-        objects = objects_of(config)
+        objects = objects_of(config, patient=True)
         try:
             yield Platform(nc, EventReader(nc), archive, objects, SystemClock()), connection
         finally:

@@ -37,6 +37,11 @@ GONE = frozenset({"NoSuchKey", "NoSuchObject"})
 _ASK_SECONDS = 300.0  # what a URL of our own must last: it is used at once, or repeated
 
 
+# The pauses between tries double, from 0.4 seconds on.
+FEW_RETRIES = 2
+MANY_RETRIES = 6
+
+
 class S3Settings(msgspec.Struct, frozen=True):
     """Where the store is and who we are there.
 
@@ -59,7 +64,7 @@ class S3Settings(msgspec.Struct, frozen=True):
     threads: int = 8
     connect_seconds: float = 5.0
     read_seconds: float = 20.0
-    retries: int = 2
+    retries: int = FEW_RETRIES
     trust: Trust = Trust("s3_ca")
 
     def __repr__(self) -> str:

@@ -12,11 +12,14 @@ from typing import ClassVar
 import pytest
 import urllib3
 
+from mitosis.artifacts.copies import put
 from mitosis.artifacts.names import artifact_object
 from mitosis.artifacts.pieces import TransferStopped
 from mitosis.artifacts.s3 import S3Settings, S3Store
 from mitosis.artifacts.sweeper import MARGIN, sweep
 from mitosis.artifacts.transfer import Transfers
+from mitosis.bootstrap import objects_of
+from mitosis.config.coordinator import CoordinatorConfig
 from mitosis.domain.task import ArtifactKind
 from mitosis.errors import CorruptData, Misconfigured, NotAllowed, NotFound, ObjectsUnavailable
 
@@ -289,6 +292,27 @@ def test_an_upload_begins_again_after_a_fault_with_the_whole_body(
     Broken.faults[:] = ["503", "reset"]
     transfers.upload(broken, source)
     assert Broken.bodies == [source.read_bytes()]
+
+
+async def test_who_copies_objects_outlasts_the_failures_of_a_store_that_has_just_started(
+    broken: str, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An embedded one has been seen to answer with 500 for some seconds, and a backup ended."""
+    monkeypatch.setattr(urllib3.Retry, "sleep", lambda *_: None)
+    config = CoordinatorConfig(
+        s3_url=broken.rpartition("/object")[0], s3_access_key="key", s3_secret_key="secret-key"
+    )
+    hasty, patient = objects_of(config), objects_of(config, patient=True)
+    try:
+        Broken.faults[:] = ["500"] * 3
+        with pytest.raises(ObjectsUnavailable):
+            await put(hasty.artifacts, "object", source)
+        Broken.faults[:] = ["500"] * 6
+        await put(patient.artifacts, "object", source)
+        assert len(Broken.bodies) == 1
+    finally:
+        await hasty.close()
+        await patient.close()
 
 
 def test_tries_are_bounded_and_the_error_does_not_show_the_url(
