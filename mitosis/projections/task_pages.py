@@ -4,7 +4,8 @@ Of now, without a walk through the tasks of a group: totals are sums of counters
 found in the order of an index. For what has few values that is the index of counters: the newest
 tasks of each counter that matches, and the newest of these. For a label or tag it is the table of
 words. Tasks with several labels and tags are counted one by one, unless counters tell that they are
-all in one state, and so is everything of the past (past.py).
+all in one state (where a large part of the group has all of them, by a look at the whole group),
+and so is everything of the past (past.py).
 """
 
 from typing import Any, LiteralString
@@ -24,6 +25,9 @@ from mitosis.projections.postgres import Reader
 # be passed by before enough match, or all of them.
 FEW_ROWS = 10_000
 ROWS_OF_A_SEARCH = 5  # to look for another place in an index costs as much as so many rows
+
+# Times as long as a look at a task as it comes takes what is joined for one with several words.
+DEAR_JOIN = 4
 
 MOST_JOINED = 2  # of several words; the others are looked for in the tasks that have these two
 
@@ -275,6 +279,9 @@ async def _count_words(connection: Reader, search: _Search) -> dict[str, int]:
     if len(rows) < len(search.words) or not all(matching for _, _, matching, _, _ in rows):
         return _none()
     search.args |= {"word": rows[0][0], "second": rows[1][0]}
+    in_group = sum((await _count_group(connection, search.args["group"])).values())
+    if rows[0][1] * DEAR_JOIN > in_group:
+        return await _count_each(connection, search)
     words: LiteralString = (
         f"{search.with_words}{{}} WHERE w.group_name = %(group)s AND w.word = %(word)s"
     )

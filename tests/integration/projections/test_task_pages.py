@@ -197,8 +197,9 @@ async def asked(filled: tuple[History, str]) -> AsyncIterator[Asked]:
 async def test_every_pair_of_filters_gives_the_page_and_the_totals_of_a_plain_look(
     asked: Asked, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By counters when few rows have to be read for that; else by a walk."""
+    """By counters and words when few rows have to be read for that; else by a walk."""
     monkeypatch.setattr(task_pages, "FEW_ROWS", few)
+    monkeypatch.setattr(task_pages, "DEAR_JOIN", 0 if few else 1_000_000)
     pick = random.Random(few)  # noqa: S311  the same pages in every run
     assert await compare(asked.queries, asked.history.commits, pick) > 100
 
@@ -211,10 +212,12 @@ async def test_totals_of_the_past_are_those_of_then(asked: Asked) -> None:
         assert await compare(asked.queries, whole[:position], pick, position) > 20
 
 
+@pytest.mark.parametrize("dear", [0, 4])
 async def test_tasks_with_several_words_are_counted_where_all_with_one_have_ended_alike(
-    database: str,
+    database: str, dear: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then nobody looks at the tasks for their states."""
+    """Then nobody looks at the tasks for their states, unless most have all the words."""
+    monkeypatch.setattr(task_pages, "DEAR_JOIN", dear)
     history = History()
     history.add_user("alice")
     words = (("x", "y"), ("x",), ("x", "y"), ("y",), ("y", "z"), ("x", "y", "z"))
