@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from mitosis import MitoClient, SyncMitoClient
 from mitosis.client.output_source import OutputChunk
 from mitosis.config.client import GetEventsArgs, SubmitTaskArgs, WatchTasksArgs
 from mitosis.domain.roles import Role
-from mitosis.domain.task import Outcome
+from mitosis.domain.task import Outcome, TaskState
 from mitosis.events.messages import request
 from mitosis.events.secret_keys import STREAM, SecretKeys
 from mitosis.nats.credentials import ServiceLogin
 from mitosis.nats.store_client import open_store_client
+from mitosis.services.worker.core import PATIENCE_SECONDS
 from mitosis.testing.servers import S3Server
 from mitosis.testing.waiting import eventually
 
@@ -175,6 +177,13 @@ async def test_a_restored_platform_has_no_secret_and_says_so_of_each_task_that_n
         (before,) = ended(client, in_shell(proof, secret_envs={"TOKEN": value}))
         holder = client.submit_task(in_shell("sleep 600"))
         waiting = client.submit_task(in_shell("true", secret_envs={"TOKEN": value}))
+        # The worker gets it ahead and gives it back; else it would wait for a lease when restored.
+        ahead = time.monotonic() + 2 * PATIENCE_SECONDS
+        await eventually(
+            lambda: (
+                time.monotonic() > ahead and client.get_task(waiting.task).state is TaskState.READY
+            )
+        )
         kept = platform.home.run("backup", backup, "--data", platform.data, seconds=180)
         assert kept.status == 0, kept
     assert files_with(value.encode(), backup) == []
