@@ -215,7 +215,7 @@ class Connection:
         token = str(next(self._numbers))
         try:
             async with asyncio.timeout(timeout_seconds):
-                if not self._up.is_set():
+                while not self._is_up():
                     await self._wait_for_link()
                 self.publish(subject, data, self._prefix + token)
                 answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
@@ -300,6 +300,12 @@ class Connection:
         if self._link is None or not self._up.is_set():
             raise Unavailable(f"the connection to {self.address} is down: try again")
         return self._link
+
+    def _is_up(self) -> bool:
+        """Whether there is a link; one that was just lost is none, before its end is told."""
+        if self._link is not None and not self._link.takes_messages:
+            self._up.clear()
+        return self._up.is_set()
 
     async def _wait_for_link(self) -> None:
         if self._closing:

@@ -96,6 +96,11 @@ class Link(PromptClient):
         except TimeoutError:
             log.debug("a NATS link did not end in time; its socket is closed")
 
+    @property
+    def takes_messages(self) -> bool:
+        """Whether something can be sent; not from the moment on at which its end is found."""
+        return bool(self.is_connected) and not self.is_broken and self._flush_queue is not None
+
     def send(self, subject: str, data: bytes, reply: str = "") -> None:
         """Put a message into the outgoing buffer, which is written at the end of this turn.
 
@@ -103,7 +108,7 @@ class Link(PromptClient):
             Unavailable: The link is down, or the server does not read.
             TooLarge: More than the server takes in one message.
         """
-        if not self.is_connected or self.is_broken or self._flush_queue is None:
+        if not self.takes_messages:
             raise Unavailable("the connection to the NATS server is down: send it again")
         if len(data) > self._max_payload:
             raise too_large(len(data), self._max_payload)

@@ -8,6 +8,7 @@ import os
 import signal
 
 import pytest
+from nats.errors import UnexpectedEOF
 
 from mitosis.errors import (
     InvalidInput,
@@ -163,6 +164,20 @@ async def test_subscriptions_and_requests_survive_a_restart_of_the_server(own_se
     assert await two.request("t.echo", b"3", 5) == b"re:3"
     await one.close()
     await two.close()
+
+
+async def test_a_request_in_the_moment_of_a_loss_waits_for_the_next_link(service, shared_server):
+    """Found by the one who reads, and not told yet: whoever asked just then was sent away."""
+    await answer_everything(service, "t.echo")
+    async with await Connection.open([shared_server], SERVICE, name="one") as connection:
+        link = connection._link
+        link.is_broken = True
+        asked = asyncio.create_task(connection.request("t.echo", b"x", 10))
+        await asyncio.sleep(0)  # it has begun
+        assert not asked.done()
+        await link._process_op_err(UnexpectedEOF())
+        assert await asked == b"re:x"
+        assert connection._link is not link
 
 
 async def test_what_has_arrived_is_handled_although_the_link_is_lost(own_server):
