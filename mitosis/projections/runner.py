@@ -33,8 +33,10 @@ READ_TIMEOUT_SECONDS = 10.0  # for one commit that is known to be there
 
 # A batch costs projector and Postgres about 5 ms each, with one commit or with fifty. So batches
 # do not begin more often than this; but a read that waits is served at once, and after a quiet
-# moment a commit is taken at once. When another full batch is there nothing is gained by a pause.
+# moment a commit is taken at once. The pauses also leave the machine to those who store, when much
+# is stored at once; who has been a full batch behind for a while makes none until that is made up.
 LINGER_SECONDS = 0.25
+PATIENCE_SECONDS = 15.0
 
 
 class Runner:
@@ -99,10 +101,13 @@ class Runner:
             log.info("projecting into %s from %d", shown(self._url), self._done.position)
             async with Feed(self._source, self._done.position + 1) as feed:
                 clock = asyncio.get_running_loop().time
+                near = clock()
                 while True:
                     began = clock()
                     await self._apply(store, await feed.take())
                     if not feed.is_behind:
+                        near = clock()
+                    if clock() - near < PATIENCE_SECONDS:
                         await self.progress.until_wanted(LINGER_SECONDS - (clock() - began))
         finally:
             with suppress(Unavailable):

@@ -50,6 +50,7 @@ async def test_who_is_far_behind_makes_no_pause_between_full_batches(
 ) -> None:
     """One pause of a quarter of a second a batch kept it to 4,000 commits a second."""
     monkeypatch.setattr("mitosis.projections.runner.LINGER_SECONDS", 3_600.0)
+    monkeypatch.setattr("mitosis.projections.runner.PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr("mitosis.projections.feed.MAX_BATCH_COMMITS", 20)
     history = campaign(6, 60)
     source = MemoryCommitSource(history.commits, batch=20)
