@@ -17,7 +17,7 @@ from bench.peers.run import PEERS, _missing
 from bench.processes import cpu_ms_per_task, cpu_of, memory_of
 from bench.rows import Results
 from bench.sections import SECTIONS
-from bench.targets import missed_rows, verdicts
+from bench.targets import Verdict, missed_rows, verdicts
 from bench.work import percentile
 
 
@@ -51,13 +51,18 @@ def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     assert judged["batch submit of 10,000"].met is None
 
 
-def test_the_cost_of_a_task_is_flat_when_most_and_least_are_near() -> None:
-    results = measured()
-    results.add("queues/cost/100", "out of a queue of 100", "ms", 1.0)
-    flat = "cost of a task out of a long queue, most / least"
-    assert {one.what: one for one in verdicts(results)}[flat].met is None
-    results.add("queues/cost/1000", "out of a queue of 1,000", "ms", 1.3)
-    assert {one.what: one for one in verdicts(results)}[flat].met is False
+def test_the_cost_of_a_task_is_flat_when_it_does_not_grow_from_any_size_to_a_larger_one() -> None:
+    flat = "cost of a task out of a long queue / a shorter one"
+
+    def judged(*costs: float) -> Verdict:
+        results = measured()
+        for size, cost in zip(("10000", "100", "1000"), costs, strict=False):
+            results.add(f"queues/cost/{size}", f"out of a queue of {size}", "ms", cost)
+        return {one.what: one for one in verdicts(results)}[flat]
+
+    assert judged(1.0).met is None
+    assert (judged(1.1, 1.5, 1.0).found, judged(1.1, 1.5, 1.0).met) == (1.1, True)
+    assert (judged(1.3, 1.2, 1.0).found, judged(1.3, 1.2, 1.0).met) == (1.3, False)
 
 
 def test_two_sizes_of_one_target_are_one_row_and_a_relaxed_sync_is_none() -> None:
