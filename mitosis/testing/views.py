@@ -75,3 +75,13 @@ def archived(url: str) -> list[Stored]:
         return connection.execute(
             "SELECT position, subject, payload FROM archive.commits ORDER BY position"
         ).fetchall()
+
+
+async def until_somebody_waits(looking: psycopg.AsyncConnection[Any]) -> None:
+    """Wait until a session of the database waits for a lock."""
+    async with asyncio.timeout(10):
+        while True:
+            found = await looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
+            if await found.fetchone():
+                return
+            await asyncio.sleep(0.01)

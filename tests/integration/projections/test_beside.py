@@ -19,7 +19,14 @@ from mitosis.projections.postgres import Connection
 from mitosis.projections.runner import Runner
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import History, campaign
-from mitosis.testing.views import archived, expected_rows, project, running, stored_rows
+from mitosis.testing.views import (
+    archived,
+    expected_rows,
+    project,
+    running,
+    stored_rows,
+    until_somebody_waits,
+)
 
 SPOILED = (
     "UPDATE views.tasks SET state = 'ready', reason = 'because' WHERE number = 3;"
@@ -134,28 +141,20 @@ async def test_a_read_between_whose_tables_a_rebuild_comes_is_read_again(databas
             row = await found.fetchone()
         return row[0] if row else 0
 
-    async with await psycopg.AsyncConnection.connect(database) as rebuild_:
+    async with (
+        await psycopg.AsyncConnection.connect(database) as rebuild_,
+        await psycopg.AsyncConnection.connect(database, autocommit=True) as looking,
+    ):
         read = asyncio.create_task(pool.read(count))
         await begun.wait()
         await rebuild_.execute("LOCK TABLE views.users")
         goes_on.set()
-        await until_somebody_waits(database)
+        await until_somebody_waits(looking)
         await rebuild_.execute("LOCK TABLE views.tasks")  # as soon as the read has given up
         await rebuild_.commit()
         assert await read > 0
     assert tries == 2
     await pool.close()
-
-
-async def until_somebody_waits(url: str) -> None:
-    """Wait until a session waits for a lock."""
-    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as looking:
-        async with asyncio.timeout(10):
-            while True:
-                found = await looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
-                if await found.fetchone():
-                    return
-                await asyncio.sleep(0.01)
 
 
 async def test_while_a_projector_writes_reads_show_the_old_rows_or_the_new_and_never_fewer(

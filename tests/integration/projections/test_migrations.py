@@ -1,7 +1,6 @@
 """The schemas: made once, by any number of processes, and never served in another version."""
 
 import asyncio
-from typing import Any
 
 import psycopg
 import pytest
@@ -14,7 +13,13 @@ from mitosis.projections.runner import Runner
 from mitosis.projections.store import ViewStore
 from mitosis.services.projector.decoding import decode
 from mitosis.testing.history import campaign
-from mitosis.testing.views import archived, expected_rows, project, stored_rows
+from mitosis.testing.views import (
+    archived,
+    expected_rows,
+    project,
+    stored_rows,
+    until_somebody_waits,
+)
 
 
 async def test_many_migrations_at_once_make_one_schema(empty_database: str) -> None:
@@ -68,15 +73,6 @@ async def test_read_models_of_before_get_their_counters_and_words_without_a_rebu
         connection.execute(BEFORE_COUNTERS)
     await migrate(database)
     assert stored_rows(database) == expected_rows(history)
-
-
-async def until_somebody_waits(looking: psycopg.AsyncConnection[Any]) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            found = await looking.execute("SELECT 1 FROM pg_locks WHERE NOT granted")
-            if await found.fetchone():
-                return
-            await asyncio.sleep(0.01)
 
 
 async def test_a_projector_of_before_ends_its_batch_and_writes_no_other_after_a_migration(
