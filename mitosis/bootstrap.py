@@ -77,6 +77,7 @@ def run_coordinator(config: CoordinatorConfig, *, reset_admin_password: bool = F
 
 
 def _run_coordinator(config: CoordinatorConfig, reset_admin_password: bool) -> None:
+    from mitosis.allocator import give_back_large_blocks
     from mitosis.projections.migrations import migrate
     from mitosis.projections.pool import ReadPool
     from mitosis.projections.position import applied_position
@@ -116,6 +117,7 @@ def _run_coordinator(config: CoordinatorConfig, reset_admin_password: bool) -> N
             await views.close()
             await objects.close()
 
+    give_back_large_blocks()
     run(main())
 
 

@@ -61,31 +61,37 @@ def may_run(worker: Worker, lane: Lane) -> bool:
 
 
 class ReadyQueue:
-    """All ready tasks that no worker has yet, in their exact order."""
+    """All ready tasks that no worker has yet, in their exact order.
+
+    There may be some hundred thousand, so of each only its rank is kept. The rank in `_places` is
+    the very one that stands in a lane: an entry of a lane that is another object is out of date.
+    """
 
     def __init__(self) -> None:
         self._lanes: dict[Lane, list[Rank]] = {}
-        self._waiting: dict[str, Waiting] = {}
+        self._places: dict[str, Rank] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._places)
 
     def __contains__(self, task: str) -> bool:
-        return task in self._waiting
+        return task in self._places
 
     def by_group(self) -> Counter[str]:
         """Return the number of tasks of each group."""
-        return Counter(waiting.group for waiting in self._waiting.values())
+        counts = Counter[str]()
+        for (group, _, _), heap in self._lanes.items():
+            counts[group] += sum(self._places.get(rank[2]) is rank for rank in heap)
+        return +counts
 
     def push(self, waiting: Waiting) -> None:
         """Add a task; a task that is there already is moved to its new place."""
-        self._waiting[waiting.task] = waiting
-        lane = self._lanes.setdefault(waiting.lane, [])
-        heapq.heappush(lane, waiting.rank)
+        rank = self._places[waiting.task] = waiting.rank
+        heapq.heappush(self._lanes.setdefault(waiting.lane, []), rank)
 
     def remove(self, task: str) -> None:
         """Forget a task, if it waits. Its entry is dropped when it comes to the top."""
-        self._waiting.pop(task, None)
+        self._places.pop(task, None)
 
     def take_for(self, worker: Worker) -> str | None:
         """Remove and return the first task that the worker may run, or None."""
@@ -103,8 +109,7 @@ class ReadyQueue:
     def _top(self, lane: Lane) -> Rank | None:
         heap = self._lanes[lane]
         while heap:
-            known = self._waiting.get(heap[0][2])
-            if known and (known.rank, known.lane) == (heap[0], lane):
+            if self._places.get(heap[0][2]) is heap[0]:
                 return heap[0]
             heapq.heappop(heap)
         del self._lanes[lane]

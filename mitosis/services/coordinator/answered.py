@@ -5,7 +5,8 @@ from collections import Counter, OrderedDict
 from mitosis.nats.rpc import Caller
 
 REMEMBERED_COMMANDS = 20_000
-REMEMBERED_BYTES = 64 * 1024 * 1024
+# Most of it are answers to many submits at once, which are the same for ever by their keys.
+REMEMBERED_BYTES = 4 * 1024 * 1024
 
 
 class Answered:
