@@ -1,5 +1,6 @@
 """CPU time and memory of the processes of a platform, by what they are."""
 
+import asyncio
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ MARKS = {
     "/processes/guard": "runners", "postgres": "postgres", "nats-server": "nats", "weed": "s3",
     " coordinator ": "coordinator", " worker ": "worker",
 }  # fmt: skip
+
+
+BUSY = 0.1  # of a core, all processes together: an idle platform looks at its clocks
 
 
 class Process(NamedTuple):
@@ -69,6 +73,18 @@ def cpu_ms_per_task(
         name: round((after[name] - before.get(name, 0.0)) * 1000 / tasks, 3)
         for name in sorted(after)
     }
+
+
+async def at_rest(data: Path, seconds: float) -> None:
+    """Wait until the processes of a platform do next to nothing for so long, or for five times it.
+
+    What a server puts in order after much work would count as the cost of what comes next.
+    """
+    for _ in range(5):
+        before = sum(cpu_seconds(data).values())
+        await asyncio.sleep(seconds)
+        if sum(cpu_seconds(data).values()) - before <= BUSY * seconds:
+            return
 
 
 def memory_mb(data: Path, name: str) -> tuple[float, float]:

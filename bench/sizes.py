@@ -36,6 +36,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
         history: Past tasks.
         queues: Lengths of the queue at which a task is measured.
         queue_tasks: Tasks measured at each.
+        history_tasks: Tasks measured behind each past.
+        rest_seconds: Before that, so long at a time, until the services do nothing else.
     """
 
     true: tuple[Times, ...]
@@ -57,6 +59,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     history: tuple[int, ...]
     queues: tuple[int, ...]
     queue_tasks: int
+    history_tasks: int
+    rest_seconds: float
 
 
 QUICK = Sizes(
@@ -79,6 +83,8 @@ QUICK = Sizes(
     history=(1_000, 10_000),
     queues=(100, 1_000),
     queue_tasks=300,
+    history_tasks=300,
+    rest_seconds=0.0,
 )
 USUAL = Sizes(
     true=(Times(1_000, 5), Times(10_000, 2)),
@@ -100,6 +106,8 @@ USUAL = Sizes(
     history=(1_000, 100_000),
     queues=(100, 10_000, 100_000),
     queue_tasks=2_000,
+    history_tasks=7_000,
+    rest_seconds=30.0,
 )
 FULL = msgspec.structs.replace(
     USUAL,

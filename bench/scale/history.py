@@ -19,7 +19,7 @@ import msgspec
 import psycopg
 
 from bench.platform import Up
-from bench.processes import cpu_ms_per_task, cpu_of, cpu_seconds, memory_of
+from bench.processes import at_rest, cpu_ms_per_task, cpu_of, cpu_seconds, memory_of
 from bench.rows import Results
 from bench.scale import pages
 from bench.simulated import simulated_workers
@@ -27,6 +27,7 @@ from bench.sizes import Bench
 from bench.work import TRUE, Ends, checked, throughput
 from mitosis import MitoClient
 from mitosis.config.client import SubmitTaskArgs
+from mitosis.config.coordinator import SNAPSHOT_EVERY
 from mitosis.contract.subjects import EVENTS_STREAM
 from mitosis.errors import MitosisError
 from mitosis.nats.connection import Connection, ServiceLogin
@@ -38,7 +39,7 @@ from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
 from mitosis.services.projector.decoding import decode
 from mitosis.services.projector.source import StreamSource
 from mitosis.testing.chaos.parts import Part
-from mitosis.testing.chaos.site import Shape, Site
+from mitosis.testing.chaos.site import COORDINATORS, Shape, Site
 from mitosis.testing.past import COMMITS_OF_A_TASK, store_past
 
 LONGEST_SECONDS = 1_800.0
@@ -63,10 +64,15 @@ class _Start(msgspec.Struct):
 
 
 class _Site(Site):
-    """The site of the fault suite without its links, and with a Postgres that syncs."""
+    """The site of the fault suite without its links, with a Postgres that syncs.
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, Shape(workers=0))
+    Snapshots are as rare as with every coordinator, but for a past that is shorter than that.
+    """
+
+    def __init__(self, root: Path, past: int) -> None:
+        every = min(SNAPSHOT_EVERY, past * COMMITS_OF_A_TASK)
+        settings = {f"coordinator{n + 1}": {"snapshot_every": every} for n in range(COORDINATORS)}
+        super().__init__(root, Shape(workers=0, settings=settings))
         self.postgres = EmbeddedPostgres(root / "pg")
 
     def _nats_behind(self, name: str) -> str:  # noqa: ARG002  all have the same way
@@ -81,7 +87,7 @@ class _History:
         self._what = f"{tasks:,} past tasks"
 
     async def measure(self) -> None:
-        async with _Site(self._root) as site:
+        async with _Site(self._root, self._tasks) as site:
             login = ServiceLogin(site.credentials.service.name, site.credentials.service.password)
             connection = await Connection.open([site.nats[0].url], login, name="bench")
             async with connection:
@@ -155,11 +161,12 @@ class _History:
 
     async def _cost(self, site: Site) -> None:
         """Run new tasks: what they cost must not depend on what was before."""
-        count = self._bench.sizes.queue_tasks
+        count = self._bench.sizes.history_tasks
         config = msgspec.structs.replace(site.client_config(), coordinator_addr=site.nats[0].url)
         up = Up(site.root, config, "")
         async with _beside(simulated_workers(up, WORKERS)), MitoClient(config) as client:
             await throughput(client, count // 10)
+            await at_rest(site.root, self._bench.sizes.rest_seconds)
             ends = await Ends.watch(client)
             async with checked(client, count) as done:
                 before, began = cpu_seconds(site.root), time.perf_counter()

@@ -18,6 +18,7 @@ from mitosis.config.checks import (
 )
 from mitosis.config.section import Section
 
+SNAPSHOT_EVERY = 20_000  # commits, unless the settings say otherwise
 REDIS_KEYS = ("redis_url", "redis_worker_password", "redis_client_password")
 _nats_url = urls_check("nats", "tls", "ws", "wss")
 _http_url = url_check("http", "https")
@@ -123,7 +124,7 @@ class CoordinatorConfig(Section, frozen=True, kw_only=True):
     shutdown_secret_path: Path | None = None
     heartbeat_timeout: timedelta = timedelta(seconds=600)
     max_projection_lag: timedelta = timedelta(seconds=30)
-    snapshot_every: int = 20_000
+    snapshot_every: int = SNAPSHOT_EVERY
     checkpoint_every: int = 1_000
     checkpoint_interval: timedelta = timedelta(seconds=60)
     projector: bool = True
