@@ -1,6 +1,6 @@
 """Submits before they are sent: checked as far as it can be here, and cut into requests."""
 
-import uuid
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import TypeVar
@@ -27,6 +27,7 @@ from mitosis.contract.wire import MAX_REQUEST_BYTES
 from mitosis.domain.durations import parse_duration, parse_size
 from mitosis.domain.execution import parse_execution_state
 from mitosis.domain.limits import (
+    MAX_BATCH,
     MAX_KEY_BYTES,
     MAX_PRIORITY,
     MAX_REASON_BYTES,
@@ -53,10 +54,7 @@ from mitosis.errors import InvalidInput
 # A part of the batch that leaves room for the envelope of the request.
 MAX_BATCH_BYTES = MAX_REQUEST_BYTES - 4_096
 
-# The coordinator decides one request in one go: of a large campaign the first tasks run already
-# while the rest is being submitted.
-REQUEST_TASKS = 250
-
+_DEFAULTS = SubmitTaskArgs(command=())
 
 Given = TypeVar("Given")
 Read = TypeVar("Read")
@@ -75,24 +73,36 @@ def to_request(args: SubmitTaskArgs) -> SubmitTask:
         check_name(args.group, "group")
     check_text(args.key, "the key", MAX_KEY_BYTES)
     check_number(args.priority, "priority", -MAX_PRIORITY, MAX_PRIORITY)
-    return SubmitTask(
+    body = SubmitTask(
         argv=tuple(args.command),
-        key=args.key or uuid.uuid4().hex,
+        key=args.key or os.urandom(16).hex(),
         group=args.group,
         env=dict(args.envs),
         tags=check_tags(args.tags, "tags"),
         labels=check_tags(args.labels, "labels"),
         priority=args.priority,
-        timeout_seconds=seconds_of(args.timeout, "timeout"),
         terminal=args.terminal,
         watch=None if args.watch is None else to_watch(args.watch),
-        limits=read_limits(args).of(NO_LIMITS),
-        stop_signal=check_stop_signal(args.stop_signal),
-        grace_seconds=seconds_of(args.grace, "grace", MAX_GRACE_SECONDS),
-        retry=read_retry(args).of(NO_RETRY).checked(),
-        max_losses=check_losses(args.max_losses),
-        secret_env=read_secrets(args.secret_envs, args.envs),
     )
+    # All of a large campaign is checked before anything of it is sent: what nobody has given is not
+    # looked at for each of its tasks.
+    if _is_given(args, "timeout", "grace", "stop_signal", "max_losses"):
+        body.timeout_seconds = seconds_of(args.timeout, "timeout")
+        body.grace_seconds = seconds_of(args.grace, "grace", MAX_GRACE_SECONDS)
+        body.stop_signal = check_stop_signal(args.stop_signal)
+        body.max_losses = check_losses(args.max_losses)
+    if args.secret_envs:
+        body.secret_env = read_secrets(args.secret_envs, args.envs)
+    if _is_given(args, "memory", "cpu_time", "processes", "open_files", "file_size"):
+        body.limits = read_limits(args).of(NO_LIMITS)
+    if _is_given(args, "retries", "retry_on", "retry_delay", "retry_max_delay"):
+        body.retry = read_retry(args).of(NO_RETRY).checked()
+    return body
+
+
+def _is_given(args: SubmitTaskArgs, *fields: str) -> bool:
+    """Whether any of the fields is another object than the default, be it equal or not."""
+    return any(getattr(args, field) is not getattr(_DEFAULTS, field) for field in fields)
 
 
 def to_change(uuid: str, args: ChangeTaskArgs) -> ChangeTask:
@@ -269,7 +279,7 @@ def batches(tasks: Iterable[SubmitTask]) -> Iterable[list[SubmitTask]]:
     size = 0
     for task in tasks:
         length = len(encode(task)) + 1
-        if batch and (len(batch) == REQUEST_TASKS or size + length > MAX_BATCH_BYTES):
+        if batch and (len(batch) == MAX_BATCH or size + length > MAX_BATCH_BYTES):
             yield batch
             batch, size = [], 0
         batch.append(task)

@@ -83,6 +83,8 @@ def check_tags(tags: Iterable[str], field: str) -> tuple[str, ...]:
         InvalidInput: Empty, with a comma, a control character or white space around.
         TooLarge: Too many or too long.
     """
+    if tags == ():
+        return ()
     unique = sorted(set(check_several(tags, field)))
     if len(unique) > MAX_TAGS:
         raise TooLarge(

@@ -54,6 +54,8 @@ class Limits(
         Raises:
             InvalidInput: A value is out of its bounds.
         """
+        if self is NO_LIMITS:
+            return
         for field, bound in _BOUNDS.items():
             value = getattr(self, field)
             if value is not None:

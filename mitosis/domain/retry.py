@@ -75,6 +75,8 @@ class Retry(
         Raises:
             InvalidInput: A value is out of its bounds.
         """
+        if self is NO_RETRY:
+            return self
         check_times(self.times)
         least, most = MIN_DELAY_SECONDS, MAX_DELAY_SECONDS
         check_number(self.delay_seconds, "retry delay in seconds", least, most)

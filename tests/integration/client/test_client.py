@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from mitosis import MitoClient, SyncMitoClient
-from mitosis.client.submits import REQUEST_TASKS
 from mitosis.config.client import ClientConfig, CreateUserArgs, SubmitTaskArgs
+from mitosis.domain.limits import MAX_BATCH
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Outcome, TaskState
 from mitosis.errors import (
@@ -112,11 +112,11 @@ async def test_no_answer_at_all_means_that_the_outcome_is_unknown(
 async def test_many_submits_travel_in_few_requests_and_keep_their_order(
     client_of: "ClientOf", platform: "SmallPlatform", config: ClientConfig
 ) -> None:
-    many = [SubmitTaskArgs(command=("echo", str(n))) for n in range(4 * REQUEST_TASKS + 1)]
+    many = [SubmitTaskArgs(command=("echo", str(n))) for n in range(2 * MAX_BATCH + 1)]
     async with client_of(config) as client:
         submitted = await client.submit_many(many)
     assert [s.number for s in submitted] == list(range(1, len(many) + 1))
-    assert len(set(platform.commands["task.submit"])) == 5
+    assert len(set(platform.commands["task.submit"])) == 3
 
 
 async def test_watching_shows_each_change_and_ends_with_the_last_task(

@@ -5,7 +5,6 @@ import pytest
 
 from mitosis.client.submits import (
     MAX_BATCH_BYTES,
-    REQUEST_TASKS,
     batches,
     to_change,
     to_request,
@@ -89,8 +88,7 @@ def test_requests_are_as_large_as_they_may_be_and_no_larger() -> None:
         assert len(msgspec.json.encode(SubmitMany(batch))) <= MAX_BATCH_BYTES < MAX_REQUEST_BYTES
 
 
-def test_a_large_campaign_is_submitted_in_parts_so_that_the_first_tasks_run_early() -> None:
-    tasks = [to_request(SubmitTaskArgs(command=("x",))) for _ in range(501)]
-    assert [len(batch) for batch in batches(tasks)] == [250, 250, 1]
-    assert REQUEST_TASKS <= MAX_BATCH
+def test_a_large_campaign_is_submitted_in_requests_as_large_as_the_coordinator_takes() -> None:
+    tasks = [to_request(SubmitTaskArgs(command=("x",))) for _ in range(2 * MAX_BATCH + 1)]
+    assert [len(batch) for batch in batches(tasks)] == [MAX_BATCH, MAX_BATCH, 1]
     assert list(batches([])) == []

@@ -1,5 +1,7 @@
 """The coordinator as a reactor: what is stored, what is sent, and that nothing else is."""
 
+import asyncio
+
 import pytest
 
 from mitosis.contract import commands, work
@@ -7,6 +9,9 @@ from mitosis.domain.dispatch import ahead
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
 from mitosis.errors import Fenced, StoreUnavailable
+from mitosis.services.coordinator.handlers.tasks import PART
+from mitosis.services.coordinator.journal import BACKLOG_SECONDS
+from mitosis.services.coordinator.paces import FRESH_SECONDS
 from mitosis.services.coordinator.storage import NamedArtifacts
 
 
@@ -370,6 +375,106 @@ async def test_a_worker_with_quick_tasks_gets_some_ahead_and_one_with_a_slow_tas
     assert [a.task for a in coordinator.pushed()] == tasks[:held]
     await coordinator.report(worker, coordinator.ended(tasks[1], wall=30.0))
     assert len(coordinator.pushed()) == held
+
+
+async def submit_many(coordinator, count):
+    bodies = [commands.SubmitTask(("true",), f"of-many-{n}") for n in range(count)]
+    reply = await coordinator.ask(
+        "alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies)
+    )
+    coordinator.store.let_through()
+    results = coordinator.answer(reply, commands.SubmittedMany).result.results
+    return [result.submitted.task for result in results]
+
+
+async def test_a_batch_of_submits_goes_ahead_at_once_to_a_worker_that_is_quick_now(coordinator):
+    worker = await coordinator.register(slots=1)
+    first = await coordinator.submit()
+    await coordinator.report(worker, coordinator.ended(first, wall=0.005))
+    coordinator.clock.seconds += FRESH_SECONDS
+    stored = len(coordinator.store.stored)
+    tasks = await submit_many(coordinator, 30)
+    held = 1 + ahead(1, 0.005)
+    assert [a.task for a in coordinator.pushed()[1:]] == tasks[:held]
+    assert len(coordinator.store.stored) == stored + 30  # an assignment costs no commit more
+
+
+async def test_a_batch_of_submits_is_not_sent_ahead_to_a_worker_that_was_quick_long_ago(
+    coordinator,
+):
+    worker = await coordinator.register(slots=1)
+    first = await coordinator.submit()
+    await coordinator.report(worker, coordinator.ended(first, wall=0.005))
+    coordinator.clock.seconds += FRESH_SECONDS + 1.0
+    tasks = await submit_many(coordinator, 30)
+    assert [a.task for a in coordinator.pushed()[1:]] == tasks[:1]
+
+
+async def test_what_is_sent_ahead_of_a_batch_is_shared_by_the_workers_that_are_quick(coordinator):
+    workers = [await coordinator.register(slots=1) for _ in range(2)]
+    for task in [await coordinator.submit() for _ in workers]:
+        holder = coordinator.world.tasks[task].worker
+        await coordinator.report(holder, coordinator.ended(task, wall=0.005))
+    await submit_many(coordinator, 8)
+    assert sorted(len(coordinator.world.attempts[worker]) for worker in workers) == [4, 4]
+
+
+async def test_many_submits_are_decided_in_parts_with_room_for_others_in_between(coordinator):
+    bodies = [commands.SubmitTask(("true",), f"part-{n}") for n in range(3 * PART + 1)]
+    many = asyncio.create_task(
+        coordinator.ask("alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies))
+    )
+    await asyncio.sleep(0)
+    other = await coordinator.ask(
+        "root", coordinator.tasks.submit, commands.SubmitTask(("true",), "between")
+    )
+    reply = await many
+    assert coordinator.answer(reply) is None
+    coordinator.store.let_through()
+    between = coordinator.answer(other, commands.Submitted).position
+    answer = coordinator.answer(reply, commands.SubmittedMany)
+    assert [one.submitted.number for one in answer.result.results] == list(range(1, 3 * PART + 2))
+    assert between < answer.position == coordinator.store.stored[-1][0]
+
+
+async def test_a_part_of_many_submits_waits_while_too_much_is_on_its_way(coordinator):
+    bodies = [commands.SubmitTask(("true",), f"part-{n}") for n in range(3 * PART)]
+    coordinator.store.room = PART
+    many = asyncio.create_task(
+        coordinator.ask("alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies))
+    )
+    await asyncio.sleep(0)
+    coordinator.store.room = 0
+    await asyncio.sleep(0)
+    coordinator.clock.seconds += BACKLOG_SECONDS + 1.0
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not many.done()
+    coordinator.store.room = 2 * PART
+    coordinator.store.let_through()
+    reply = await many
+    coordinator.store.let_through()
+    results = coordinator.answer(reply, commands.SubmittedMany).result.results
+    assert len({one.submitted.task for one in results}) == 3 * PART
+
+
+async def test_many_submits_that_come_again_are_the_same_also_when_some_have_ended(coordinator):
+    worker = await coordinator.register(slots=1)
+    bodies = [commands.SubmitTask(("true",), f"part-{n}") for n in range(2 * PART)]
+    answers = []
+    for _ in range(2):
+        reply = await coordinator.ask(
+            "alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies)
+        )
+        coordinator.store.let_through()
+        answers.append(coordinator.answer(reply, commands.SubmittedMany).result.results)
+        ended = answers[0][PART + 1].submitted.task
+        if not coordinator.world.has_ended(ended):
+            for one in answers[0][: PART + 2]:
+                await coordinator.report(worker, coordinator.ended(one.submitted.task))
+    assert coordinator.world.has_ended(ended)
+    numbers = [[one.submitted.number for one in results] for results in answers]
+    assert numbers[0] == numbers[1] == list(range(1, 2 * PART + 1))
 
 
 async def test_only_what_could_run_counts_as_lost_with_its_worker(coordinator):

@@ -30,6 +30,7 @@ from mitosis.services.coordinator.vault import NO_SECRETS, Sealed, settling
 from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
 
 READS_AT_ONCE = 32  # of ended tasks that are submitted again
+PART = 250  # of the submits of one request: deciding on so many takes some milliseconds
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
 Recalled = Mapping[str, Task]
@@ -70,7 +71,14 @@ class TaskHandlers:
                 size=len(body.tasks),
                 limit=MAX_BATCH,
             )
-        return self._recalled(user, body.tasks, partial(self._submit_all, caller, body.tasks))
+        results: list[commands.SubmitResult] = []
+        if len(body.tasks) > PART:
+            return self._submit_parts(caller, body.tasks, results)
+        return self._recalled(
+            user,
+            body.tasks,
+            partial(self._submit_part, caller, body.tasks, results, len(body.tasks)),
+        )
 
     def _submit_one(
         self,
@@ -85,23 +93,48 @@ class TaskHandlers:
             submitted = self._submit(unit, user, body, recalled, sealings)
         self._core.answer(unit, caller, submitted)
 
-    def _submit_all(
+    async def _submit_parts(
         self,
         caller: Caller,
         bodies: list[commands.SubmitTask],
+        results: list[commands.SubmitResult],
+    ) -> None:
+        """Decide on a part while the one before is being stored, and on what others want between.
+
+        When it is refused in the middle, what came before is done: by their keys, all of them can
+        be submitted again.
+        """
+        core = self._core
+        for start in range(0, len(bodies), PART):
+            if core.journal.is_busy():
+                await core.journal.flush()
+            part = bodies[start : start + PART]
+            decide = partial(self._submit_part, caller, part, results, len(bodies))
+            waiting = self._recalled(core.user(caller.owner), part, decide)
+            await (asyncio.sleep(0) if waiting is None else waiting)
+
+    def _submit_part(
+        self,
+        caller: Caller,
+        bodies: list[commands.SubmitTask],
+        results: list[commands.SubmitResult],
+        count: int,
         recalled: Recalled,
         sealings: Sealings,
     ) -> None:
         user = self._core.user(caller.owner)
         unit = self._core.begin(f"user:{user.name}", caller)
-        results = []
         for one in bodies:
             try:
                 submitted = self._submit(unit, user, one, recalled, sealings)
                 results.append(commands.SubmitResult(submitted))
             except MitosisError as error:
                 results.append(commands.SubmitResult(error=wire.error_body(error, ERROR_CHARS)))
-        self._core.answer(unit, caller, commands.SubmittedMany(results))
+        self._core.dispatcher.send_ahead(unit, self._core.clock.monotonic())
+        if len(results) == count:
+            self._core.answer(unit, caller, commands.SubmittedMany(results))
+        else:
+            unit.close()
 
     async def cancel(self, caller: Caller, body: commands.CancelTask) -> None:
         """`task.cancel`: needs Write in the task's group."""
