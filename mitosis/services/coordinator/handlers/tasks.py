@@ -30,7 +30,10 @@ from mitosis.services.coordinator.vault import NO_SECRETS, Sealed, settling
 from mitosis.services.coordinator.watches import fired_text, impossible_text, judge
 
 READS_AT_ONCE = 32  # of ended tasks that are submitted again
-PART = 250  # of the submits of one request: deciding on so many takes some milliseconds
+# Of the submits of one request: deciding on so many takes some milliseconds. The first part is
+# enough for the workers until the next one is stored.
+FIRST_PART = 50
+PART = 250
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
 Recalled = Mapping[str, Task]
@@ -105,13 +108,16 @@ class TaskHandlers:
         be submitted again.
         """
         core = self._core
-        for start in range(0, len(bodies), PART):
+        for start in (0, *range(FIRST_PART, len(bodies), PART)):
             if core.journal.is_busy():
                 await core.journal.flush()
-            part = bodies[start : start + PART]
+            part = bodies[start : start + PART if start else FIRST_PART]
             decide = partial(self._submit_part, caller, part, results, len(bodies))
             waiting = self._recalled(core.user(caller.owner), part, decide)
-            await (asyncio.sleep(0) if waiting is None else waiting)
+            if waiting is not None:
+                await waiting
+            await asyncio.sleep(0)  # what was stored is heard of, and others are
+            await asyncio.sleep(0)  # what follows from that is sent
 
     def _submit_part(
         self,
