@@ -9,8 +9,8 @@ back until it has begun, so nothing of what is promised of a waiting task change
 from mitosis.processes.runs import RunResult
 
 #: In front of each slot there is work for so long.
-LINED_UP_SECONDS = 0.01
-MOST_LINED_UP = 4
+LINED_UP_SECONDS = 0.02
+MOST_LINED_UP = 8
 #: A program that runs for longer than this keeps nobody back: what is behind it is recalled.
 LINE_PATIENCE_SECONDS = 0.03
 _LEAST_SECONDS = 0.001
