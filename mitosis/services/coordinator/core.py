@@ -189,7 +189,7 @@ class Core(msgspec.Struct):
         If nothing can be stored, or too much waits for it, that is the answer, at once: it stands
         on nothing.
         """
-        if self.journal.fault:
+        if self.journal.fault and not isinstance(error, OutcomeUnknown):
             error = self._cannot_store()
         if self.journal.fault or isinstance(error, Overloaded):
             self.publish(caller.reply, wire.error_reply(error))

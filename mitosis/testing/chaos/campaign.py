@@ -30,6 +30,7 @@ from mitosis.testing.chaos.site import LAB, Site
 
 PARKED = "parked"  # a group that no worker serves: its tasks wait until they are cancelled
 MOST_PARKED = 1_000
+MANY = 320  # in one request, which is decided in parts
 MOST_LIVE = 150  # tasks that wait or run; above it nothing is submitted
 BOB = "bob"
 BOB_PASSWORD = "password-of-bob"  # noqa: S105
@@ -158,9 +159,9 @@ class Campaign:
                 user, [self._wanted(user) for _ in range(self._random.randint(2, 12))]
             )
         else:
-            self._parked += 100
+            self._parked += MANY
             await self._submit_many(
-                ADMIN_USER, [self._wanted(ADMIN_USER, PARKED) for _ in range(100)]
+                ADMIN_USER, [self._wanted(ADMIN_USER, PARKED) for _ in range(MANY)]
             )
 
     async def _look(self) -> None:

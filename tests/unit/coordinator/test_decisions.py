@@ -8,7 +8,7 @@ from mitosis.contract import commands, work
 from mitosis.domain.dispatch import ahead
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
-from mitosis.errors import Fenced, StoreUnavailable
+from mitosis.errors import Fenced, OutcomeUnknown, StoreUnavailable
 from mitosis.services.coordinator.handlers.tasks import FIRST_PART, PART
 from mitosis.services.coordinator.journal import BACKLOG_SECONDS
 from mitosis.services.coordinator.paces import FRESH_SECONDS
@@ -455,6 +455,27 @@ async def test_a_part_of_many_submits_waits_while_too_much_is_on_its_way(coordin
     coordinator.store.let_through()
     results = coordinator.answer(reply, commands.SubmittedMany).result.results
     assert len({one.submitted.task for one in results}) == 3 * PART
+
+
+async def test_of_many_submits_none_is_called_refused_when_some_are_on_their_way(coordinator):
+    bodies = [commands.SubmitTask(("true",), f"part-{n}") for n in range(2 * PART)]
+    many = asyncio.create_task(
+        coordinator.ask("alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies))
+    )
+    await asyncio.sleep(0)
+    coordinator.store.fault = "the disk is full"
+    reply = await many
+    coordinator.store.fault = None
+    coordinator.store.let_through()
+    error = coordinator.answer(reply).error
+    assert error.code == OutcomeUnknown.code
+    assert error.message.startswith(f"{FIRST_PART} of {2 * PART} tasks are on their way")
+    again = await coordinator.ask(
+        "alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies)
+    )
+    coordinator.store.let_through()
+    results = coordinator.answer(again, commands.SubmittedMany).result.results
+    assert [one.submitted.number for one in results] == list(range(1, 2 * PART + 1))
 
 
 async def test_many_submits_that_come_again_are_the_same_also_when_some_have_ended(coordinator):

@@ -20,7 +20,14 @@ from mitosis.domain.secret import check_secrets
 from mitosis.domain.task import Task, TaskSpec, TaskState
 from mitosis.domain.user import User
 from mitosis.domain.watch import Verdict, Watch, check_watch
-from mitosis.errors import InvalidInput, MitosisError, NotFound, TooLarge, WrongState
+from mitosis.errors import (
+    InvalidInput,
+    MitosisError,
+    NotFound,
+    OutcomeUnknown,
+    TooLarge,
+    WrongState,
+)
 from mitosis.nats.rpc import Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.handlers.secrets import Sealings, sealed_for, sealed_submits
@@ -104,18 +111,25 @@ class TaskHandlers:
     ) -> None:
         """Decide on a part while the one before is being stored, and on what others want between.
 
-        When it is refused in the middle, what came before is done: by their keys, all of them can
-        be submitted again.
+        Raises:
+            MitosisError: Why none was submitted. OutcomeUnknown: Some were; by their keys, all can
+                be submitted again.
         """
         core = self._core
         for start in (0, *range(FIRST_PART, len(bodies), PART)):
-            if core.journal.is_busy():
-                await core.journal.flush()
             part = bodies[start : start + PART if start else FIRST_PART]
             decide = partial(self._submit_part, caller, part, results, len(bodies))
-            waiting = self._recalled(core.user(caller.owner), part, decide)
-            if waiting is not None:
-                await waiting
+            try:
+                if core.journal.is_busy():
+                    await core.journal.flush()
+                waiting = self._recalled(core.user(caller.owner), part, decide)
+                if waiting is not None:
+                    await waiting
+            except MitosisError as error:
+                if not results:
+                    raise
+                text = f"{len(results)} of {len(bodies)} tasks are on their way, then: {error}"
+                raise OutcomeUnknown(text) from error
             await asyncio.sleep(0)  # what was stored is heard of, and others are
             await asyncio.sleep(0)  # what follows from that is sent
 
