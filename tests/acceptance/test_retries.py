@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from mitosis import SyncMitoClient
-from mitosis.config.client import UNLIMITED, ChangeTaskArgs, SubmitTaskArgs, WatchArgs
+from mitosis.config.client import (
+    UNLIMITED,
+    ChangeTaskArgs,
+    GetEventsArgs,
+    SubmitTaskArgs,
+    WatchArgs,
+)
 from mitosis.domain.task import ArtifactKind, EndCause, ExitKind, Outcome, TaskState
 from mitosis.errors import InvalidInput, WrongState
 from mitosis.testing.waiting import eventually, processes_with
@@ -135,6 +141,9 @@ async def test_a_task_that_is_tried_without_end_slows_nobody_and_can_be_cancelle
         TaskState.CANCELLED, Outcome.CANCELLED, None,
     )  # fmt: skip
     assert view.reason == "cancelled while it waited to run again"
+    # What is stored of it grows with its attempts only, and those come ever more seldom.
+    stored = admin.get_events(GetEventsArgs(kind="task", name=endless.task)).commits
+    assert len(stored) <= 2 + 3 * view.attempt
     again = shell("manage", "task", endless.task, "cancel")
     assert again.status == 5
     assert "has ended already" in again.complaint
