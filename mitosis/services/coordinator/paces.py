@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 WEIGHT = 0.2
 SLOW_SECONDS = 1.0
-FRESH_SECONDS = 10.0
+FRESH_SECONDS = 5.0
 
 
 class Paces:
