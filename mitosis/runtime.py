@@ -67,11 +67,19 @@ class SystemClock:
 
 
 class RandomIds:
-    """Identities by chance."""
+    """Identities by chance, of which the kernel is asked for many at once; for one thread."""
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._used = 0
 
     def commit_id(self) -> str:
         """Return 32 random hexadecimal digits."""
-        return os.urandom(16).hex()
+        if self._used == len(self._digits):
+            self._digits, self._used = os.urandom(4_096).hex(), 0
+        begin = self._used
+        self._used += 32
+        return self._digits[begin : self._used]
 
     def uuid(self) -> str:
         """Return a random UUID."""
