@@ -123,9 +123,14 @@ class AuthenticationFailed(MitosisError):
 
 
 class Unavailable(MitosisError):
-    """A service does not answer. The same request may be sent again."""
+    """A service does not answer. The same request may be sent again.
+
+    Attributes:
+        is_final: Whether it is of no use, or not right, to try again without asking anybody.
+    """
 
     code = "unavailable"
+    is_final = False
 
 
 class StoreUnavailable(Unavailable):

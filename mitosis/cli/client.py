@@ -43,7 +43,7 @@ def client_flags(
         password: The password of the user; other users of this machine can see it in the list of
             processes, so better give it when asked, by MITO_PASSWORD or by --password-file.
         password_file: The file whose first line is the password of the user; - is standard input.
-        timeout: How long one request may take; default: 30s.
+        timeout: How long one request may take, with connecting and all repetitions; default: 30s.
         coordinator_ca: The certificate of the authority that signed the coordinator's, and those
             of its services.
         insecure: Do not check certificates; for a trial only.

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -10,7 +11,7 @@ from mitosis.cli.invocation import current
 from mitosis.cli.login import ask_again, given_password
 from mitosis.cli.output.screen import complain
 from mitosis.config.client import ClientConfig
-from mitosis.errors import AuthenticationFailed
+from mitosis.errors import AuthenticationFailed, Unavailable
 
 if TYPE_CHECKING:
     from mitosis.client.blocking import SyncMitoClient
@@ -69,7 +70,7 @@ def with_client(
     config = config or client_config()
     with open_client(config, on_loop=on_loop) as run:
         try:
-            run(lambda client: client.connect())
+            run(_connect)
             return run(action)
         except AuthenticationFailed as error:
             # Here and not inside of the event loop: only the main thread may ask.
@@ -182,6 +183,7 @@ def prepared(action: Action[T]) -> "Callable[[MitoClient], Coroutine[Any, Any, T
 
     async def run(client: "MitoClient") -> T:
         client.session.stale = complain
+        client.session.waiting = _tell_waiting
         return await action(client)
 
     return run
@@ -189,3 +191,16 @@ def prepared(action: Action[T]) -> "Callable[[MitoClient], Coroutine[Any, Any, T
 
 async def _known_user(client: "MitoClient") -> str:
     return client.session.known_user()
+
+
+async def _connect(client: "MitoClient") -> None:
+    """Connect, on account of the first request: the command as a whole has one deadline."""
+    began = time.monotonic()
+    await client.connect()
+    client.session.spent_seconds = time.monotonic() - began
+
+
+def _tell_waiting(error: Unavailable, seconds: float) -> None:
+    """Let nobody stare at a silent terminal; scripts hear the outcome alone."""
+    if sys.stderr is not None and sys.stderr.isatty() and not current.get().json:
+        complain(f"{error} (trying again for up to {seconds:.0f} s, see --timeout)")

@@ -6,6 +6,7 @@ remembered in the cache folder, so that most commands save the question.
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from mitosis.errors import Misconfigured, NoCoordinator
 from mitosis.tls import Place, Trust, why_refused
 
 ASK_SECONDS = 5.0
+LEAST_SECONDS = 0.001  # 0 would mean: do not wait
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_REMEMBERED = 100
 SYSTEM_TRUST = Trust("coordinator_ca")
@@ -53,41 +55,47 @@ class Addresses:
         """Return what was answered at an address before, which may be out of date."""
         return self._remembered().get(address)
 
-    def ask(self, address: str) -> list[str]:
+    def ask(self, address: str, seconds: float = ASK_SECONDS) -> list[str]:
         """Ask at an address for the NATS addresses of its platform. Blocks.
 
         Raises:
-            NoCoordinator: Nobody answers, or the one who answers is no coordinator.
+            NoCoordinator: Nobody answers, or (it is final) the one who answers is no coordinator.
         """
-        found = self._ask(address)
+        found = self._ask(address, seconds)
         self._remember(address, found)
         return found
 
-    def _ask(self, address: str) -> list[str]:
+    def _ask(self, address: str, seconds: float) -> list[str]:
         import ssl
 
         try:
-            page = fetch(f"{address.rstrip('/')}/connect", self._trust)
+            page = fetch(f"{address.rstrip('/')}/connect", self._trust, seconds)
             urls: Any = msgspec.json.decode(page)["nats"]
         except ssl.SSLError as error:
             parts = urlsplit(address)
             place = Place(parts.hostname or "", parts.port or 443)
             reason = why_refused(place, self._trust) or error.reason or str(error)
-            raise NoCoordinator(
+            insecure = NoCoordinator(
                 f"no secure connection to the coordinator at {address}: {reason}", address=address
-            ) from error
+            )
+            insecure.is_final = not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+            raise insecure from error
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
-            raise NoCoordinator(
+            away = NoCoordinator(
                 f"no coordinator answers at {address} ({reason}): start it, or name its address "
                 "by -c",
                 address=address,
-            ) from error
+            )
+            away.is_final = isinstance(error, SomebodyElse)
+            raise away from error
         except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
-            raise NoCoordinator(
+            other = NoCoordinator(
                 f"what answers at {address} is no coordinator of Mitosis: check the address",
                 address=address,
-            ) from error
+            )
+            other.is_final = True
+            raise other from error
         return [urls] if isinstance(urls, str) else [str(url) for url in urls]
 
     def _remembered(self) -> dict[str, list[str]]:
@@ -112,33 +120,42 @@ class Addresses:
                 temporary.unlink()  # no cache: the next command asks again
 
 
-def fetch(url: str, trust: Trust = SYSTEM_TRUST) -> bytes:
-    """Return the body of a small page. Blocking; every step has a time limit.
+class SomebodyElse(OSError):
+    """What answers has no such page, now or later."""
+
+
+def fetch(url: str, trust: Trust = SYSTEM_TRUST, seconds: float = ASK_SECONDS) -> bytes:
+    """Return the body of a small page. Blocking; each step has what is left of the time.
 
     Raises:
-        OSError: Nobody answers, or not with success.
+        OSError: Nobody answers, or not with success. SomebodyElse: it is of no use to try again.
     """
     import http.client
 
     parts = urlsplit(url)
+    deadline = time.monotonic() + seconds
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = trust.context()
         connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=ASK_SECONDS, context=context
+            parts.hostname or "", parts.port, timeout=seconds, context=context
         )
     else:
-        connection = http.client.HTTPConnection(
-            parts.hostname or "", parts.port, timeout=ASK_SECONDS
-        )
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
+        connection.connect()
+        stream = connection.sock
+        stream.settimeout(max(LEAST_SECONDS, deadline - time.monotonic()))
         connection.request("GET", parts.path or "/", headers={"Accept": "application/json"})
         response = connection.getresponse()
+        stream.settimeout(max(LEAST_SECONDS, deadline - time.monotonic()))
         body = response.read(MAX_ANSWER_BYTES)
     except http.client.HTTPException as error:
         raise OSError(f"it does not speak HTTP: {type(error).__name__}") from error
     finally:
         connection.close()
+    if response.status < http.client.INTERNAL_SERVER_ERROR and response.status != http.client.OK:
+        raise SomebodyElse(f"HTTP status {response.status}")
     if response.status != http.client.OK:
         raise OSError(f"HTTP status {response.status}")
     return body

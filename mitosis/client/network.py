@@ -50,6 +50,7 @@ class Network(Protocol):
         *,
         trust: Trust,
         reconnect: bool,
+        deadline: float,
         on_reconnect: Callable[[], None],
     ) -> Line:
         """Open a connection; see `Connection.open`."""
@@ -77,6 +78,7 @@ class EventLoop:
         *,
         trust: Trust,
         reconnect: bool,
+        deadline: float,
         on_reconnect: Callable[[], None],
     ) -> "Connection":
         """Open a connection."""
@@ -88,6 +90,7 @@ class EventLoop:
             name=CLIENT_NAME,
             trust=trust,
             reconnect=reconnect,
+            deadline=deadline,
             on_reconnect=on_reconnect,
         )
 
@@ -121,6 +124,7 @@ class InPlace:
         *,
         trust: Trust,
         reconnect: bool,
+        deadline: float,
         on_reconnect: Callable[[], None],
     ) -> "BlockingConnection":
         """Open a connection."""
@@ -132,6 +136,7 @@ class InPlace:
             name=CLIENT_NAME,
             trust=trust,
             reconnect=reconnect,
+            deadline=deadline,
             on_reconnect=on_reconnect,
         )
 

@@ -30,6 +30,9 @@ async def persist(
     command_id: str = "",
     sleep: Callable[[float], Awaitable[None]] = asleep,
     try_seconds: float | None = None,
+    *,
+    until: float | None = None,
+    told: Callable[[Unavailable, float], None] | None = None,
 ) -> T:
     """Repeat `ask` while a service is unavailable, not before it wants to be asked again.
 
@@ -39,13 +42,15 @@ async def persist(
         command_id: Set for a command, whose outcome is unknown when no answer came: what names it.
         sleep: Waits between the tries.
         try_seconds: How long to wait for one answer before it is taken for lost; None: as usual.
+        until: When the time is over, by `time.monotonic`, if some of it was spent before.
+        told: Gets the first error that is not the last one, and the seconds that are left.
 
     Raises:
         OutcomeUnknown: A command was sent, and no answer came in time.
         Unavailable: The last error, once the time is over.
         MitosisError: Any other answer, at once.
     """
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds if until is None else until
     delay, perhaps_done = FIRST_DELAY_SECONDS, False
     longest = TRY_SECONDS if try_seconds is None else try_seconds
     while True:
@@ -55,10 +60,14 @@ async def persist(
             # Only a lost answer leaves it open; a reply that names a service is an answer.
             perhaps_done = perhaps_done or type(error) is Unavailable
             pause = _pause_seconds(error, delay)
-            if time.monotonic() + pause >= deadline:
+            left = deadline - time.monotonic()
+            if error.is_final or pause >= left:
                 if not command_id or isinstance(error, OutcomeUnknown):
                     raise
                 raise _final(error, command_id, timeout_seconds, perhaps_done) from error
+            if told is not None:
+                told(error, left)
+                told = None
         await sleep(pause)
         delay = min(LONGEST_DELAY_SECONDS, 2 * delay)
 

@@ -9,17 +9,17 @@ program alone, and is ended with it.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
 
 from mitosis._version import __version__
-from mitosis.client.addresses import Addresses
+from mitosis.client.addresses import ASK_SECONDS, Addresses
 from mitosis.client.credentials import CredentialFile, StoredSession
 from mitosis.client.network import EventLoop, Line, Network
-from mitosis.client.retry import PAST_TRY_SECONDS, persist
+from mitosis.client.retry import PAST_TRY_SECONDS, TRY_SECONDS, persist
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
 from mitosis.config.secret_file import read_secret_file
@@ -28,7 +28,13 @@ from mitosis.contract import subjects
 from mitosis.contract.commands import Done, RevokeSession
 from mitosis.contract.login import Hello, PasswordLogin, SessionToken, Welcome, session_of
 from mitosis.contract.wire import Reply
-from mitosis.errors import AuthenticationFailed, Misconfigured, MitosisError, Unavailable
+from mitosis.errors import (
+    AuthenticationFailed,
+    Misconfigured,
+    MitosisError,
+    NoCoordinator,
+    Unavailable,
+)
 from mitosis.nats.asking import call
 from mitosis.nats.credentials import Credentials, Guest, Token
 from mitosis.tls import Trust
@@ -39,14 +45,21 @@ T = TypeVar("T")
 
 REVOKE_SECONDS = 2.0
 STALE_PAUSE_SECONDS = 0.1  # the projector itself has waited before it answered so
+LEAST_SECONDS = 0.001
 
 
 class Session:
     """One user at one platform. Opens by itself at the first request.
 
+    One deadline holds for all that a request needs: finding the platform, connecting, the log-in,
+    the answer. Until then whatever is away is tried again.
+
     Attributes:
         stale: Called with a sentence when an answer may be older than what was stored before.
         warn: Called with a sentence when the session could not be stored.
+        waiting: Called with the reason and the seconds that are left, once for an opening, when
+            nobody is there and it is tried again.
+        spent_seconds: What the next request has less, because it was spent on its account before.
         unkept: Why the present session could not be stored, or None.
         on_reconnect: Called after the connection has come back; messages may have been missed.
     """
@@ -69,6 +82,8 @@ class Session:
         self._opening = self._network.turns()
         self.stale: Callable[[str], None] = lambda _: None
         self.warn: Callable[[str], None] = log.warning
+        self.waiting: Callable[[Unavailable, float], None] = _tell_waiting
+        self.spent_seconds = 0.0
         self.unkept: Misconfigured | None = None
         self.on_reconnect: set[Callable[[], None]] = set()
 
@@ -94,7 +109,7 @@ class Session:
 
     @property
     def timeout_seconds(self) -> float:
-        """How long one request may take, with all its repetitions."""
+        """How long one request may take, with connecting and all its repetitions."""
         return self._config.timeout.total_seconds()
 
     async def open(self) -> Line:
@@ -104,10 +119,21 @@ class Session:
             NoCoordinator: Nobody answers at the address.
             AuthenticationFailed: Nobody is logged in, or not any more, and no password is at hand.
         """
+        return await self._open(self._deadline())
+
+    async def _open(self, deadline: float) -> Line:
         async with self._opening:
             if self._connection is not None and self._connection.failure is None:
                 return self._connection
-            return await self._log_in_somehow()
+            return await self._log_in_somehow(deadline)
+
+    def _deadline(self) -> float:
+        """When something that begins now must be over."""
+        return time.monotonic() + self.timeout_seconds
+
+    def _deadline_of_request(self) -> float:
+        spent, self.spent_seconds = self.spent_seconds, 0.0
+        return self._deadline() - spent
 
     def known_user(self) -> str:
         """Return the user of this client before it is connected; empty: nobody is named.
@@ -132,7 +158,10 @@ class Session:
         Raises:
             NoCoordinator: It is not.
         """
-        return await self._as_guest("hello", Hello(__version__), Welcome)
+        return await self._hello(self._deadline())
+
+    async def _hello(self, deadline: float) -> Welcome:
+        return await self._as_guest("hello", Hello(__version__), Welcome, deadline)
 
     async def login(self, user: str, password: str, *, first: bool = True) -> SessionToken:
         """Open a session by password, store it, and act as this user from now on.
@@ -149,7 +178,13 @@ class Session:
             TooManyTries: Wait first.
             NoCoordinator: Nobody answers at the address.
         """
-        session = await self._as_guest("password", PasswordLogin(user, password), SessionToken)
+        return await self._login(user, password, self._deadline(), first=first)
+
+    async def _login(
+        self, user: str, password: str, deadline: float, *, first: bool
+    ) -> SessionToken:
+        body = PasswordLogin(user, password)
+        session = await self._as_guest("password", body, SessionToken, deadline)
         await self._end_unkept()
         stored = StoredSession(self._config.coordinator_addr, session.username, session.token)
         try:
@@ -157,7 +192,7 @@ class Session:
         except Misconfigured as error:
             self.unkept, self._unkept_id = error, session.session
             self.warn(f"{error.message} (this session is not kept)")
-        await self._adopt(session.username, session.token)
+        await self._adopt(session.username, session.token, deadline)
         return session
 
     def forget(self) -> None:
@@ -183,8 +218,9 @@ class Session:
         """
         command_id = str(uuid4())
         reply = await self._ask(
-            subjects.command, noun, verb, body, result, command_id, key or command_id
-        )
+            subjects.command, noun, verb, body, result, self._deadline_of_request(),
+            command_id, key or command_id,
+        )  # fmt: skip
         return _result(reply)
 
     async def query(
@@ -205,9 +241,11 @@ class Session:
         """
         past = getattr(body, "as_of", None) is not None
         seconds = PAST_TRY_SECONDS if past else None
-        deadline = time.monotonic() + self.timeout_seconds
+        deadline = self._deadline_of_request()
         while True:
-            reply = await self._ask(subjects.query, noun, verb, body, result, "", seconds=seconds)
+            reply = await self._ask(
+                subjects.query, noun, verb, body, result, deadline, seconds=seconds
+            )
             if not (whole and reply.stale) or time.monotonic() >= deadline:
                 break
             await self._network.sleep(STALE_PAUSE_SECONDS)
@@ -223,7 +261,9 @@ class Session:
         """
         address = self._config.coordinator_addr
         known = self._addresses.given(address) or self._addresses.remembered(address)
-        return known or await self._asked()
+        if known:
+            return known
+        return await self._persist(self._asked, self._deadline())
 
     async def close(self) -> None:
         """Close the connection. The stored session stays; one that could not be stored ends."""
@@ -252,21 +292,21 @@ class Session:
         except MitosisError as error:
             log.info("a session that was not kept stays open until it expires: %s", error)
 
-    async def _log_in_somehow(self) -> Line:
+    async def _log_in_somehow(self, deadline: float) -> Line:
         stored = self._stored()
         if stored is not None:
             try:
-                return await self._adopt(stored.user, stored.token)
+                return await self._adopt(stored.user, stored.token, deadline)
             except AuthenticationFailed:
                 if self._password_of(stored.user) is None:
                     raise
         user = self._config.user or (stored.user if stored else None)
         password = self._password_of(user)
         if user is None or password is None:
-            await self.hello()  # somebody must be there to log in to
+            await self._hello(deadline)  # somebody must be there to log in to
             raise self._nobody_logged_in(user)
         # For this once: somebody else may be the one who works here usually.
-        await self.login(user, password, first=False)
+        await self._login(user, password, deadline, first=False)
         assert self._connection is not None  # noqa: S101  login has set it
         return self._connection
 
@@ -285,14 +325,13 @@ class Session:
         verb: str,
         body: msgspec.Struct,
         result: type[T],
-        command_id: str,
+        deadline: float,
+        command_id: str = "",
         named: str = "",
         seconds: float | None = None,
     ) -> Reply[T]:
-        await self.open()
-
         async def once(timeout_seconds: float) -> Reply[T]:
-            connection = await self.open()
+            connection = await self._open(deadline)
             return await call(
                 connection,
                 subject(self._user, noun, verb),
@@ -302,53 +341,88 @@ class Session:
                 timeout_seconds=timeout_seconds,
             )
 
+        async def ask() -> Reply[T]:
+            total, sleep = self.timeout_seconds, self._network.sleep
+            return await persist(once, total, named, sleep, seconds, until=deadline)
+
+        await self._open(deadline)  # before: what was never sent has no unknown outcome
         try:
-            return await persist(once, self.timeout_seconds, named, self._network.sleep, seconds)
+            return await ask()
         except AuthenticationFailed:
             password = self._password_of(self._user)
             if password is None:
                 raise
-            await self.login(self._user, password, first=False)
-            return await persist(once, self.timeout_seconds, named, self._network.sleep, seconds)
+            await self._login(self._user, password, deadline, first=False)
+            return await ask()
 
-    async def _as_guest(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
-        guest = await self._connect(Guest())
-        try:
-            # A password is not sent twice: the first answer may be on its way, and tries count.
-            reply = await call(
-                guest, subjects.login(verb), body, result, timeout_seconds=self.timeout_seconds
-            )
-        finally:
-            await guest.close()
-        return _result(reply)
+    async def _as_guest(
+        self, verb: str, body: msgspec.Struct, result: type[T], deadline: float
+    ) -> T:
+        # A password is not sent twice: the first answer may be on its way, and tries count.
+        only_once = isinstance(body, PasswordLogin)
 
-    async def _adopt(self, user: str, token: str) -> Line:
-        connection = await self._connect(Token(token, "user", user))
+        async def once(_: float) -> T:
+            guest = await self._connect_once(Guest(), deadline)
+            left = max(LEAST_SECONDS, deadline - time.monotonic())
+            seconds = left if only_once else min(left, TRY_SECONDS)
+            try:
+                return _result(
+                    await call(guest, subjects.login(verb), body, result, timeout_seconds=seconds)
+                )
+            except Unavailable as error:
+                # Others than the plain one are answers, or say that nobody was there to get it.
+                error.is_final = only_once and type(error) is Unavailable
+                raise
+            finally:
+                await guest.close()
+
+        return await self._persist(once, deadline)
+
+    async def _adopt(self, user: str, token: str, deadline: float) -> Line:
+        async def once(_: float) -> Line:
+            return await self._connect_once(Token(token, "user", user), deadline)
+
+        connection = await self._persist(once, deadline)
         await self._disconnect()
         self._connection, self._user = connection, user
         return connection
 
-    async def _connect(self, credentials: Credentials) -> Line:
+    async def _persist(self, once: Callable[[float], Awaitable[T]], deadline: float) -> T:
+        """Do what belongs to an opening, again while nobody is there."""
+        total = self.timeout_seconds
+        return await persist(
+            once,
+            total,
+            sleep=self._network.sleep,
+            try_seconds=total,
+            until=deadline,
+            told=self.waiting,
+        )
+
+    async def _connect_once(self, credentials: Credentials, deadline: float) -> Line:
         address = self._config.coordinator_addr
         if given := self._addresses.given(address):
-            return await self._dial(given, credentials)
+            return await self._dial(given, credentials, deadline)
         if remembered := self._addresses.remembered(address):
             try:
-                return await self._dial(remembered, credentials)
-            except Unavailable as error:  # the platform may have moved since it was asked
+                return await self._dial(remembered, credentials, _half_way(deadline))
+            except NoCoordinator as error:  # the platform may have moved since it was asked
                 log.info("%s: asking %s again", error, address)
-        return await self._dial(await self._asked(), credentials)
+        found = await self._asked(_half_way(deadline) - time.monotonic())
+        return await self._dial(found, credentials, deadline)
 
-    async def _asked(self) -> list[str]:
+    async def _asked(self, seconds: float) -> list[str]:
         address = self._config.coordinator_addr
-        return await self._network.aside(lambda: self._addresses.ask(address))
+        longest = max(LEAST_SECONDS, min(ASK_SECONDS, seconds))
+        return await self._network.aside(lambda: self._addresses.ask(address, longest))
 
-    async def _dial(self, servers: list[str], credentials: Credentials) -> Line:
+    async def _dial(self, servers: list[str], credentials: Credentials, deadline: float) -> Line:
         return await self._network.connect(
             servers,
             credentials,
             trust=nats_trust(self._config, servers),
             reconnect=not isinstance(credentials, Guest),
+            deadline=deadline,
             on_reconnect=self._reconnected,
         )
 
@@ -374,3 +448,13 @@ class Session:
 def _result(reply: Reply[T]) -> T:
     assert reply.result is not None  # noqa: S101  `call` has checked it
     return reply.result
+
+
+def _half_way(deadline: float) -> float:
+    """Leave as much time for what comes next."""
+    now = time.monotonic()
+    return now + (deadline - now) / 2
+
+
+def _tell_waiting(error: Unavailable, seconds: float) -> None:
+    log.warning("%s (trying again for up to %.0f s, see timeout)", error, seconds)

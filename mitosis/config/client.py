@@ -42,7 +42,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
         user: Who acts; unset: the first one of the credential file.
         password: Used to log in when there is no valid session.
         password_file: File whose first line is the password; `password` counts more.
-        timeout: How long one request may take, with all its repetitions.
+        timeout: How long one request may take, with connecting and all its repetitions.
         coordinator_ca: Certificate of the authority that signed the coordinator's, for `https://`;
             also used for NATS (`tls://`) and S3 where these have none of their own.
         nats_ca: Certificate of the authority that signed the NATS server's.

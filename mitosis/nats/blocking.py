@@ -96,6 +96,7 @@ class BlockingConnection:
         trust: Trust = SYSTEM_TRUST,
         reconnect: bool = True,
         connect_timeout_seconds: float = 5.0,
+        deadline: float | None = None,
         on_reconnect: Callable[[], None] | None = None,
     ) -> "BlockingConnection":
         """Connect, once through the list of servers. Arguments and errors as of `Connection.open`.
@@ -110,7 +111,7 @@ class BlockingConnection:
             reconnect=reconnect,
             connect_timeout_seconds=connect_timeout_seconds,
         )
-        await self._dial_any(self._connect_timeout)
+        await self._dial_any(deadline)
         self._on_reconnect = on_reconnect
         return self
 
@@ -193,11 +194,10 @@ class BlockingConnection:
         if not self._reconnect:
             raise failures.lost_before(self.address)
         for attempt in itertools.count():
-            left = deadline - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= deadline:
                 raise TimeoutError
             try:
-                link = await self._dial_any(min(self._connect_timeout, left))
+                link = await self._dial_any(deadline)
             except AuthenticationFailed as error:
                 if not isinstance(self.credentials, ServiceLogin):
                     self.failure = error
@@ -213,10 +213,10 @@ class BlockingConnection:
             pause(min(delay, deadline - time.monotonic()))
         raise AssertionError("the tries end with the time only")
 
-    async def _dial_any(self, timeout_seconds: float) -> BlockingLink:
+    async def _dial_any(self, deadline: float | None) -> BlockingLink:
         tls = tls_context(self._trust, self._servers)  # the file may be a new one
 
-        async def dial_one(server: str, credentials: Credentials) -> BlockingLink:
+        async def dial_one(server: str, credentials: Credentials, seconds: float) -> BlockingLink:
             own = credentials is self.credentials  # else it only looks who gets in
             return await dial(
                 server,
@@ -225,10 +225,16 @@ class BlockingConnection:
                 inbox=f"{self._prefix}*" if own else f"{inbox_prefix(credentials)}.*",
                 tls=tls,
                 trust=self._trust if own else None,
-                timeout_seconds=timeout_seconds,
+                timeout_seconds=seconds,
             )
 
-        link = await dial_any(self._servers, self.credentials, dial_one)
+        link = await dial_any(
+            self._servers,
+            self.credentials,
+            dial_one,
+            each_seconds=self._connect_timeout,
+            deadline=deadline,
+        )
         known = {address(server) for server in self._servers}
         scheme = "tls" if link.server.startswith("tls://") else "nats"
         for place in link.discovered:

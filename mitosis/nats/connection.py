@@ -98,6 +98,7 @@ class Connection:
         trust: Trust = SYSTEM_TRUST,
         reconnect: bool = True,
         connect_timeout_seconds: float = 5.0,
+        deadline: float | None = None,
         on_disconnect: Listener | None = None,
         on_reconnect: Listener | None = None,
     ) -> "Connection":
@@ -111,6 +112,7 @@ class Connection:
                 no TLS is refused; its file is read anew for each link.
             reconnect: Come back for ever after a loss; False for one command.
             connect_timeout_seconds: For each server; above the server's time for authentication.
+            deadline: When this must be over, by `time.monotonic`; the servers share what is left.
             on_disconnect: Called when the link is lost, not when `close` was asked for.
             on_reconnect: Called when a new link stands and all subscriptions are back.
 
@@ -132,7 +134,7 @@ class Connection:
         self._on_reconnect += [on_reconnect] if on_reconnect else []
         await self.subscribe(self._prefix + "*", self._receive_reply)
         try:
-            await self._adopt(await self._dial_any())
+            await self._adopt(await self._dial_any(deadline))
         except NatsError as error:
             await self.close()
             raise Unavailable(f"{self.address} closed the connection at once: {error}") from error
@@ -318,10 +320,16 @@ class Connection:
         if self.failure is not None:
             raise self.failure
 
-    async def _dial_any(self) -> Link:
-        return await dial_any(self._servers, self.credentials, self._dial)
+    async def _dial_any(self, deadline: float | None = None) -> Link:
+        return await dial_any(
+            self._servers,
+            self.credentials,
+            self._dial,
+            each_seconds=self._connect_timeout,
+            deadline=deadline,
+        )
 
-    async def _dial(self, server: str, credentials: Credentials) -> Link:
+    async def _dial(self, server: str, credentials: Credentials, seconds: float) -> Link:
         own = credentials is self.credentials  # else it only looks who gets in
         return await dial(
             server,
@@ -329,7 +337,7 @@ class Connection:
             name=self.name if own else "",
             tls=self._tls,
             trust=self._trust if own else None,
-            timeout_seconds=self._connect_timeout,
+            timeout_seconds=seconds,
             on_closed=self._link_closed if own else _nothing,
         )
 

@@ -168,7 +168,7 @@ def nobody(servers: str, subject: str) -> MitosisError:
 def no_answer(servers: str, subject: str, timeout_seconds: float) -> Unavailable:
     """No answer in time; it may have been done."""
     return Unavailable(
-        f"no answer from {servers} in {timeout_seconds:g} s: try again", subject=subject
+        f"no answer from {servers} in {round(timeout_seconds, 1):g} s: try again", subject=subject
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mitosis import SyncMitoClient
-from mitosis.config.client import SubmitTaskArgs
+from mitosis.config.client import GetTasksArgs, SubmitTaskArgs
 from mitosis.domain.roles import Role
 from mitosis.domain.task import Outcome, TaskState
 
@@ -114,22 +114,31 @@ def test_a_task_of_a_killed_worker_is_next_and_equal_priorities_run_as_they_were
 
 @pytest.mark.parity("D-027")
 def test_what_two_workers_may_run_is_run_by_one_of_them_and_never_when_it_was_taken_back(
-    crew: Crew,
+    crew: Crew, tmp_path: Path
 ) -> None:
     """A copy in the queue of each worker stayed there after another one had taken the task."""
+    gate = tmp_path / "gate"
     boxes = [crew.hire() for _ in range(2)]
     for box in boxes:
         crew.client.pause_worker(box.uuid)
-    tasks = [crew.noted(f"task-{n}") for n in range(40)]
+    held = f"until [ -e {gate} ]; do sleep .02; done"  # until both have begun one
+    tasks = [
+        crew.client.submit_task(in_shell(f"echo task-{n} >> {crew.ledger}; {held}"))
+        for n in range(40)
+    ]
     for task in tasks[::4]:
         assert crew.client.cancel_task(task.task).ended
     for box in boxes:
         crew.client.resume_worker(box.uuid)
+    begun = GetTasksArgs(states=(TaskState.RUNNING,))
+    both = {box.uuid for box in boxes}
+    soon(lambda: {task.worker for task in crew.client.get_tasks(begun).tasks} == both, 30)
+    gate.touch()
     views = crew.client.wait_for_tasks(tasks, timedelta(seconds=60))
     wanted = [f"task-{n}" for n in range(40) if n % 4]
     assert Counter(crew.lines()) == Counter(wanted)
     assert [view.attempt for view in views] == [1 if n % 4 else 0 for n in range(40)]
-    assert {view.worker for view in views if view.attempt} == {box.uuid for box in boxes}
+    assert {view.worker for view in views if view.attempt} == both
     # Nor does one of them come back to what the other has done.
     (last,) = crew.client.wait_for_tasks([crew.noted("last")])
     crew.client.cancel_worker(next(box.uuid for box in boxes if box.uuid == last.worker))

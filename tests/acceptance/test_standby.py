@@ -1,5 +1,7 @@
 """Two coordinators: one leads, the other stands by, takes over, and nothing happens twice."""
 
+import asyncio
+import functools
 import os
 import signal
 from collections.abc import Callable
@@ -44,3 +46,27 @@ async def test_a_standby_takes_over_from_a_frozen_coordinator_which_then_stands_
         assert ledger.read_text() == "start\nend\n"
     verified = platform.home.run("events", "verify", "--config", pair.config)
     assert verified.status == 0, verified.err
+
+
+@pytest.mark.parametrize("address", ["nats", "http"])
+async def test_a_command_that_is_begun_while_a_standby_takes_over_is_done_within_its_deadline(
+    make_platform: Callable[..., Platform], address: str
+) -> None:
+    """By `http` it would ask the frozen coordinator where the platform is."""
+    platform = await make_platform(workers=1, slots=2).start()
+    client = ("client", "-c", platform.notice[address])
+    async with with_standby(platform) as pair:
+        run = functools.partial(asyncio.to_thread, platform.home.run)
+        logged_in = await run(*client, "auth", "mitosis_admin", platform.admin_password)
+        assert logged_in.status == 0, logged_in
+        try:
+            if address == "http":
+                pair.freeze_first()
+            else:
+                os.kill(pair.first, signal.SIGKILL)
+            done = await run(*client, "--timeout", "30s", "submit", "--", "true")
+            assert done.status == 0, done
+            assert "term 2: serving" in pair.second.err
+        finally:
+            if address == "http":
+                pair.thaw_first()

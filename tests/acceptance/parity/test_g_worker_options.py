@@ -145,7 +145,10 @@ def test_a_named_file_that_is_not_there_is_an_error(failed: dict[str, Done]) -> 
 @pytest.mark.parity("S-096")
 def test_an_address_where_nobody_answers_is_named(failed: dict[str, Done], lab: Lab) -> None:
     assert failed["address"].status == 6
-    assert CLOSED.removeprefix("http://") in failed["address"].complaint
+    again, complaint = failed["address"].err.splitlines()
+    assert "trying again for up to 30 s" in again
+    assert complaint.startswith("mito: no coordinator answers")
+    assert CLOSED.removeprefix("http://") in complaint
     assert lab.alice.worker(lab.plain.uuid).state == "normal"  # at the given address
 
 

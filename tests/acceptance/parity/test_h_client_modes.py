@@ -80,6 +80,7 @@ def test_the_address_of_the_coordinator_is_the_one_given(
 ) -> None:
     options = ["--credential-path", tmp_path / "credentials"]
     there = platform.home.run("client", "-c", platform.notice["http"], *options, "get", "groups")
+    options += ["--timeout", "1s"]
     nowhere = platform.home.run("client", "--coordinator", NOWHERE, *options, "get", "groups")
     assert (there.status, nowhere.status) == (0, 6)
     assert NOWHERE in nowhere.complaint

@@ -232,7 +232,7 @@ def test_a_list_stays_a_list_and_an_error_is_one_value_too(person: Person) -> No
     for arguments, status, code in (
         (("get", "task", "00000000-0000-8000-8000-000000000000"), 3, "not_found"),
         (("get", "tsk", "x"), 2, "usage"),
-        (("-c", NOWHERE, "get", "tasks"), 6, "unavailable.coordinator"),
+        (("-c", NOWHERE, "--timeout", "1s", "get", "tasks"), 6, "unavailable.coordinator"),
     ):
         failed = direct(*arguments) if arguments[0] == "-c" else person.shell("--json", *arguments)
         assert failed.status == status

@@ -1,7 +1,13 @@
 import asyncio
+import contextlib
+import socket
+import threading
+import time
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec.structs import replace
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     ClientOf = Callable[[ClientConfig], Any]
     from tests.integration.client.conftest import SmallPlatform
 
+HOST = "127.0.0.1"
 HELLO = SubmitTaskArgs(command=("echo", "hello"))
 
 
@@ -229,7 +236,10 @@ def test_the_blocking_client_has_every_method() -> None:
 def test_a_blocking_client_that_cannot_connect_leaves_no_thread(tmp_path: Path) -> None:
     import threading
 
-    config = ClientConfig(coordinator_addr="nats://127.0.0.1:1", credential_path=tmp_path / "c")
+    config = ClientConfig(
+        coordinator_addr="nats://127.0.0.1:1", credential_path=tmp_path / "c",
+        timeout=timedelta(seconds=0.1),
+    )  # fmt: skip
     before = set(threading.enumerate())
     with pytest.raises(Unavailable), SyncMitoClient(config):
         pass
@@ -262,3 +272,71 @@ async def test_a_password_may_lie_in_a_file(
     file.write_text("right\n")
     async with client_of(replace(config, password=None, password_file=file)) as client:
         assert client.session.user == "alice"
+
+
+# --- the deadline ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "count"), [("nats", 1), ("nats", 3), ("http", 1)])
+async def test_where_all_are_silent_a_client_says_so_within_its_deadline(
+    client_of: "ClientOf", config: ClientConfig, kind: str, count: int
+) -> None:
+    async with AsyncExitStack() as stack:
+        addresses = []
+        for _ in range(count):
+            silent = await stack.enter_async_context(await asyncio.start_server(_mute, HOST, 0))
+            addresses.append(f"{kind}://{HOST}:{silent.sockets[0].getsockname()[1]}")
+        hasty = replace(config, coordinator_addr=",".join(addresses), timeout=timedelta(seconds=1))
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=HOST):
+            await client_of(hasty).whoami()
+        assert time.monotonic() - began < 2
+
+
+async def test_servers_that_are_silent_leave_time_for_one_that_answers(
+    client_of: "ClientOf", platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    async with await asyncio.start_server(_mute, HOST, 0) as silent:
+        quiet = f"nats://{HOST}:{silent.sockets[0].getsockname()[1]}"
+        several = ",".join([quiet, quiet, config.coordinator_addr])
+        async with client_of(replace(config, coordinator_addr=several)) as client:
+            assert (await client.whoami()).username == "alice"
+
+
+async def test_a_command_that_begins_while_nats_is_away_is_done_when_it_is_back(
+    client_of: "ClientOf", platform: "SmallPlatform", config: ClientConfig
+) -> None:
+    told = threading.Event()
+    there = urlsplit(config.coordinator_addr)
+    with socket.socket() as port:  # nobody listens yet: it refuses
+        port.bind((HOST, 0))
+        address = f"nats://{HOST}:{port.getsockname()[1]}"
+        client = client_of(replace(config, coordinator_addr=address))
+        client.session.waiting = lambda *_: told.set()
+        submitted = asyncio.create_task(client.submit_task(HELLO))
+        await asyncio.to_thread(told.wait, 10)
+        assert told.is_set()
+
+        async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            back, forth = await asyncio.open_connection(there.hostname, there.port)
+            await asyncio.gather(_pour(reader, forth), _pour(back, writer))
+
+        async with await asyncio.start_server(relay, sock=port):
+            assert (await submitted).number == 1
+            await client.close()
+    assert len(platform.tasks) == 1
+
+
+async def _mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say nothing."""
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+    writer.close()
+
+
+async def _pour(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+    target.close()

@@ -51,7 +51,9 @@ COMMANDS = [
 def test_without_a_coordinator_each_command_says_so_in_json_with_status_6(
     command: list[str], scheme: str, dead_port: int, here: Here
 ) -> None:
-    done = here("client", "-c", f"{scheme}://127.0.0.1:{dead_port}", "--json", *command)
+    done = here(
+        "client", "-c", f"{scheme}://127.0.0.1:{dead_port}", "--json", "--timeout", "0.1s", *command
+    )
     assert done.returncode == 6
     error = json.loads(done.stdout)["error"]
     assert error["code"] == "unavailable.coordinator"
@@ -61,10 +63,25 @@ def test_without_a_coordinator_each_command_says_so_in_json_with_status_6(
 
 
 def test_without_a_coordinator_a_person_gets_one_line(mito: Mito, dead_port: int) -> None:
-    done = mito("client", "-c", f"http://127.0.0.1:{dead_port}", "get", "task", "last")
+    options = ("-c", f"http://127.0.0.1:{dead_port}", "--timeout", "0.1s")
+    done = mito("client", *options, "get", "task", "last")
     assert (done.returncode, done.stdout) == (6, "")
     assert done.stderr.startswith("mito: no coordinator answers at http://127.0.0.1")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "script"])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
+def test_a_person_is_told_at_once_that_it_is_tried_again_and_a_script_hears_the_outcome_alone(
+    here: Here, dead_port: int, monkeypatch: pytest.MonkeyPatch, terminal: bool, form: list[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    address = f"nats://127.0.0.1:{dead_port}"
+    done = here("client", "-c", address, "--timeout", "0.3s", *form, "submit", "--", "x")
+    assert done.returncode == 6
+    told = [line for line in done.stderr.splitlines() if "trying again for up to 0 s" in line]
+    assert len(told) == (terminal and not form)
+    assert all("no coordinator answers" in line and "--timeout" in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +155,8 @@ def imported_by(tokens: list[str], home: Path) -> tuple[int, set[str]]:
 
 def test_submit_imports_only_what_it_needs(dead_port: int, tmp_path: Path) -> None:
     address = f"nats://127.0.0.1:{dead_port}"
-    status, names = imported_by(["client", "-c", address, "submit", "--", "x"], tmp_path)
+    options = ["-c", address, "--timeout", "0.1s"]
+    status, names = imported_by(["client", *options, "submit", "--", "x"], tmp_path)
     assert status == 6
     assert "socket" in names  # it did try
     assert names & BANNED == set()

@@ -1,6 +1,8 @@
 import http.server
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +24,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         type(self).asked += 1
         body = self.answers.get(self.path)
-        self.send_response(200 if body else 404)
+        self.send_response(503 if "busy" in self.path else 200 if body else 404)
         self.end_headers()
         self.wfile.write(body or b"")
 
@@ -67,9 +69,29 @@ def test_nats_addresses_are_used_as_they_are(addresses: Addresses) -> None:
 def test_somebody_else_at_the_address_is_no_coordinator(
     coordinator: str, addresses: Addresses, path: str
 ) -> None:
-    with pytest.raises(NoCoordinator):
+    with pytest.raises(NoCoordinator) as caught:
         addresses.ask(f"{coordinator}/{path}")
+    assert caught.value.is_final, "it is of no use to ask again"
     assert addresses.remembered(f"{coordinator}/{path}") is None
+
+
+def test_a_coordinator_that_is_silent_is_left_when_the_time_is_over_and_may_be_asked_again(
+    addresses: Addresses,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        with pytest.raises(NoCoordinator) as caught:
+            addresses.ask(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2)
+    assert time.monotonic() - began < 2
+    assert not caught.value.is_final
+
+
+def test_a_coordinator_that_cannot_serve_just_now_may_be_asked_again(
+    coordinator: str, addresses: Addresses
+) -> None:
+    with pytest.raises(NoCoordinator, match="503") as caught:
+        addresses.ask(f"{coordinator}/busy")
+    assert not caught.value.is_final
 
 
 def test_a_spoilt_cache_only_costs_a_question(
