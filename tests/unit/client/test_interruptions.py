@@ -44,7 +44,10 @@ def those_who_take_ctrl_c() -> set[str]:
     """The threads of this process that may take a signal of it, by the kernel's word."""
     takers = set()
     for thread in threading.enumerate():
-        status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+        try:
+            status = Path(f"/proc/self/task/{thread.native_id}/status").read_text()
+        except FileNotFoundError:
+            continue  # it has ended meanwhile: it takes nothing any more
         (blocked,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk"))
         if not int(blocked, 16) & 1 << (signal.SIGINT - 1):
             takers.add(type(thread).__name__)
