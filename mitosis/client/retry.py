@@ -57,8 +57,9 @@ async def persist(
         try:
             return await ask(max(0.001, min(longest, deadline - time.monotonic())))
         except Unavailable as error:
-            # Only a lost answer leaves it open; a reply that names a service is an answer.
-            perhaps_done = perhaps_done or type(error) is Unavailable
+            # Left open only by a lost answer, or by one that says so: who names a service has not
+            # done it.
+            perhaps_done = perhaps_done or type(error) in {Unavailable, OutcomeUnknown}
             pause = _pause_seconds(error, delay)
             left = deadline - time.monotonic()
             if error.is_final or pause >= left:

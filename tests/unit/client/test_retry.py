@@ -53,6 +53,13 @@ async def test_a_command_without_an_answer_is_unknown() -> None:
     assert caught.value.details["command"] == "id"
 
 
+async def test_a_command_of_which_a_part_was_done_is_unknown_whatever_comes_then() -> None:
+    errors = OutcomeUnknown("a part"), *[StoreUnavailable("full")] * 99
+    with pytest.raises(OutcomeUnknown) as caught:
+        await persist(Scripted(*errors), 0.2, "id")
+    assert caught.value.details["command"] == "id"
+
+
 async def test_a_read_without_an_answer_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="lost"):
         await persist(Scripted(*[Unavailable("lost")] * 99), 0.2)
