@@ -97,7 +97,7 @@ class Endpoints:
             handler_timeout_seconds: How long one handler may take.
             in_turns: Owners take turns when more comes than can be handled, and what is too much is
                 refused before it is looked at; else each request is handled as it arrives.
-            on_refused: Told what was refused for that reason.
+            on_refused: Told what was refused for that reason, or as too many handlers run.
         """
         self._connection = connection
         self._subject = subject
@@ -225,7 +225,9 @@ class Endpoints:
         if len(self._running) >= self._max_running:
             if asyncio.iscoroutine(outcome):
                 outcome.close()
-            raise _overloaded(f"{self._max_running} requests are being handled")
+            error = _overloaded(f"{self._max_running} requests are being handled")
+            self._on_refused(caller, error)
+            raise error
         task = asyncio.create_task(self._finish(caller, outcome), name=f"handle {caller.verb}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)

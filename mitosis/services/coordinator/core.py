@@ -209,6 +209,11 @@ class Core(msgspec.Struct):
         except MitosisError as failure:
             failed(failure)
 
+    def turned_away(self, caller: Caller, error: MitosisError) -> None:
+        """Note a command that was refused before its handler has begun: it may come again."""
+        self.answered.drop(caller)
+        self.tally.turned_away(caller, error)
+
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for; what goes wrong is logged."""
         if len(self.background) >= MAX_BACKGROUND:

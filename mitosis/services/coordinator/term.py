@@ -124,9 +124,9 @@ class Term:
             parts.connection,
             subjects.COMMANDS_ALL,
             in_turns=True,
-            on_refused=parts.tally.turned_away,
+            on_refused=core.turned_away,
         )
-        self._reports = Endpoints(parts.workers, subjects.WORKERS_ALL)
+        self._reports = Endpoints(parts.workers, subjects.WORKERS_ALL, on_refused=core.turned_away)
         self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
         self._loops: list[asyncio.Task[None]] = []
         parts.connection.add_listener(

@@ -41,7 +41,12 @@ async def coordinator(shared_server):
 
 @pytest.fixture
 async def endpoints(coordinator):
-    endpoints = Endpoints(coordinator, "mito.cmd.>", max_running=2, handler_timeout_seconds=0.5)
+    turned_away: list[Caller] = []
+    endpoints = Endpoints(
+        coordinator, "mito.cmd.>", max_running=2, handler_timeout_seconds=0.5,
+        on_refused=lambda caller, _: turned_away.append(caller),
+    )  # fmt: skip
+    endpoints.turned_away = turned_away
     release = asyncio.Event()
 
     def at_once(caller: Caller, body: Body) -> wire.Reply[Result]:
@@ -150,9 +155,10 @@ async def test_a_subject_without_a_verb_gets_an_answer(alice):
 async def test_too_many_running_handlers_are_answered_with_try_again(alice, endpoints):
     waiting = [asyncio.create_task(ask(alice, "t.wait")) for _ in range(2)]
     await eventually(lambda: len(endpoints._running) == 2)
-    error = await error_of(lambda: ask(alice, "t.wait"))
+    error = await error_of(lambda: ask(alice, "t.wait", command_id="it may come again"))
     assert type(error) is Overloaded
     assert error.details["retry_after_seconds"] > 0
+    assert [caller.request_id for caller in endpoints.turned_away] == ["it may come again"]
     assert await ask(alice, "t.once")  # synchronous handlers are not held up
     endpoints.release.set()
     assert [(await task).result for task in waiting] == [Result(0)] * 2

@@ -8,8 +8,8 @@ from mitosis.contract import commands, work
 from mitosis.domain.dispatch import ahead
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
-from mitosis.errors import Fenced, OutcomeUnknown, StoreUnavailable
-from mitosis.services.coordinator.handlers.tasks import FIRST_PART, PART
+from mitosis.errors import Fenced, OutcomeUnknown, Overloaded, StoreUnavailable
+from mitosis.services.coordinator.handlers.tasks import FIRST_PART, MOST_IN_PARTS, PART
 from mitosis.services.coordinator.journal import BACKLOG_SECONDS
 from mitosis.services.coordinator.paces import FRESH_SECONDS
 from mitosis.services.coordinator.storage import NamedArtifacts
@@ -455,6 +455,42 @@ async def test_a_part_of_many_submits_waits_while_too_much_is_on_its_way(coordin
     coordinator.store.let_through()
     results = coordinator.answer(reply, commands.SubmittedMany).result.results
     assert len({one.submitted.task for one in results}) == 3 * PART
+
+
+async def test_large_submits_of_many_users_take_turns_and_leave_turns_to_all_others(coordinator):
+    users = [f"user{n}" for n in range(MOST_IN_PARTS + 1)]
+    for user in users:
+        coordinator.add_user(user)
+    coordinator.store.room = 10**6
+    asked = [
+        asyncio.create_task(
+            coordinator.ask(
+                user,
+                coordinator.tasks.submit_many,
+                commands.SubmitMany([commands.SubmitTask(("true",), f"{n}") for n in range(600)]),
+                request_id="the same",
+            )
+        )
+        for user in users
+    ]
+    known, most = 0, 0
+    while len(coordinator.world.tasks) < 600 * MOST_IN_PARTS:
+        await asyncio.sleep(0)
+        coordinator.store.let_through()
+        known, before = len(coordinator.world.tasks), known
+        most = max(most, known - before)
+    assert most <= PART
+    replies = await asyncio.gather(*asked)
+    coordinator.store.let_through()
+    errors = [coordinator.answer(reply, commands.SubmittedMany).error for reply in replies]
+    assert [error.code for error in errors if error] == [Overloaded.code]
+    (refused,) = (user for user, error in zip(users, errors, strict=True) if error)
+    body = commands.SubmitMany([commands.SubmitTask(("true",), f"{n}") for n in range(600)])
+    again = await coordinator.ask(
+        refused, coordinator.tasks.submit_many, body, request_id="the same"
+    )
+    coordinator.store.let_through()
+    assert len(coordinator.answer(again, commands.SubmittedMany).result.results) == 600
 
 
 async def test_of_many_submits_none_is_called_refused_when_some_are_on_their_way(coordinator):

@@ -25,10 +25,11 @@ from mitosis.errors import (
     MitosisError,
     NotFound,
     OutcomeUnknown,
+    Overloaded,
     TooLarge,
     WrongState,
 )
-from mitosis.nats.rpc import Caller
+from mitosis.nats.rpc import RETRY_AFTER_SECONDS, Caller
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.handlers.secrets import Sealings, sealed_for, sealed_submits
 from mitosis.services.coordinator.journal import Unit
@@ -41,6 +42,7 @@ READS_AT_ONCE = 32  # of ended tasks that are submitted again
 # enough for the workers until the next one is stored.
 FIRST_PART = 50
 PART = 250
+MOST_IN_PARTS = 32  # requests at once; what one of them takes in memory is some megabytes at most
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
 Recalled = Mapping[str, Task]
@@ -54,6 +56,8 @@ class TaskHandlers:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._turns = asyncio.Lock()
+        self._in_parts = 0
 
     def verbs(self) -> Verbs:
         """Return what is answered here."""
@@ -115,23 +119,40 @@ class TaskHandlers:
             MitosisError: Why none was submitted. OutcomeUnknown: Some were; by their keys, all can
                 be submitted again.
         """
+        if self._in_parts >= MOST_IN_PARTS:
+            raise Overloaded(
+                f"{MOST_IN_PARTS} large submits are being decided on: nothing was done, "
+                f"try again in {RETRY_AFTER_SECONDS:g} s",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        self._in_parts += 1
+        try:
+            for start in (0, *range(FIRST_PART, len(bodies), PART)):
+                part = bodies[start : start + PART if start else FIRST_PART]
+                decide = partial(self._submit_part, caller, part, results, len(bodies))
+                await self._in_turn(caller, part, decide)
+        except MitosisError as error:
+            if not results:
+                raise
+            text = f"{len(results)} of {len(bodies)} tasks are on their way, then: {error}"
+            raise OutcomeUnknown(text) from error
+        finally:
+            self._in_parts -= 1
+
+    async def _in_turn(
+        self, caller: Caller, part: list[commands.SubmitTask], decide: Decide
+    ) -> None:
+        """Decide on a part; whoever else submits much has the next turn."""
         core = self._core
-        for start in (0, *range(FIRST_PART, len(bodies), PART)):
-            part = bodies[start : start + PART if start else FIRST_PART]
-            decide = partial(self._submit_part, caller, part, results, len(bodies))
-            try:
-                if core.journal.is_busy():
-                    await core.journal.flush()
-                waiting = self._recalled(core.user(caller.owner), part, decide)
-                if waiting is not None:
-                    await waiting
-            except MitosisError as error:
-                if not results:
-                    raise
-                text = f"{len(results)} of {len(bodies)} tasks are on their way, then: {error}"
-                raise OutcomeUnknown(text) from error
-            await asyncio.sleep(0)  # what was stored is heard of, and others are
-            await asyncio.sleep(0)  # what follows from that is sent
+        async with self._turns:
+            if core.journal.is_busy():
+                await core.journal.flush()
+            waiting = self._recalled(core.user(caller.owner), part, decide)
+            if waiting is None:
+                await asyncio.sleep(0)  # what was stored is heard of, and others are
+                await asyncio.sleep(0)  # what follows from that is sent
+        if waiting is not None:
+            await waiting
 
     def _submit_part(
         self,
