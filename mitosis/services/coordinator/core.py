@@ -26,7 +26,7 @@ from mitosis.nats.rpc import RETRY_AFTER_SECONDS, Caller
 from mitosis.runtime import Clock, Ids
 from mitosis.services.coordinator.answered import Answered
 from mitosis.services.coordinator.dispatcher import Dispatcher
-from mitosis.services.coordinator.journal import Journal, Unit
+from mitosis.services.coordinator.journal import Journal, Unit, effects_on
 from mitosis.services.coordinator.leases import Leases
 from mitosis.services.coordinator.retries import Retries
 from mitosis.services.coordinator.standing import Standing
@@ -96,13 +96,22 @@ class Core(msgspec.Struct):
             Overloaded: Too much is on its way to the disk; ask again a little later.
             StoreUnavailable: Nothing can be stored: its disk is full.
         """
+        self.check_room()
+        return self.journal.unit(actor, caller.request_id, self._session_of(caller))
+
+    def check_room(self) -> None:
+        """Refuse a command for which there is no room.
+
+        Raises:
+            Overloaded: Too much is on its way to the disk; ask again a little later.
+            StoreUnavailable: Nothing can be stored: its disk is full.
+        """
         self.check_store()
         if self.journal.is_busy():
             raise Overloaded(
                 "the coordinator has too many commands on their way: try again in a moment",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
-        return self.journal.unit(actor, caller.request_id, self._session_of(caller))
 
     def _session_of(self, caller: Caller) -> str:
         """Return the open session that asks, or "" when it is none (a worker, a password)."""
@@ -154,16 +163,7 @@ class Core(msgspec.Struct):
             MitosisError: It is not stored, or nobody knows.
         """
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def succeeded(position: int) -> None:
-            if not done.done():
-                done.set_result(position)
-
-        def failed(error: MitosisError) -> None:
-            if not done.done():
-                done.set_exception(error)
-
-        unit.then(succeeded, failed)
+        unit.then(*effects_on(done))
         unit.close()
         return await done
 

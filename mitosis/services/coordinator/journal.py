@@ -255,7 +255,7 @@ class Journal:
             MitosisError: It cannot be.
         """
         settled: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.after_settled(settled.set_result, settled.set_exception)
+        self.after_settled(*effects_on(settled))
         await settled
 
     def fail(self, error: MitosisError) -> None:
@@ -324,6 +324,20 @@ class Journal:
         while units and units[0][0] <= self._stored_up_to:
             at, unit = units.popleft()
             unit.stored(at)
+
+
+def effects_on(waiter: "asyncio.Future[int]") -> tuple[OnStored, OnFailed]:
+    """Return effects that end a future, which whoever waits for it may have given up."""
+
+    def stored(position: int) -> None:
+        if not waiter.done():
+            waiter.set_result(position)
+
+    def failed(error: MitosisError) -> None:
+        if not waiter.done():
+            waiter.set_exception(error)
+
+    return stored, failed
 
 
 class _Entry(NamedTuple):

@@ -1,8 +1,12 @@
 """More is decided than the store takes: how long answers may wait for it."""
 
+import asyncio
+import contextlib
 from typing import Any
 
 from mitosis.contract import commands
+from mitosis.domain.limits import MAX_BATCH
+from mitosis.errors import StoreUnavailable
 from mitosis.services.coordinator.journal import BACKLOG_SECONDS
 
 
@@ -49,3 +53,51 @@ async def test_what_waits_goes_on_when_the_store_has_room_again_although_nothing
     coordinator.store.let_through()
     assert coordinator.answer(first, commands.Submitted).result.number == 1
     assert coordinator.answer(second, commands.Submitted).result.number == 2
+
+
+async def wait_with_a_full_backlog(coordinator: Any) -> None:
+    coordinator.store.room = 0
+    await coordinator.ask("alice", coordinator.tasks.submit, submit("waits"))
+    coordinator.clock.seconds += BACKLOG_SECONDS + 0.01
+
+
+async def give_up_a_flush(coordinator: Any) -> None:
+    """As a handler after its time, or a coordinator that stops."""
+    flush = asyncio.create_task(coordinator.core.journal.flush())
+    await asyncio.sleep(0)
+    flush.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await flush
+
+
+async def test_many_submits_are_turned_away_at_once_as_a_single_one_is(coordinator: Any) -> None:
+    await wait_with_a_full_backlog(coordinator)
+    many = commands.SubmitMany([submit(f"{n}") for n in range(MAX_BATCH)])
+    reply = await coordinator.ask("alice", coordinator.tasks.submit_many, many)
+    error = coordinator.answer(reply, commands.SubmittedMany).error
+    assert (error.code, error.details["retry_after_seconds"]) == ("unavailable.overloaded", 1.0)
+
+
+async def test_who_gives_up_waiting_for_the_store_keeps_nobody_behind_it_from_hearing_of_it(
+    coordinator: Any,
+) -> None:
+    await wait_with_a_full_backlog(coordinator)
+    await give_up_a_flush(coordinator)
+    told: list[int] = []
+    coordinator.core.journal.after_settled(told.append, lambda _: None)
+    coordinator.store.room = 500
+    coordinator.core.journal.hand_on()
+    coordinator.store.let_through()
+    assert told == [coordinator.store.stored[-1][0]]
+
+
+async def test_who_gives_up_waiting_for_the_store_does_not_keep_the_term_from_its_end(
+    coordinator: Any,
+) -> None:
+    await wait_with_a_full_backlog(coordinator)
+    await give_up_a_flush(coordinator)
+    told: list[object] = []
+    coordinator.core.journal.after_settled(lambda _: None, told.append)
+    error = StoreUnavailable("the end")
+    coordinator.core.journal.fail(error)
+    assert told == [error]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mitosis.contract import commands
+from mitosis.domain.limits import MAX_BATCH
 from mitosis.errors import StoreUnavailable
 
 FAULT = "the NATS server mito cannot write: no space left on device"
@@ -25,6 +26,9 @@ async def test_commands_are_refused_at_once_with_the_reason_and_leave_no_trace(
     assert FAULT in error.message
     assert "Free space" in error.message
     assert (coordinator.store.waiting, len(coordinator.store.stored)) == (0, stored)
+    many = commands.SubmitMany([submit(f"{n}") for n in range(MAX_BATCH)])
+    reply = await coordinator.ask("alice", coordinator.tasks.submit_many, many)
+    assert FAULT in coordinator.answer(reply, commands.SubmittedMany).error.message
     with pytest.raises(StoreUnavailable, match="no space left"):
         coordinator.core.check_store()
     coordinator.store.fault = None

@@ -42,6 +42,7 @@ READS_AT_ONCE = 32  # of ended tasks that are submitted again
 # enough for the workers until the next one is stored.
 FIRST_PART = 50
 PART = 250
+PATIENCE_SECONDS = 5.0  # of a part, while too much is on its way; its request is then asked again
 MOST_IN_PARTS = 32  # requests at once; what one of them takes in memory is some megabytes at most
 ERROR_CHARS = 160  # of each of up to a thousand errors, which fit into one reply
 
@@ -87,6 +88,7 @@ class TaskHandlers:
             )
         results: list[commands.SubmitResult] = []
         if len(body.tasks) > PART:
+            self._core.check_room()
             return self._submit_parts(caller, body.tasks, results)
         return self._recalled(
             user,
@@ -142,11 +144,16 @@ class TaskHandlers:
     async def _in_turn(
         self, caller: Caller, part: list[commands.SubmitTask], decide: Decide
     ) -> None:
-        """Decide on a part; whoever else submits much has the next turn."""
+        """Decide on a part when there is room, which is waited for a little.
+
+        Whoever else submits much has the next turn.
+        """
         core = self._core
+        if core.journal.is_busy():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    await core.journal.flush()
         async with self._turns:
-            if core.journal.is_busy():
-                await core.journal.flush()
             waiting = self._recalled(core.user(caller.owner), part, decide)
             if waiting is None:
                 await asyncio.sleep(0)  # what was stored is heard of, and others are
