@@ -75,16 +75,27 @@ def cpu_ms_per_task(
     }
 
 
-async def at_rest(data: Path, seconds: float) -> None:
+async def at_rest(data: Path, seconds: float) -> float:
     """Wait until the processes of a platform do next to nothing for so long, or for five times it.
 
     What a server puts in order after much work would count as the cost of what comes next.
+
+    Returns:
+        How long it took, in seconds.
+
+    Raises:
+        SystemExit: They never rest.
     """
-    for _ in range(5):
+    used = 0.0
+    for tries in range(1, 6 if seconds else 1):
         before = sum(cpu_seconds(data).values())
         await asyncio.sleep(seconds)
-        if sum(cpu_seconds(data).values()) - before <= BUSY * seconds:
-            return
+        used = sum(cpu_seconds(data).values()) - before
+        if used <= BUSY * seconds:
+            return tries * seconds
+    if not seconds:
+        return 0.0
+    raise SystemExit(f"the services do not come to rest: {used:.1f} s of CPU in {seconds:g} s")
 
 
 def memory_mb(data: Path, name: str) -> tuple[float, float]:

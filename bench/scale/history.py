@@ -166,7 +166,7 @@ class _History:
         up = Up(site.root, config, "")
         async with _beside(simulated_workers(up, WORKERS)), MitoClient(config) as client:
             await throughput(client, count // 10)
-            await at_rest(site.root, self._bench.sizes.rest_seconds)
+            rested = await at_rest(site.root, self._bench.sizes.rest_seconds)
             ends = await Ends.watch(client)
             async with checked(client, count) as done:
                 before, began = cpu_seconds(site.root), time.perf_counter()
@@ -175,7 +175,8 @@ class _History:
                 await client.get_task(done[-1])
                 rate = count / (time.perf_counter() - began)
                 used = cpu_ms_per_task(before, cpu_seconds(site.root), count)
-        add_cost(self._results, f"history/cost/{self._tasks}", self._what, rate, used)
+        what = f"{self._what}, after {rested:g} s of rest"
+        add_cost(self._results, f"history/cost/{self._tasks}", what, rate, used)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from bench.sizes import Bench
 from bench.work import LONGEST_SECONDS, TRUE, finished
 from mitosis import MitoClient
 from mitosis.config.client import GetTasksArgs
-from mitosis.domain.task import TaskState
+from mitosis.domain.task import Outcome, TaskState
 
 CALL = 10_000
 # Counting 100,000 rows takes Postgres as long as some ten tasks: so much longer than a look is the
@@ -45,9 +45,17 @@ async def _measure(bench: Bench, up: Up, length: int) -> None:
             for name, ms in cpu_ms_per_task(before, cpu_seconds(up.data), 1).items():
                 used[name] = used.get(name, 0.0) + ms
             taken += part
+        await _check(client)
     a_task = {name: round(ms / taken, 3) for name, ms in used.items()}
     what = f"out of a queue of {length:,}"
     add_cost(bench.results, f"queues/cost/{length}", what, taken / seconds, a_task)
+
+
+async def _check(client: MitoClient) -> None:
+    """Make sure that whatever has ended has succeeded."""
+    succeeded = await client.get_tasks(GetTasksArgs(outcomes=(Outcome.SUCCEEDED,), count_only=True))
+    if succeeded.total < (done := await finished(client)):
+        raise SystemExit(f"wrong: {succeeded.total} of {done} tasks succeeded")
 
 
 async def _fill(client: MitoClient, length: int) -> None:

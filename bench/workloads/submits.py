@@ -38,7 +38,7 @@ async def _measure(bench: Bench, up: Up, mode: str, note: str) -> None:
             batches.append(await _batch(client, count))
             sent += count
             await _expect_ready(client, sent)
-        bench.results.add(f"submit/batch/{mode}", f"batch submit of {count:,}", "tasks/s",
+        bench.results.add(f"submit/batch/{count}/{mode}", f"batch submit of {count:,}", "tasks/s",
                           batches, note=note)  # fmt: skip
 
 

@@ -12,7 +12,7 @@ FLOOR = 1_000
 
 
 async def measure(bench: Bench, up: Up) -> None:
-    """Measure each size, and the floors before and after each round."""
+    """Measure each size, and the floors before each round."""
     results = bench.results
     async with connected(up.config) as client:
         await throughput(client, WARM_UP)  # everything is loaded and warm
