@@ -6,19 +6,23 @@ remembered in the cache folder, so that most commands save the question.
 
 import contextlib
 import os
+import socket
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from mitosis.config.locations import cache_dir
 from mitosis.errors import Misconfigured, NoCoordinator
+from mitosis.nats.reach import first_that_answers
 from mitosis.tls import Place, Trust, why_refused
 
+if TYPE_CHECKING:
+    from http.client import HTTPConnection
+
 ASK_SECONDS = 5.0
-LEAST_SECONDS = 0.001  # 0 would mean: do not wait
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_REMEMBERED = 100
 SYSTEM_TRUST = Trust("coordinator_ca")
@@ -70,7 +74,7 @@ class Addresses:
 
         try:
             page = fetch(f"{address.rstrip('/')}/connect", self._trust, seconds)
-            urls: Any = msgspec.json.decode(page)["nats"]
+            return _servers(msgspec.json.decode(page)["nats"])
         except ssl.SSLError as error:
             parts = urlsplit(address)
             place = Place(parts.hostname or "", parts.port or 443)
@@ -96,7 +100,6 @@ class Addresses:
             )
             other.is_final = True
             raise other from error
-        return [urls] if isinstance(urls, str) else [str(url) for url in urls]
 
     def _remembered(self) -> dict[str, list[str]]:
         try:
@@ -125,40 +128,59 @@ class SomebodyElse(OSError):
 
 
 def fetch(url: str, trust: Trust = SYSTEM_TRUST, seconds: float = ASK_SECONDS) -> bytes:
-    """Return the body of a small page. Blocking; each step has what is left of the time.
+    """Return the body of a small page. Blocks for so long at most, but for the look-up of a name.
 
     Raises:
         OSError: Nobody answers, or not with success. SomebodyElse: it is of no use to try again.
     """
     import http.client
+    from threading import Timer
 
     parts = urlsplit(url)
+    host, is_secure = parts.hostname or "", parts.scheme == "https"
+    port = parts.port or (http.client.HTTPS_PORT if is_secure else http.client.HTTP_PORT)
     deadline = time.monotonic() + seconds
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = trust.context()
-        connection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=seconds, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
+    connection = http.client.HTTPConnection(host, port)
+    connection.sock = first_that_answers(host, port, deadline)
+    # A page that comes byte by byte is cut off: each byte would have a limit of its own.
+    cut_off = Timer(deadline - time.monotonic(), _cut_off, (connection,))
+    cut_off.daemon = True
+    cut_off.start()
     try:
-        connection.connect()
-        stream = connection.sock
-        stream.settimeout(max(LEAST_SECONDS, deadline - time.monotonic()))
+        if is_secure:
+            connection.sock = trust.context().wrap_socket(connection.sock, server_hostname=host)
         connection.request("GET", parts.path or "/", headers={"Accept": "application/json"})
         response = connection.getresponse()
-        stream.settimeout(max(LEAST_SECONDS, deadline - time.monotonic()))
         body = response.read(MAX_ANSWER_BYTES)
     except http.client.HTTPException as error:
-        raise OSError(f"it does not speak HTTP: {type(error).__name__}") from error
+        if time.monotonic() < deadline:
+            raise OSError(f"it does not speak HTTP: {type(error).__name__}") from error
+        raise TimeoutError("timed out") from error
     finally:
+        cut_off.cancel()
         connection.close()
+    if time.monotonic() >= deadline:
+        raise TimeoutError("timed out")
     if response.status < http.client.INTERNAL_SERVER_ERROR and response.status != http.client.OK:
         raise SomebodyElse(f"HTTP status {response.status}")
     if response.status != http.client.OK:
         raise OSError(f"HTTP status {response.status}")
     return body
+
+
+def _cut_off(connection: "HTTPConnection") -> None:
+    stream = connection.sock
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+
+
+def _servers(told: Any) -> list[str]:
+    urls = [told] if isinstance(told, str) else told
+    if not _are_texts(urls):
+        raise ValueError("no list of addresses")
+    found: list[str] = urls
+    return found
 
 
 def _are_texts(value: Any) -> bool:

@@ -6,7 +6,7 @@ command that asks and leaves waits in place, which saves it half of its start (d
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from mitosis.client.retry import asleep
 from mitosis.nats.credentials import Credentials
@@ -59,8 +59,13 @@ class Network(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Wait so long."""
 
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Run what blocks, and hold up nobody else."""
+    async def aside(self, work: Callable[[], T], *, may_be_left: bool = False) -> T:
+        """Run what blocks, and hold up nobody else.
+
+        Args:
+            work: It changes nothing that others see, or may not be left.
+            may_be_left: Who gives it up does not wait for its end, not even at the end of all.
+        """
         ...
 
     def turns(self) -> contextlib.AbstractAsyncContextManager[Any]:
@@ -98,17 +103,49 @@ class EventLoop:
         """Let others run for so long."""
         await asleep(seconds)
 
-    async def aside(self, work: Callable[[], T]) -> T:
+    async def aside(self, work: Callable[[], T], *, may_be_left: bool = False) -> T:
         """Run it in a thread."""
         import asyncio
 
-        return await asyncio.to_thread(work)
+        return await (_left_alone(work) if may_be_left else asyncio.to_thread(work))
 
     def turns(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """Return a lock of the event loop."""
         import asyncio
 
         return asyncio.Lock()
+
+
+async def _left_alone(work: Callable[[], T]) -> T:
+    """Run it in a thread of its own, which ends with the program."""
+    import asyncio
+    import threading
+
+    from mitosis.signals import signals_blocked
+
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(T, result))
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except Exception as raised:  # noqa: BLE001  handed on
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, error)
+
+    with signals_blocked():  # they are the main thread's
+        threading.Thread(target=run, name="aside", daemon=True).start()
+    return await done
 
 
 class InPlace:
@@ -146,7 +183,7 @@ class InPlace:
 
         pause(seconds)
 
-    async def aside(self, work: Callable[[], T]) -> T:
+    async def aside(self, work: Callable[[], T], *, may_be_left: bool = False) -> T:  # noqa: ARG002
         """Run it: there is nobody else."""
         return work()
 

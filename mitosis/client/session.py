@@ -242,13 +242,20 @@ class Session:
         past = getattr(body, "as_of", None) is not None
         seconds = PAST_TRY_SECONDS if past else None
         deadline = self._deadline_of_request()
-        while True:
-            reply = await self._ask(
+
+        async def ask() -> Reply[T]:
+            return await self._ask(
                 subjects.query, noun, verb, body, result, deadline, seconds=seconds
             )
-            if not (whole and reply.stale) or time.monotonic() >= deadline:
-                break
+
+        reply = await ask()
+        while whole and reply.stale and time.monotonic() + STALE_PAUSE_SECONDS < deadline:
             await self._network.sleep(STALE_PAUSE_SECONDS)
+            try:
+                reply = await ask()
+            except Unavailable as error:  # what was answered before is better than nothing
+                log.info("no better answer came in time: %s", error)
+                break
         if reply.stale:
             self.stale("the read models lag behind: this may be older than what was stored last")
         return _result(reply)
@@ -414,7 +421,9 @@ class Session:
     async def _asked(self, seconds: float) -> list[str]:
         address = self._config.coordinator_addr
         longest = max(LEAST_SECONDS, min(ASK_SECONDS, seconds))
-        return await self._network.aside(lambda: self._addresses.ask(address, longest))
+        return await self._network.aside(
+            lambda: self._addresses.ask(address, longest), may_be_left=True
+        )
 
     async def _dial(self, servers: list[str], credentials: Credentials, deadline: float) -> Line:
         return await self._network.connect(

@@ -67,7 +67,7 @@ def url_check(*schemes: str) -> Callable[[str | None], None]:
             _ = parts.port
         except ValueError:
             usable = False
-        if not usable:
+        if not usable or any(character.isspace() for character in value):
             wanted = " or ".join(f"{scheme}://" for scheme in schemes)
             raise InvalidInput(f"expected a URL that starts with {wanted} and names a host")
 
@@ -86,6 +86,23 @@ def urls_check(*schemes: str) -> Callable[[str | None], None]:
                 raise InvalidInput(f"expected that each address starts with {wanted}")
 
     return check
+
+
+def check_address(value: str | None) -> None:
+    """Check the address of a coordinator, or those of the NATS servers behind it.
+
+    Raises:
+        InvalidInput: It is neither one `http://` address nor a list of `nats://` ones.
+    """
+    if value and urlsplit(value).scheme in _NATS_SCHEMES:
+        urls_check(*_NATS_SCHEMES)(value)
+        return
+    url_check("http", "https", *_NATS_SCHEMES)(value)
+    if value and "@" in urlsplit(value).netloc:
+        raise InvalidInput("an http address takes no user and no password: log in instead")
+
+
+_NATS_SCHEMES = ("nats", "tls", "ws", "wss")
 
 
 def split_urls(value: str) -> list[str]:

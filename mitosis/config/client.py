@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 from msgspec.structs import force_setattr
 
-from mitosis.config.checks import url_check
+from mitosis.config.checks import check_address
 from mitosis.config.section import Section
 from mitosis.config.trust import INSECURE_WARNING
 from mitosis.domain import retry
@@ -54,7 +54,7 @@ class ClientConfig(Section, frozen=True, kw_only=True):
     SECRETS: ClassVar[frozenset[str]] = frozenset({"password"})
     URLS: ClassVar[frozenset[str]] = frozenset({"coordinator_addr"})
     CHECKS: ClassVar[dict[str, Callable[[Any], None]]] = {
-        "coordinator_addr": url_check("http", "https", "nats", "tls", "ws", "wss"),
+        "coordinator_addr": check_address,
     }
 
     coordinator_addr: str = DEFAULT_COORDINATOR

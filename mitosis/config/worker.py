@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mitosis.config.checks import (
+    check_address,
     check_log_level,
     check_words,
     choice_check,
     duration_check,
     range_check,
-    url_check,
 )
 from mitosis.config.client import DEFAULT_COORDINATOR, ClientConfig
 from mitosis.config.section import Section
@@ -85,7 +85,7 @@ class WorkerConfig(Section, frozen=True, kw_only=True):
     SECRETS: ClassVar[frozenset[str]] = frozenset({"password"})
     URLS: ClassVar[frozenset[str]] = frozenset({"coordinator_addr"})
     CHECKS: ClassVar[dict[str, Callable[[Any], None]]] = {
-        "coordinator_addr": url_check("http", "https", "nats", "tls", "ws", "wss"),
+        "coordinator_addr": check_address,
         "polling_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "heartbeat_interval": duration_check(0.05, MAX_TIMEOUT_SECONDS),
         "lifetime": duration_check(0.001, MAX_TIMEOUT_SECONDS),

@@ -7,13 +7,14 @@ The part of the protocol that a command needs which asks and leaves: no event lo
 import logging
 import socket
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
 
 from mitosis._version import __version__
 from mitosis.nats import failures
+from mitosis.nats.reach import first_that_answers
 
 if TYPE_CHECKING:
     import ssl
@@ -87,9 +88,9 @@ class BlockingLink:
     ) -> None:
         """Connect, and present an identity; everything that comes to `inbox` is listened to."""
         host, port = place_of(self.server)
-        # As bytes: a text would load the tables of IDNA, which plain names do not need.
-        name: Any = host.encode() if host.isascii() else host
-        self._stream = socket.create_connection((name, port), _left(deadline))
+        _left(deadline)
+        name = host.encode() if host.isascii() else host  # plain names need no tables of IDNA
+        self._stream = first_that_answers(name, port, deadline)
         self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         op, _, told = self._line(deadline).partition(b" ")
         if op.upper() != b"INFO":
@@ -261,6 +262,8 @@ class BlockingLink:
         stream.settimeout(_left(deadline))
         try:
             self._stream = context.wrap_socket(stream, server_hostname=host)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            raise Broken("the server went away while TLS was agreed on") from error
         except ssl.SSLError as error:
             raise NoTls(error) from error
         self._nothing_there = (BlockingIOError, ssl.SSLWantReadError)

@@ -41,9 +41,9 @@ class Discovery:
         self._service: Service | None = None
 
     async def start(self) -> None:
-        """Register now and after every reconnect."""
-        await self._register()
+        """Register now and after every reconnect; without a link, with the next one."""
         self._connection.add_listener(on_reconnect=self._register)
+        await self._register()
 
     async def stop(self) -> None:
         """Be gone from the lists."""
@@ -56,6 +56,12 @@ class Discovery:
         self._service = None
 
     async def _register(self) -> None:
+        try:
+            await self._put_up()
+        except (NatsError, Unavailable) as error:
+            log.info("%s is not in the list of services until the next link: %s", self._name, error)
+
+    async def _put_up(self) -> None:
         self._service = await nats.micro.add_service(
             cast(Client, _InboxesOnly(self._connection.raw)),
             name=self._name,

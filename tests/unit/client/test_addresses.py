@@ -1,3 +1,4 @@
+import contextlib
 import http.server
 import json
 import socket
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from mitosis.client.addresses import Addresses
+from mitosis.client.addresses import Addresses, fetch
 from mitosis.errors import Misconfigured, NoCoordinator
 
 
@@ -112,3 +113,33 @@ def test_a_cache_that_cannot_be_written_is_no_error(coordinator: str) -> None:
 def test_other_schemes_are_refused(addresses: Addresses) -> None:
     with pytest.raises(Misconfigured, match="write http://host:port"):
         addresses.given("ftp://x")
+
+
+def test_a_page_that_comes_byte_by_byte_ends_with_its_time() -> None:
+    ended = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        stream, _ = listener.accept()
+        with stream, contextlib.suppress(OSError):
+            while not ended.wait(0.05):
+                stream.sendall(b"X")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,), daemon=True)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match="timed out"):
+            fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/connect", seconds=0.3)
+        assert time.monotonic() - began < 2.0
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("told", [b'{"nats": 5}', b'{"nats": []}', b'{"nats": [1]}', b"[]"])
+def test_an_answer_without_addresses_is_that_of_somebody_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: bytes
+) -> None:
+    monkeypatch.setattr("mitosis.client.addresses.fetch", lambda *_: told)
+    with pytest.raises(NoCoordinator, match="no coordinator of Mitosis") as caught:
+        Addresses(cache=tmp_path / "cache").ask("http://h:1")
+    assert caught.value.is_final

@@ -86,7 +86,7 @@ class World:
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    async def aside(self, work: Callable[[], T]) -> T:
+    async def aside(self, work: Callable[[], T], *, may_be_left: bool = False) -> T:
         return work()
 
     def turns(self) -> AbstractAsyncContextManager[Any]:
