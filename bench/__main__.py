@@ -1,7 +1,8 @@
 """`just bench`: the whole platform beside its peers and the floors of the machine.
 
-Without sections all are measured, which takes about 12 minutes with the peers. Every campaign ends
-with a look at each task's outcome in the read model. Ends with status 1 when a section failed.
+Without sections all are measured, with --peers or --full the peers too: 10 to 25 minutes. Every
+campaign ends with a look at each task's outcome in the read model. Ends with status 1 when a
+section failed.
 """
 
 import argparse

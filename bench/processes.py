@@ -76,7 +76,7 @@ def cpu_ms_per_task(
 
 
 async def at_rest(data: Path, seconds: float) -> float:
-    """Wait until the processes of a platform do next to nothing for so long, or for five times it.
+    """Wait until the processes of a platform do next to nothing for so long; 0: do not wait.
 
     What a server puts in order after much work would count as the cost of what comes next.
 
@@ -86,15 +86,15 @@ async def at_rest(data: Path, seconds: float) -> float:
     Raises:
         SystemExit: They never rest.
     """
+    if not seconds:
+        return 0.0
     used = 0.0
-    for tries in range(1, 6 if seconds else 1):
+    for tries in range(1, 6):
         before = sum(cpu_seconds(data).values())
         await asyncio.sleep(seconds)
         used = sum(cpu_seconds(data).values()) - before
         if used <= BUSY * seconds:
             return tries * seconds
-    if not seconds:
-        return 0.0
     raise SystemExit(f"the services do not come to rest: {used:.1f} s of CPU in {seconds:g} s")
 
 

@@ -75,10 +75,13 @@ def _of(upper: str, lower: str) -> Callable[[Results], float | None]:
 
 
 def _least(begin: str) -> Callable[[Results], float | None]:
+    """Return the least of several ways to do the same: the bound holds for each."""
     return lambda results: min(results.medians(begin).values(), default=None)
 
 
 def _of_largest(begin: str) -> Callable[[Results], float | None]:
+    """Return the figure of the largest size: with 1,000 tasks the start is most of a rebuild."""
+
     def measure(results: Results) -> float | None:
         found = results.medians(begin)
         return found[max(found, key=int)] if found else None
@@ -126,6 +129,7 @@ TARGETS = (
     Target("coordinator start, 1,000,000 past tasks", 5, False, "s",
            _value("history/1000000/start/snapshot")),
     Target("read models rebuilt", 25_000, True, "events/s", _of_largest("history/rebuild/")),
+    # One sentence of what is wanted, hence one row: flat with any past and out of any queue.
     Target("cost of a task, with any history: most / least", 1.2, False, "",
            _spread("history/cost/"), "cost of a task with any history, out of any queue"),
     Target("cost of a task, out of any queue: most / least", 1.2, False, "",

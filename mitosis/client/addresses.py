@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from mitosis.config.checks import split_urls
 from mitosis.config.locations import cache_dir
 from mitosis.errors import Misconfigured, NoCoordinator
 from mitosis.nats.reach import first_that_answers
+from mitosis.signals import signals_blocked
 from mitosis.tls import Place, Trust, why_refused
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class Addresses:
         """
         scheme = urlsplit(address).scheme
         if scheme in {"nats", "tls", "ws", "wss"}:
-            return [part.strip() for part in address.split(",")]
+            return split_urls(address)
         if scheme not in {"http", "https"}:
             raise Misconfigured(
                 f"{address!r} is no address of a coordinator: write http://host:port or "
@@ -145,7 +147,8 @@ def fetch(url: str, trust: Trust = SYSTEM_TRUST, seconds: float = ASK_SECONDS) -
     # A page that comes byte by byte is cut off: each byte would have a limit of its own.
     cut_off = Timer(deadline - time.monotonic(), _cut_off, (connection,))
     cut_off.daemon = True
-    cut_off.start()
+    with signals_blocked():  # they are the main thread's
+        cut_off.start()
     try:
         if is_secure:
             connection.sock = trust.context().wrap_socket(connection.sock, server_hostname=host)

@@ -63,8 +63,9 @@ class Network(Protocol):
         """Run what blocks, and hold up nobody else.
 
         Args:
-            work: It changes nothing that others see, or may not be left.
-            may_be_left: Who gives it up does not wait for its end, not even at the end of all.
+            work: What blocks.
+            may_be_left: It may be cut off at any point: who gives it up does not wait for its end,
+                not even at the end of all.
         """
         ...
 
@@ -126,7 +127,7 @@ async def _left_alone(work: Callable[[], T]) -> T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def settle(result: T | None, error: Exception | None) -> None:
+    def settle(result: T | None, error: BaseException | None) -> None:
         if done.done():
             return
         if error is not None:
@@ -138,7 +139,7 @@ async def _left_alone(work: Callable[[], T]) -> T:
         result, error = None, None
         try:
             result = work()
-        except Exception as raised:  # noqa: BLE001  handed on
+        except BaseException as raised:  # noqa: BLE001  handed on
             error = raised
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)

@@ -20,12 +20,14 @@ def first_that_answers(host: str | bytes, port: int, deadline: float) -> socket.
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     for number, (family, kind, protocol, _, place) in enumerate(found):
         share = (deadline - time.monotonic()) / (len(found) - number)
-        stream = socket.socket(family, kind, protocol)
+        stream: socket.socket | None = None
         try:
+            stream = socket.socket(family, kind, protocol)  # the system may not know this family
             stream.settimeout(max(LEAST_SECONDS, share))
             stream.connect(place)
         except OSError:
-            stream.close()
+            if stream is not None:
+                stream.close()
             if number == len(found) - 1:
                 raise
         else:

@@ -25,7 +25,7 @@ def test_the_benchmark_runs_and_tells_what_it_measured(tmp_path: Path) -> None:
     medians = {row["key"]: row["median"] for row in figures["rows"]}
     for key in (
         "true/50", "true/50/floor", "true/50/cpu/coordinator", "latency/p99", "dispatch/p50",
-        "simulated/synced/1", "submit/single/synced", "submit/batch/synced",
+        "simulated/synced/1", "submit/single/synced", "submit/batch/50/synced",
     ):  # fmt: skip
         assert medians[key] > 0
     assert f"| {medians['true/50']:g} " in done.stdout

@@ -122,11 +122,7 @@ class TaskHandlers:
                 be submitted again.
         """
         if self._in_parts >= MOST_IN_PARTS:
-            raise Overloaded(
-                f"{MOST_IN_PARTS} large submits are being decided on: nothing was done, "
-                f"try again in {RETRY_AFTER_SECONDS:g} s",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+            raise _no_room(f"{MOST_IN_PARTS} large submits are being decided on")
         self._in_parts += 1
         try:
             for start in (0, *range(FIRST_PART, len(bodies), PART)):
@@ -134,9 +130,10 @@ class TaskHandlers:
                 decide = partial(self._submit_part, caller, part, results, len(bodies))
                 await self._in_turn(caller, part, decide)
         except MitosisError as error:
-            if not results:
+            accepted = sum(result.submitted is not None for result in results)
+            if not accepted:
                 raise
-            text = f"{len(results)} of {len(bodies)} tasks are on their way, then: {error}"
+            text = f"{accepted} of {len(bodies)} tasks are on their way, then: {error}"
             raise OutcomeUnknown(text) from error
         finally:
             self._in_parts -= 1
@@ -148,18 +145,34 @@ class TaskHandlers:
 
         Whoever else submits much has the next turn.
         """
-        core = self._core
-        if core.journal.is_busy():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    await core.journal.flush()
-        async with self._turns:
-            waiting = self._recalled(core.user(caller.owner), part, decide)
+        await self._take_turn()
+        try:
+            waiting = self._recalled(self._core.user(caller.owner), part, decide)
             if waiting is None:
                 await asyncio.sleep(0)  # what was stored is heard of, and others are
                 await asyncio.sleep(0)  # what follows from that is sent
-        if waiting is not None:
+        finally:
+            self._turns.release()
+        if waiting is not None:  # it reads from the store first: that is nobody else's time
             await waiting
+
+    async def _take_turn(self) -> None:
+        """Wait for the turn, and that there is room in it; whoever takes it releases it.
+
+        Raises:
+            Overloaded: There is none for seconds. StoreUnavailable: Nothing can be stored.
+        """
+        journal, turns = self._core.journal, self._turns
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await turns.acquire()
+                while journal.is_busy():
+                    turns.release()
+                    await journal.flush()
+                    await turns.acquire()
+        except TimeoutError as error:
+            self._core.check_store()
+            raise _no_room("too much is on its way") from error
 
     def _submit_part(
         self,
@@ -469,6 +482,13 @@ class TaskHandlers:
             body.watch.timeout_seconds,
         )
         return watch, ""
+
+
+def _no_room(why: str) -> Overloaded:
+    return Overloaded(
+        f"{why}: nothing was done, try again in {RETRY_AFTER_SECONDS:g} s",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
 
 
 @contextmanager
