@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sysconfig
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -13,8 +12,11 @@ from uuid import uuid4
 
 import pytest
 
+from mitosis.errors import StoreUnavailable
+from mitosis.events.messages import StoredMessage, subject_messages
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.nats.store_client import StoreClient
+from mitosis.services.platform.ports import free_ports
 
 BINARY = Path(sysconfig.get_path("scripts")) / "nats-server"
 
@@ -77,10 +79,19 @@ class Server:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that no connection of another process takes while its server is down for a moment."""
+    (port,) = free_ports(1)
+    return port
+
+
+async def everything(nc: StoreClient, stream: StreamDefinition) -> list[StoredMessage]:
+    """All that is stored; who was just started or elected may not answer reads for a moment."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return [m async for m in subject_messages(nc, stream.name, f"{stream.prefix}.>")]
+            except StoreUnavailable:
+                await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="session")

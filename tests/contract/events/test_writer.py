@@ -15,18 +15,14 @@ from mitosis.errors import (
     VersionConflict,
 )
 from mitosis.events.envelope import Commit, encode_commit
-from mitosis.events.messages import StoredMessage, request, stream_state, subject_messages
+from mitosis.events.messages import request, stream_state
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.takeover import WINDOW, takeover_payloads
 from mitosis.events.writer import Append, PipelinedWriter
 from mitosis.nats.store_client import StoreClient
 from mitosis.testing.waiting import eventually
 
-from .conftest import Connect, Server, fresh_definition
-
-
-async def everything(nc: StoreClient, stream: StreamDefinition) -> list[StoredMessage]:
-    return [m async for m in subject_messages(nc, stream.name, f"{stream.prefix}.>")]
+from .conftest import Connect, Server, everything, fresh_definition
 
 
 async def foreign(nc: StoreClient, stream: StreamDefinition, tail: str = "foreign") -> int:

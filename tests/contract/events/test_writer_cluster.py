@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from mitosis.errors import Fenced, StoreUnavailable
-from mitosis.events.messages import request, stream_state, subject_messages
+from mitosis.events.messages import request, stream_state
 from mitosis.events.streams import StreamDefinition, ensure_stream
 from mitosis.events.takeover import WINDOW
 from mitosis.events.writer import Append, PipelinedWriter
 
-from .conftest import Connect, Server, free_port, fresh_definition
+from .conftest import Connect, Server, everything, free_port, fresh_definition
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_three_replicas_keep_what_one_keeps(cluster: list[Server], connect
     await asyncio.wait_for(writer.flush(), 30)
 
     assert [payload for _, payload in stored] == sent
-    messages = [m async for m in subject_messages(nc, stream.name, f"{stream.prefix}.>")]
+    messages = await everything(nc, stream)
     found = [(m.position, m.payload) for m in messages if m.payload != b"batch"]
     assert found == stored
     assert len(messages) == len(sent) + 5
@@ -115,7 +115,7 @@ async def test_a_takeover_shuts_out_an_older_writer_on_three_replicas(
 
     # Whichever came first: one of the two has written alone.
     old_wrote = [result for result in results[1:] if not isinstance(result, Fenced)]
-    messages = [m async for m in subject_messages(nc, stream.name, f"{stream.prefix}.>")]
+    messages = await everything(nc, stream)
     payloads = [m.payload for m in messages[1:]]
     if isinstance(results[0], Fenced):
         assert b"0" not in payloads
