@@ -64,15 +64,27 @@ def find_files(config: Path | None, env: Mapping[str, str], cwd: Path) -> list[C
     """
     found = []
     own = default_config_file(env)
-    if own.is_file():
+    if _is_there(own):
         found.append(ConfigFile(own, read_file(own)))
     if config is not None:
         path = cwd / config.expanduser()
         found.append(ConfigFile(path, read_file(path)))
-    elif (cwd / "config.toml").is_file():
+    elif _is_there(cwd / "config.toml"):
         path = cwd / "config.toml"
         found.append(ConfigFile(path, read_file(path), given=False))
     return found
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file where nobody has named one.
+
+    A folder that may not be looked into is somebody else's: without HOME, and as root of a user
+    namespace only, it would be that of the real root.
+    """
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 def combine(

@@ -5,7 +5,7 @@ import pytest
 
 from mitosis.config.client import ClientConfig
 from mitosis.config.coordinator import CoordinatorConfig
-from mitosis.config.loader import ConfigFile, combine, load
+from mitosis.config.loader import ConfigFile, combine, find_files, load
 from mitosis.config.locations import default_config_file
 from mitosis.config.section import Section
 from mitosis.config.values import usable_cores
@@ -294,3 +294,15 @@ def test_a_limit_of_a_worker_that_cannot_be_is_refused_with_its_line(line: str, 
     with pytest.raises(InvalidSettings, match=said) as refused:
         from_text(WorkerConfig, f"[worker]\n{line}\n")
     assert ":2:" in str(refused.value)
+
+
+def test_a_folder_of_settings_that_may_not_be_looked_into_is_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of the real root, for the root of a user namespace that has no HOME."""
+
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    assert find_files(None, {}, tmp_path) == []
