@@ -130,7 +130,8 @@ def absent(server: str) -> NoCoordinator:
 def too_slow(server: str) -> Unavailable:
     """A guest gets in, and of this identity nobody has said that it does not."""
     return Unavailable(
-        f"{address(server)} took too long to decide who may connect: try again",
+        f"{address(server)} took too long to decide who may connect: no coordinator runs there, or "
+        "it is busy. Try again",
         server=address(server),
     )
 
@@ -168,7 +169,7 @@ def nobody(servers: str, subject: str) -> MitosisError:
 def no_answer(servers: str, subject: str, timeout_seconds: float) -> Unavailable:
     """No answer in time; it may have been done."""
     return Unavailable(
-        f"no answer from {servers} in {round(timeout_seconds, 1):g} s: try again", subject=subject
+        f"no answer from {servers} in {timeout_seconds:.3g} s: try again", subject=subject
     )
 
 

@@ -135,16 +135,24 @@ def test_without_a_coordinator_client_and_worker_say_where_they_looked(
     address = f"{scheme}://127.0.0.1:{closed_port}"
     who = {"MITO_USER": "somebody", "MITO_PASSWORD": "whatever"}
     commands = [
-        ["client", "-c", address, "get", "tasks"],
-        ["client", "-c", address, "auth", "somebody", "word"],
+        ["client", "-c", address, "--timeout", "1s", "get", "tasks"],
+        ["client", "-c", address, "--timeout", "1s", "auth", "somebody", "word"],
         ["worker", "--coordinator", address, "--work-dir", tmp_path / "w"],
     ]
-    for done in home.run_all(commands, more=who):
+    *clients, worker = home.run_all(commands, more=who)
+    for done in clients:
         refused(done, 6, address)
+    waits, ends = worker.err.splitlines()  # its log says at once what it waits for
+    assert worker.status == 6
+    assert address in waits
+    assert "trying again" in waits
+    assert address in ends
 
 
 def test_a_nats_server_without_a_coordinator_is_no_platform(site: Site) -> None:
-    done = site.run("client", "-c", site.nats, "auth", "root", site.admin_password)
+    done = site.run(
+        "client", "-c", site.nats, "--timeout", "3s", "auth", "root", site.admin_password
+    )
     refused(done, 6, "coordinator", site.nats)
 
 
