@@ -1,6 +1,5 @@
 """Gives ready tasks to free workers: asks the rules, stores the assignment, then pushes it."""
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -81,20 +80,6 @@ class Dispatcher:
         """Give a worker what it may run, until it has enough to do or nothing fits."""
         while self._takes_more(name) and self._give_first(unit, name):
             pass
-
-    def send_ahead(self, unit: Unit, now: float) -> None:
-        """Give workers that are quick now what they may hold beyond their slots.
-
-        Each gets its share of the queue. So a batch of submits begins with what they do in a while,
-        not with one task for each slot, and what is assigned as it is submitted costs no commit of
-        its own.
-        """
-        quick = [name for name in self.paces.fresh(now) if self._takes_more(name)]
-        share = math.ceil(len(self._queue) / len(quick)) if quick else 0
-        for name in quick:
-            for _ in range(share):
-                if not (self._takes_more(name) and self._give_first(unit, name)):
-                    break
 
     def forget(self, name: str) -> None:
         """A worker is gone."""

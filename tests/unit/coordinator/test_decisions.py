@@ -11,7 +11,6 @@ from mitosis.domain.task import ArtifactKind, TaskState
 from mitosis.errors import Fenced, OutcomeUnknown, Overloaded, StoreUnavailable
 from mitosis.services.coordinator.handlers.tasks import FIRST_PART, MOST_IN_PARTS, PART
 from mitosis.services.coordinator.journal import BACKLOG_SECONDS
-from mitosis.services.coordinator.paces import FRESH_SECONDS
 from mitosis.services.coordinator.storage import NamedArtifacts
 
 
@@ -375,48 +374,6 @@ async def test_a_worker_with_quick_tasks_gets_some_ahead_and_one_with_a_slow_tas
     assert [a.task for a in coordinator.pushed()] == tasks[:held]
     await coordinator.report(worker, coordinator.ended(tasks[1], wall=30.0))
     assert len(coordinator.pushed()) == held
-
-
-async def submit_many(coordinator, count):
-    bodies = [commands.SubmitTask(("true",), f"of-many-{n}") for n in range(count)]
-    reply = await coordinator.ask(
-        "alice", coordinator.tasks.submit_many, commands.SubmitMany(bodies)
-    )
-    coordinator.store.let_through()
-    results = coordinator.answer(reply, commands.SubmittedMany).result.results
-    return [result.submitted.task for result in results]
-
-
-async def test_a_batch_of_submits_goes_ahead_at_once_to_a_worker_that_is_quick_now(coordinator):
-    worker = await coordinator.register(slots=1)
-    first = await coordinator.submit()
-    await coordinator.report(worker, coordinator.ended(first, wall=0.005))
-    coordinator.clock.seconds += FRESH_SECONDS
-    stored = len(coordinator.store.stored)
-    tasks = await submit_many(coordinator, 30)
-    held = 1 + ahead(1, 0.005)
-    assert [a.task for a in coordinator.pushed()[1:]] == tasks[:held]
-    assert len(coordinator.store.stored) == stored + 30  # an assignment costs no commit more
-
-
-async def test_a_batch_of_submits_is_not_sent_ahead_to_a_worker_that_was_quick_long_ago(
-    coordinator,
-):
-    worker = await coordinator.register(slots=1)
-    first = await coordinator.submit()
-    await coordinator.report(worker, coordinator.ended(first, wall=0.005))
-    coordinator.clock.seconds += FRESH_SECONDS + 1.0
-    tasks = await submit_many(coordinator, 30)
-    assert [a.task for a in coordinator.pushed()[1:]] == tasks[:1]
-
-
-async def test_what_is_sent_ahead_of_a_batch_is_shared_by_the_workers_that_are_quick(coordinator):
-    workers = [await coordinator.register(slots=1) for _ in range(2)]
-    for task in [await coordinator.submit() for _ in workers]:
-        holder = coordinator.world.tasks[task].worker
-        await coordinator.report(holder, coordinator.ended(task, wall=0.005))
-    await submit_many(coordinator, 8)
-    assert sorted(len(coordinator.world.attempts[worker]) for worker in workers) == [4, 4]
 
 
 async def test_many_submits_are_decided_in_parts_with_room_for_others_in_between(coordinator):

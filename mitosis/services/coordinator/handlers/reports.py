@@ -242,8 +242,7 @@ class ReportHandlers:
             core.dispatcher.faults.started(name)
             unit.run(tail, task.ReportStart(name, attempt, steps if not report.exit else ()))
         if report.exit is not None:
-            took = report.exit.usage.wall_seconds
-            core.dispatcher.paces.took(name, took, core.clock.monotonic())
+            core.dispatcher.paces.took(name, report.exit.usage.wall_seconds)
             unit.run(tail, task.ReportExit(name, attempt, report.exit, steps))
         elif steps and not report.started:
             unit.run(tail, task.ReportSteps(name, attempt, steps))

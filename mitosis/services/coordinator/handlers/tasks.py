@@ -191,7 +191,6 @@ class TaskHandlers:
                 results.append(commands.SubmitResult(submitted))
             except MitosisError as error:
                 results.append(commands.SubmitResult(error=wire.error_body(error, ERROR_CHARS)))
-        self._core.dispatcher.send_ahead(unit, self._core.clock.monotonic())
         if len(results) == count:
             self._core.answer(unit, caller, commands.SubmittedMany(results))
         else:
