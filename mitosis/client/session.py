@@ -46,6 +46,7 @@ T = TypeVar("T")
 REVOKE_SECONDS = 2.0
 STALE_PAUSE_SECONDS = 0.1  # the projector itself has waited before it answered so
 LEAST_SECONDS = 0.001
+NEW_SESSION_SECONDS = 2.0
 
 
 class Session:
@@ -192,7 +193,7 @@ class Session:
         except Misconfigured as error:
             self.unkept, self._unkept_id = error, session.session
             self.warn(f"{error.message} (this session is not kept)")
-        await self._adopt(session.username, session.token, deadline)
+        await self._adopt_new(session, deadline)
         return session
 
     def forget(self) -> None:
@@ -393,6 +394,21 @@ class Session:
         await self._disconnect()
         self._connection, self._user = connection, user
         return connection
+
+    async def _adopt_new(self, session: SessionToken, deadline: float) -> None:
+        """Use a session that was opened a moment ago.
+
+        A coordinator that was overtaken in this moment may still say who gets in, and not know it.
+        """
+        until = min(deadline, time.monotonic() + NEW_SESSION_SECONDS)
+        while True:
+            try:
+                await self._adopt(session.username, session.token, deadline)
+                return
+            except AuthenticationFailed:
+                if time.monotonic() >= until:
+                    raise
+            await self._network.sleep(STALE_PAUSE_SECONDS)
 
     async def _persist(self, once: Callable[[float], Awaitable[T]], deadline: float) -> T:
         """Do what belongs to an opening, again while nobody is there."""

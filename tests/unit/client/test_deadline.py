@@ -51,7 +51,7 @@ class World:
         self.dials: list[Dial] = []
         self.questions: list[tuple[str, float]] = []
         self.asked: list[str] = []
-        self.next_dials: list[MitosisError | float] = []
+        self.next_dials: list[MitosisError | float | None] = []
         self.next_answers: list[MitosisError] = []
         self.next_questions: list[MitosisError | list[str]] = []
         self.known: list[str] | None = None
@@ -312,3 +312,17 @@ def test_the_time_that_connecting_took_is_spent_of_that_of_the_first_request(
     assert world.now - began <= 3
     world.next_answers = [NoCoordinator("nobody")]
     assert command(session) == Done()
+
+
+def test_a_session_that_was_just_opened_is_tried_again_when_it_is_not_known_for_a_moment(
+    world: World, session: Session
+) -> None:
+    """A coordinator that is overtaken in this moment may still say who gets in."""
+    unknown = AuthenticationFailed("the session is not accepted any more")
+    world.next_dials = [None, unknown, unknown]  # the guest's, then two of the new session
+    assert command(session) == Done()
+    world.next_dials = [None, *[unknown] * 1000]
+    began = world.now
+    with pytest.raises(AuthenticationFailed):
+        finish(session.login("somebody", "password"))
+    assert 2 <= world.now - began < 4
