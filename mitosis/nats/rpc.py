@@ -208,7 +208,7 @@ class Endpoints:
         self._refuse(arrived.caller)
 
     def _refuse(self, caller: Caller) -> None:
-        error = _overloaded("too many requests wait already")
+        error = overloaded("too many requests wait already")
         self._on_refused(caller, error)
         self.respond_error(caller.reply, error)
 
@@ -225,7 +225,7 @@ class Endpoints:
         if len(self._running) >= self._max_running:
             if asyncio.iscoroutine(outcome):
                 outcome.close()
-            error = _overloaded(f"{self._max_running} requests are being handled")
+            error = overloaded(f"{self._max_running} requests are being handled")
             self._on_refused(caller, error)
             raise error
         task = asyncio.create_task(self._finish(caller, outcome), name=f"handle {caller.verb}")
@@ -255,7 +255,8 @@ class Endpoints:
         self.respond_error(caller.reply, error)
 
 
-def _overloaded(why: str) -> Overloaded:
+def overloaded(why: str) -> Overloaded:
+    """Return what is said when there is no room for a request, of which nothing was done."""
     return Overloaded(
         f"{why}: nothing was done, try again in {RETRY_AFTER_SECONDS:g} s",
         retry_after_seconds=RETRY_AFTER_SECONDS,

@@ -25,11 +25,10 @@ from mitosis.errors import (
     MitosisError,
     NotFound,
     OutcomeUnknown,
-    Overloaded,
     TooLarge,
     WrongState,
 )
-from mitosis.nats.rpc import RETRY_AFTER_SECONDS, Caller
+from mitosis.nats.rpc import Caller, overloaded
 from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.handlers.secrets import Sealings, sealed_for, sealed_submits
 from mitosis.services.coordinator.journal import Unit
@@ -122,7 +121,7 @@ class TaskHandlers:
                 be submitted again.
         """
         if self._in_parts >= MOST_IN_PARTS:
-            raise _no_room(f"{MOST_IN_PARTS} large submits are being decided on")
+            raise overloaded(f"{MOST_IN_PARTS} large submits are being decided on")
         self._in_parts += 1
         try:
             for start in (0, *range(FIRST_PART, len(bodies), PART)):
@@ -172,7 +171,7 @@ class TaskHandlers:
                     await turns.acquire()
         except TimeoutError as error:
             self._core.check_store()
-            raise _no_room("too much is on its way") from error
+            raise overloaded("too much is on its way") from error
 
     def _submit_part(
         self,
@@ -481,13 +480,6 @@ class TaskHandlers:
             body.watch.timeout_seconds,
         )
         return watch, ""
-
-
-def _no_room(why: str) -> Overloaded:
-    return Overloaded(
-        f"{why}: nothing was done, try again in {RETRY_AFTER_SECONDS:g} s",
-        retry_after_seconds=RETRY_AFTER_SECONDS,
-    )
 
 
 @contextmanager
