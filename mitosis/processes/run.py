@@ -24,7 +24,8 @@ class Run:
     """
 
     __slots__ = ("_ended", "_follows", "_slot", "_started", "limits", "number", "on_ended",
-                 "on_started", "outcome", "pid", "released", "started_at", "to_file")  # fmt: skip
+                 "on_started", "outcome", "pid", "recalled", "released", "started_at",
+                 "to_file")  # fmt: skip
 
     def __init__(
         self,
@@ -47,6 +48,8 @@ class Run:
         self.started_at: float = 0.0
         #: The result, once the run has ended.
         self.outcome: RunResult | None = None
+        #: It, or one before it in its line, was asked for back.
+        self.recalled = False
         self.released = False
         self._follows: list[Follow] = []
         self._started: asyncio.Future[int | None] | None = None
@@ -100,7 +103,7 @@ class Run:
         One that has begun goes on, and so do those behind it.
         """
         if self.outcome is None:
-            self._slot.send((frames.RECALL, self.number))
+            self._slot.recall(self)
 
     async def tail(self, stream: StreamName, count: int) -> bytes:
         """The last bytes of a stream while it runs, or of the kept tail afterwards."""

@@ -10,6 +10,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -256,7 +257,7 @@ class Slot:
         """Whether one more may be lined up, so that at most `most` are.
 
         `since`: a program that is running for longer keeps others back. One whose output goes to a
-        file never leaves nothing.
+        file never leaves nothing. Nor while anything is on its way back: it would be overtaken.
         """
         run = self.run
         return (
@@ -268,7 +269,17 @@ class Slot:
             and not run.to_file
             and len(self.lined_up) < most
             and self.busy_since >= since
+            and not (run.recalled and run.pid is None)
+            and not any(waiting.recalled for waiting in self.lined_up)
         )
+
+    def recall(self, run: Run) -> None:
+        """Ask for a run back that may be lined up, and for all behind it."""
+        run.recalled = True
+        first = self.lined_up.index(run) + 1 if run in self.lined_up else 0
+        for behind in islice(self.lined_up, first, None):
+            behind.recalled = True
+        self.send((frames.RECALL, run.number))
 
     def recall_lined_up(self) -> None:
         """Ask for everything back that has not begun."""

@@ -6,7 +6,9 @@ import os
 import random
 import select
 import signal
+from bisect import insort
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -174,6 +176,91 @@ async def test_what_was_recalled_is_not_begun_and_nothing_behind_it_overtakes_it
     recalled.recall()
     assert await line.all_ended() == [Exited(0), Exited(0), NOT_BEGUN, NOT_BEGUN]
     assert line.begun() == [1, 2]
+
+
+async def test_nothing_is_lined_up_until_what_was_recalled_is_back(line: Line) -> None:
+    """It would begin first: the runner gives back what it has before it hears of more."""
+    line.start("sleep 0.1")
+    line.line_up()
+    line.line_up().recall()
+    assert not line.try_to_line_up()
+    await until(lambda: 3 in line.results)
+    line.line_up()
+    assert await line.all_ended() == [Exited(0), Exited(0), NOT_BEGUN, Exited(0)]
+    assert line.begun() == [1, 2, 4]
+
+
+async def test_nothing_is_lined_up_until_all_behind_what_was_recalled_is_back(line: Line) -> None:
+    """Who came back first could bring somebody new along, in front of the others."""
+    tried: list[Run | None] = []
+    line.start("sleep 0.1")
+    spec = line.spec()
+
+    def came_back(run: Run, result: RunResult) -> None:
+        line._take_end(2)(run, result)
+        tried.append(line.try_to_line_up())
+
+    first = line.engine.line_up(lambda: spec, most=4, patience_seconds=60.0, on_ended=came_back)
+    assert first is not None
+    line.line_up()
+    first.recall()
+    assert await line.all_ended() == [Exited(0), NOT_BEGUN, NOT_BEGUN]
+    assert tried == [None]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_comes_back_to_its_old_place_is_run_in_its_order(
+    bench: Bench, seed: int
+) -> None:
+    """So that tasks of one priority run as they were submitted, however often they are recalled."""
+    engine, ledger, chance = bench.engine, bench.root / "ledger", random.Random(seed)  # noqa: S311
+    waiting, given, came_back = list(range(300)), dict[int, Run](), 0
+
+    def spec(number: int) -> RunSpec:
+        slow = chance.random() < 0.05
+        script = f"echo {number} >> {ledger}; {'sleep 0.02' if slow else ''}"
+        return RunSpec(argv=["sh", "-c", script], env={"PATH": PATH})
+
+    def fill() -> None:
+        while waiting:
+            order, ended = spec(waiting[0]), partial(on_ended, waiting[0])
+            if engine.free_slots:
+                run: Run | None = engine.start_task(order, on_ended=ended)
+            else:
+                run = engine.line_up(lambda o=order: o, most=8, patience_seconds=60, on_ended=ended)
+            if run is None:
+                return
+            given[waiting.pop(0)] = run
+
+    def on_ended(number: int, run: Run, result: RunResult) -> None:
+        nonlocal came_back
+        del given[number]
+        run.release()
+        if isinstance(result.outcome, NotBegun):
+            came_back += 1
+            insort(waiting, number)
+        fill()
+
+    fill()
+    while given or waiting:
+        for run in chance.sample(
+            list(given.values()), min(len(given), chance.choice((0, 0, 1, 3)))
+        ):
+            run.recall()
+        await asyncio.sleep(chance.choice((0, 0.001, 0.005)))
+        fill()
+    assert [int(line) for line in ledger.read_text().split()] == list(range(300))
+    assert came_back > 20
+
+
+async def test_a_recall_that_came_too_late_keeps_nobody_back(line: Line) -> None:
+    line.start("sleep 0.05")
+    begun = line.line_up("sleep 0.2")
+    await until(lambda: 2 in line.begun())
+    begun.recall()
+    await begun.started()
+    line.line_up()
+    assert await line.all_ended() == [Exited(0)] * 3
 
 
 async def test_a_recall_of_what_has_begun_changes_nothing(line: Line) -> None:
