@@ -318,7 +318,7 @@ class Coordinator:
         except (Fenced, Unavailable) as error:
             self._fenced = isinstance(error, Fenced)
             log.warning("no term could be held: %s", error)
-            await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
+        await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
 
     async def _hold(self, term: Term, parts: Parts, system: Connection) -> None:
         number = term.core.world.platform.term
@@ -354,7 +354,6 @@ class Coordinator:
         if await self._unless_stopped(asyncio.shield(term.ended)):
             self._fenced = isinstance(term.ended.result(), Fenced)
             log.warning("the term has ended: %s", term.ended.result())
-            await self._unless_stopped(asyncio.sleep(PAUSE_BETWEEN_TERMS_SECONDS))
 
     async def _unless_stopped(self, work: Awaitable[object]) -> bool:
         """Await something unless the process is told to stop; return whether it ended."""

@@ -30,6 +30,7 @@ class Standing:
         self._confirmed_at = clock.monotonic()
         self._doubted_at: float | None = None
         self._proved_at: float | None = None
+        self._has_ended = False
 
     @property
     def is_sure(self) -> bool:
@@ -37,7 +38,11 @@ class Standing:
         now = self._clock.monotonic()
         is_fresh = now - self._confirmed_at <= DOUBT_SECONDS
         is_proved = self._proved_at is None or now - self._proved_at <= PROOF_SECONDS
-        return is_fresh and is_proved and self._doubted_at is None
+        return is_fresh and is_proved and self._doubted_at is None and not self._has_ended
+
+    def end(self) -> None:
+        """The term is over: nothing that is known here may be believed any more."""
+        self._has_ended = True
 
     def doubt(self) -> None:
         """The connection was lost: from here on somebody else may have taken over."""
@@ -69,6 +74,10 @@ class Standing:
         Raises:
             Unavailable: Another coordinator may have taken over; ask again.
         """
+        if self._has_ended:
+            raise Unavailable(
+                "the term of this coordinator is over, the next one begins: try again"
+            )
         if not self.is_sure:
             raise Unavailable(
                 "the coordinator was away and looks whether it still leads: try again"

@@ -396,6 +396,7 @@ class Term:
 
     def end(self, error: MitosisError) -> None:
         """The store is closed for this term: tell everybody who waits, and let it be left."""
+        self.core.standing.end()
         self.core.journal.fail(error)
         if not self.ended.done():
             self.ended.set_result(error)

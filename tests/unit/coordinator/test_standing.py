@@ -137,6 +137,22 @@ async def test_a_doubt_is_over_when_the_stream_has_said_that_nobody_else_has_wri
     assert standing.is_sure
 
 
+async def test_who_has_learned_that_another_one_leads_answers_nothing_more(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream had answered, so it was sure again: it let people in by what it knew before."""
+    standing = coordinator.core.standing
+    held = _term(coordinator, monkeypatch, _then(StreamState(0, 1, 510)))
+    standing.doubt()
+    await asyncio.wait_for(held._stand(), 5)
+    assert isinstance(held.ended.result(), Fenced)
+    assert not standing.is_sure
+    standing.confirm()
+    standing.prove(coordinator.clock.seconds)
+    with pytest.raises(Unavailable, match="is over"):
+        standing.check()
+
+
 async def test_what_was_decided_and_not_sent_does_not_hide_what_another_one_has_stored(
     coordinator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
