@@ -6,9 +6,7 @@ strangers share.
 
 import asyncio
 import http.client
-import os
 import signal
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -23,6 +21,7 @@ from mitosis.services.platform.process import (
     launch_line,
 )
 from mitosis.services.platform.server import EmbeddedServer, until_ready
+from mitosis.services.platform.weed_sockets import ports_of_others, remove_sockets
 
 HOST = "127.0.0.1"
 REGION = "us-east-1"
@@ -138,9 +137,14 @@ class EmbeddedS3(EmbeddedServer):
         kept = self._kept.load()
         if self._is_restart:
             return self._ports  # clients look for it there
-        if not fresh and all(name in kept and is_free(kept[name], HOST) for name in names):
+        others = ports_of_others()
+
+        def is_usable(port: int) -> bool:
+            return port not in others and is_free(port, HOST)
+
+        if not fresh and all(name in kept and is_usable(kept[name]) for name in names):
             return {name: kept[name] for name in names}
-        return dict(zip(names, free_ports(len(names), HOST), strict=True))
+        return dict(zip(names, free_ports(len(names), HOST, is_usable), strict=True))
 
     def _lists_buckets(self) -> bool:
         """Asks with the real keys; imported here because the SDK takes a quarter of a second."""
@@ -209,12 +213,7 @@ class EmbeddedS3(EmbeddedServer):
         mark.touch(mode=0o600)
 
     def _clean_up(self) -> None:
-        # It leaves sockets in /tmp, whatever TMPDIR says; only those of our own ports are ours.
-        for base in {Path("/tmp"), Path(tempfile.gettempdir())}:  # noqa: S108
-            for port in self._ports.values():
-                for path in base.glob(f"seaweedfs-*-{port}.sock"):
-                    if path.lstat().st_uid == os.geteuid():
-                        path.unlink(missing_ok=True)
+        remove_sockets(self._ports.values())
 
 
 async def _listens(port: int) -> bool:

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -28,8 +29,12 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+def free_ports(
+    count: int, host: str = "127.0.0.1", is_usable: Callable[[int], bool] | None = None
+) -> list[int]:
     """Returns that many different free ports.
+
+    `is_usable`: what must be true of each; None: it is free.
 
     Raises:
         ServerFailed: none found after a bounded search.
@@ -37,7 +42,7 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     found: list[int] = []
     for _ in range(_TRIES):
         port = _FIRST + secrets.randbelow(_LAST - _FIRST)
-        if port not in found and is_free(port, host):
+        if port not in found and (is_usable(port) if is_usable else is_free(port, host)):
             found.append(port)
         if len(found) == count:
             return found

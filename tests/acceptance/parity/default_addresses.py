@@ -27,9 +27,13 @@ import yaml
 
 from mitosis.services.platform.binaries import nats_server, weed
 from mitosis.services.platform.embedded_postgres import EmbeddedPostgres
+from mitosis.services.platform.weed_sockets import remove_sockets
 from mitosis.testing.certificates import Streams
 
 Service = dict[str, Any]
+
+# Of the parts of the S3 server, each with a second one for its other protocol.
+DEFAULT_S3_PORTS = [port + more for port in (9000, 9333, 9340, 8888, 23646) for more in (0, 10_000)]
 
 
 def raise_loopback() -> None:
@@ -140,6 +144,7 @@ async def main(root: Path, command: list[str]) -> int:
             )
             (folder / "s3").mkdir()
             arguments = [one.replace("-dir=/data", f"-dir={folder}/s3") for one in s3["command"]]
+            stack.callback(remove_sockets, DEFAULT_S3_PORTS)
             await stack.enter_async_context(
                 running(weed(), arguments, {**s3["environment"], "HOME": scratch})
             )
