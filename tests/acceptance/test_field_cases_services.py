@@ -196,8 +196,9 @@ def quick(**options: object) -> SubmitTaskArgs:
 
 
 def succeeded(views: list[TaskView]) -> bool:
-    """Whether all ended well at their first attempt."""
-    return {(view.outcome, view.attempt) for view in views} == {(Outcome.SUCCEEDED, 1)}
+    """Whether all ended well, and none was begun twice; one sent ahead may have come back."""
+    begun = [former for view in views for former in view.former_attempts if former.started_at]
+    return not begun and {(view.outcome, view.losses) for view in views} == {(Outcome.SUCCEEDED, 0)}
 
 
 class Waiting:

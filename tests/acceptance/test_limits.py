@@ -21,11 +21,12 @@ from mitosis.testing.waiting import eventually, processes_with
 from .conftest import Done, Home, Platform, Running, ended, in_shell, side_by_side
 
 MIB = 1 << 20
-#: Two processes, each below the limit, and more together: the sum counts wherever it is kept.
+#: Two processes, each below the limit, and more together: the sum counts wherever it is kept, and
+#: where there is no control group one allocation above the limit would only fail in the program.
 TWO_EATERS = """
-import os, time
+import os, sys, time
 child = os.fork()
-held = bytearray(60 << 20)
+held = bytearray(int(sys.argv[1]) << 20)
 time.sleep(0 if child else 20)
 os._exit(os.wait()[1] and 1)  # whichever of the two the kernel chooses
 """
@@ -67,7 +68,7 @@ def test_each_limit_that_a_task_runs_into_is_named_as_the_reason_of_its_end(
 ) -> None:
     tasks = {
         "out of memory: memory limit of 100MiB reached": SubmitTaskArgs(
-            command=(sys.executable, "-c", TWO_EATERS), memory="100MiB"
+            command=(sys.executable, "-c", TWO_EATERS, "60"), memory="100MiB"
         ),
         "CPU time limit of 0.3s reached": in_shell(
             "while :; do :; done", cpu_time=timedelta(seconds=0.3)
@@ -104,7 +105,7 @@ def test_the_limits_of_the_worker_hold_for_a_task_that_asks_for_none(
 ) -> None:
     tasks = {
         "out of memory: memory limit of 64MiB reached": SubmitTaskArgs(
-            command=(sys.executable, "-S", "-E", "-c", "held = bytearray(90 << 20)")
+            command=(sys.executable, "-S", "-E", "-c", TWO_EATERS, "40")
         ),
         "CPU time limit of 1s reached": in_shell("while :; do :; done"),
         "processes limit of 20 reached": in_shell("for i in $(seq 30); do sleep 9 & done; wait"),
