@@ -87,7 +87,7 @@ QUICK = Sizes(
     rest_seconds=0.0,
 )
 USUAL = Sizes(
-    true=(Times(1_000, 5), Times(10_000, 2)),
+    true=(Times(1_000, 9), Times(10_000, 5)),
     terminal=(Times(1_000, 2),),
     results=Times(200, 1),
     sleeps=Times(500, 3),
