@@ -85,6 +85,7 @@ class Endpoints:
         max_request_bytes: int = MAX_REQUEST_BYTES,
         handler_timeout_seconds: float = 60.0,
         in_turns: bool = False,
+        has_room: Callable[[], bool] = lambda: True,
         on_refused: Callable[[Caller, MitosisError], None] = lambda _, __: None,
     ) -> None:
         """Prepare.
@@ -97,6 +98,7 @@ class Endpoints:
             handler_timeout_seconds: How long one handler may take.
             in_turns: Owners take turns when more comes than can be handled, and what is too much is
                 refused before it is looked at; else each request is handled as it arrives.
+            has_room: Whether requests can be done just now; for a moment they wait in line for it.
             on_refused: Told what was refused for that reason, or as too many handlers run.
         """
         self._connection = connection
@@ -107,7 +109,9 @@ class Endpoints:
         self._handlers: dict[str, tuple[msgspec.json.Decoder[Request[Any]], Handler]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._subscription: Subscription | None = None
-        self._line = WaitingLine[_Arrived](self._handle, self._lose_place) if in_turns else None
+        self._line = (
+            WaitingLine[_Arrived](self._handle, self._lose_place, has_room) if in_turns else None
+        )
         self._on_refused = on_refused
 
     def add(

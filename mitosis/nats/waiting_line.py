@@ -5,6 +5,8 @@ turn of the event loop does a slice of it, so that reading, renewals and timers 
 turns, one request each, in the order in which each of them has sent. What does not fit is for the
 caller to refuse, at once: the refusal costs a small part of the work. When it is full, who has
 more in it than the one who comes gives up its newest place: many who are loud shut nobody out.
+While nothing more could be done with a request than to refuse it, for a moment, the line stands:
+else who asks most would be the one who hits the moment in which there is room.
 """
 
 import asyncio
@@ -19,6 +21,8 @@ SLICE_SECONDS = 0.005
 MOST = 4_000  # some seconds of work; who waits longer asks again anyway
 MOST_OF_ONE = 1_000
 MOST_BYTES = 64 * 1024 * 1024
+LOOK_SECONDS = 0.002
+MOST_STANDING_SECONDS = 1.0  # then requests are handed on, for whatever answer they get
 
 
 class WaitingLine(Generic[T]):
@@ -27,6 +31,7 @@ class WaitingLine(Generic[T]):
     Args:
         handle: Called with one item after the other, on the event loop.
         turn_away: Called with an item that has lost its place to somebody else's.
+        has_room: Whether what is handed on can be done just now.
         most: Items that may wait, of all owners.
         most_of_one: Items of one owner that may wait.
         most_bytes: Bytes that may wait.
@@ -36,18 +41,20 @@ class WaitingLine(Generic[T]):
         self,
         handle: Callable[[T], None],
         turn_away: Callable[[T], None] = lambda _: None,
+        has_room: Callable[[], bool] = lambda: True,
         *,
         most: int = MOST,
         most_of_one: int = MOST_OF_ONE,
         most_bytes: int = MOST_BYTES,
     ) -> None:
-        self._handle, self._turn_away = handle, turn_away
+        self._handle, self._turn_away, self._has_room = handle, turn_away, has_room
         self._most, self._most_of_one, self._most_bytes = most, most_of_one, most_bytes
         self._owners: OrderedDict[str, deque[tuple[T, int]]] = OrderedDict()
         self._bytes_of: dict[str, int] = {}
         self._waiting = self._bytes = 0
         self._turn: asyncio.Handle | None = None
         self._turn_ends = 0.0
+        self._stands_since: float | None = None
 
     def __len__(self) -> int:
         return self._waiting
@@ -60,7 +67,7 @@ class WaitingLine(Generic[T]):
             item: What is handed on.
             size: Its bytes.
         """
-        if not self._waiting and self._has_time():
+        if not self._waiting and self._has_time() and self._moves():
             self._handle(item)
             return True
         if len(self._owners.get(owner, ())) >= self._most_of_one:
@@ -119,6 +126,16 @@ class WaitingLine(Generic[T]):
             self._begin_turn(now)
         return now < self._turn_ends
 
+    def _moves(self) -> bool:
+        """Whether items are handed on: there is room, or there has been none for long."""
+        if self._has_room():
+            self._stands_since = None
+            return True
+        now = time.monotonic()
+        if self._stands_since is None:
+            self._stands_since = now
+        return now - self._stands_since >= MOST_STANDING_SECONDS
+
     def _begin_turn(self, now: float) -> None:
         self._turn_ends = now + SLICE_SECONDS
         self._turn = asyncio.get_running_loop().call_soon(self._next_turn)
@@ -127,6 +144,12 @@ class WaitingLine(Generic[T]):
         self._turn = None
         if not self._waiting:
             return
+        if not self._moves():
+            self._turn = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._next_turn)
+            return
         self._begin_turn(time.monotonic())
-        while time.monotonic() < self._turn_ends and (item := self.take()) is not None:
+        while time.monotonic() < self._turn_ends and self._moves():
+            item = self.take()
+            if item is None:
+                return
             self._handle(item)

@@ -99,6 +99,10 @@ class Core(msgspec.Struct):
         self.check_room()
         return self.journal.unit(actor, caller.request_id, self._session_of(caller))
 
+    def has_room(self) -> bool:
+        """Whether a command gets through `check_room`, or will not soon."""
+        return self.journal.fault is not None or not self.journal.is_busy()
+
     def check_room(self) -> None:
         """Refuse a command for which there is no room.
 

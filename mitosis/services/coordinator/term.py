@@ -124,6 +124,7 @@ class Term:
             parts.connection,
             subjects.COMMANDS_ALL,
             in_turns=True,
+            has_room=core.has_room,
             on_refused=core.turned_away,
         )
         self._reports = Endpoints(parts.workers, subjects.WORKERS_ALL, on_refused=core.turned_away)

@@ -3,7 +3,10 @@
 import asyncio
 import time
 
-from mitosis.nats.waiting_line import SLICE_SECONDS, WaitingLine
+import pytest
+
+from mitosis.nats import waiting_line
+from mitosis.nats.waiting_line import LOOK_SECONDS, SLICE_SECONDS, WaitingLine
 
 Item = tuple[str, int]
 
@@ -113,3 +116,48 @@ async def test_a_stopped_line_hands_on_nothing_and_gives_back_what_waits() -> No
     await asyncio.sleep(0)
     assert [line.take(), line.take(), line.take()] == [("a", 1), ("a", 2), None]
     assert handler.handled == [("a", 0)]
+
+
+async def test_the_line_stands_while_there_is_no_room_and_goes_on_in_turns() -> None:
+    """Of what was handed on and refused, the loudest had the most, and so the most tries."""
+    handled: list[Item] = []
+    room = False
+    line = WaitingLine[Item](handled.append, has_room=lambda: room)
+    for number in range(3):
+        assert line.put("loud", ("loud", number), 1)
+    assert line.put("quiet", ("quiet", 0), 1)
+    await asyncio.sleep(LOOK_SECONDS * 3)
+    assert handled == []
+    room = True
+    await finish(line)
+    assert handled == [("loud", 0), ("quiet", 0), ("loud", 1), ("loud", 2)]
+    assert line.put("quiet", ("quiet", 1), 1)
+    assert handled[-1] == ("quiet", 1), "at once again"
+
+
+async def test_a_line_that_has_stood_for_long_hands_on_what_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So that it is answered, with what keeps it."""
+    monkeypatch.setattr(waiting_line, "MOST_STANDING_SECONDS", 0.05)
+    handled: list[Item] = []
+    line = WaitingLine[Item](handled.append, has_room=lambda: False)
+    began = time.monotonic()
+    line.put("a", ("a", 0), 1)
+    await finish(line)
+    assert time.monotonic() - began >= 0.05
+    assert line.put("a", ("a", 1), 1)
+    assert handled == [("a", 0), ("a", 1)]
+
+
+async def test_a_line_that_stands_can_be_stopped() -> None:
+    handled: list[Item] = []
+    room = False
+    line = WaitingLine[Item](handled.append, has_room=lambda: room)
+    line.put("a", ("a", 0), 1)
+    await asyncio.sleep(LOOK_SECONDS)
+    line.stop()
+    room = True
+    await asyncio.sleep(LOOK_SECONDS * 3)
+    assert handled == []
+    assert line.take() == ("a", 0)
