@@ -11,7 +11,7 @@ and is held until the coordinator has accepted its last report, also through hou
 
 import logging
 import signal
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from mitosis.domain.task import EndCause, Exit, ExitKind
 from mitosis.processes.runs import NotBegun, RunResult
 from mitosis.services.worker.attempt import NO_SECRETS, Attempt, Phase, RunHandle
 from mitosis.services.worker.drafts import Draft, Key
-from mitosis.services.worker.line import LINE_PATIENCE_SECONDS, Pace
+from mitosis.services.worker.line import LINE_PATIENCE_SECONDS, LINED_UP_SECONDS, Pace
 from mitosis.services.worker.run import (
     Ending,
     Fault,
@@ -98,11 +98,14 @@ class Core:
         self._effects = effects
         self._slots = slots
         self._attempts: dict[Key, Attempt] = {}
+        #: How many of them each task has: more than one, while an older one is being ended.
+        self._of_task = Counter[str]()
         self._arrivals = 0
         #: Those of them that wait for a slot, in their order.
         self._waiting: dict[Key, Attempt] = {}
         self._lined_up: dict[Key, Attempt] = {}
         self._pace = Pace()
+        self._fit_until = 0.0
         self._last_start = effects.now()
         self._over: OrderedDict[Key, None] = OrderedDict()
         self._cancelled_early: OrderedDict[Key, None] = OrderedDict()
@@ -168,10 +171,11 @@ class Core:
             self._hand_back(attempt, "cancelled before it started")
         elif self.draining:
             self._hand_back(attempt, self.draining)
-        elif self.busy >= self._slots + MOST_AHEAD:
+        elif self._is_full():
             self._hand_back(attempt, f"all {self._slots} slots of the worker are taken")
         else:
-            self._attempts[key] = self._waiting[key] = attempt
+            self._hold(attempt)
+            self._waiting[key] = attempt
             self.fill()
             if attempt.phase is Phase.WAITING:
                 self._effects.remind(attempt, PATIENCE_SECONDS)
@@ -180,7 +184,7 @@ class Core:
         """Take an assignment that cannot start, and say why."""
         attempt = self._new(assignment)
         if attempt is not None:
-            self._attempts[attempt.key] = attempt
+            self._hold(attempt)
             self.not_started(attempt, end)
 
     def _new(
@@ -191,10 +195,11 @@ class Core:
         if key in self._attempts or key in self._over:
             return None
         task, number = key
-        for other in [other for other in self._attempts if other[0] == task]:
-            if other[1] > number:
-                return None
-            self.drop(other)
+        if task in self._of_task:
+            for other in [other for other in self._attempts if other[0] == task]:
+                if other[1] > number:
+                    return None
+                self.drop(other)
         self._arrivals += 1
         return Attempt(assignment, self._effects.now(), secrets, self._arrivals)
 
@@ -290,7 +295,7 @@ class Core:
 
     def _line_up(self, most: int) -> None:
         """Give slots that are taken what they do next."""
-        if self._effects.complaint():
+        if not self._is_fit():
             return
         while attempt := next(filter(self._is_due, self._waiting.values()), None):
             run = self._effects.line_up(attempt, most)
@@ -300,6 +305,19 @@ class Core:
             self._lined_up[attempt.key] = attempt
             attempt.phase, attempt.run = Phase.LINED_UP, run
             self._effects.remind(attempt, LINE_PATIENCE_SECONDS)
+
+    def _is_fit(self) -> bool:
+        """Whether the worker's folder is of use, or was a moment ago.
+
+        What is lined up begins a moment later anyway; what is started at once is not begun on such
+        old news.
+        """
+        now = self._effects.now()
+        if now >= self._fit_until:
+            if self._effects.complaint():
+                return False
+            self._fit_until = now + LINED_UP_SECONDS
+        return True
 
     def _recall(self, attempt: Attempt) -> None:
         """Ask for an attempt that is lined up; `ended` follows, or it has begun."""
@@ -474,8 +492,18 @@ class Core:
         self._effects.report(draft)
         self.fill()
 
+    def _hold(self, attempt: Attempt) -> None:
+        if attempt.key not in self._attempts:
+            self._attempts[attempt.key] = attempt
+            self._of_task[attempt.key[0]] += 1
+
+    def _is_full(self) -> bool:
+        """Whether no more can be taken: counted only when so many are held."""
+        most = self._slots + MOST_AHEAD
+        return len(self._attempts) >= most and self.busy >= most
+
     def _hand_back(self, attempt: Attempt, reason: str) -> None:
-        self._attempts[attempt.key] = attempt
+        self._hold(attempt)
         draft = attempt.draft()
         draft.handed_back = reason
         self._finish(attempt, draft)
@@ -494,7 +522,11 @@ class Core:
             attempt.run = None
 
     def _remove(self, attempt: Attempt, *, forget: bool = False) -> None:
-        self._attempts.pop(attempt.key, None)
+        if self._attempts.pop(attempt.key, None) is not None:
+            task = attempt.key[0]
+            self._of_task[task] -= 1
+            if not self._of_task[task]:
+                del self._of_task[task]
         self._waiting.pop(attempt.key, None)
         if not forget:
             _remember(self._over, attempt.key)
@@ -508,7 +540,9 @@ class Core:
     def _is_due(self, attempt: Attempt) -> bool:
         """Whether no older attempt of the same task is still being ended here."""
         task, number = attempt.key
-        return not any(other[0] == task and other[1] < number for other in self._attempts)
+        return self._of_task[task] == 1 or not any(
+            other[0] == task and other[1] < number for other in self._attempts
+        )
 
 
 def _arrival(attempt: Attempt) -> int:

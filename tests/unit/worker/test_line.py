@@ -249,3 +249,14 @@ def test_a_pace_forgets_one_long_program_after_many_short_ones(tmp_path: Path) -
             break
         pace.learn(bench.result(left_nothing=True, wall_seconds=SHORT_SECONDS))
         assert number < 100
+
+
+def test_nothing_is_lined_up_where_no_program_can_run(bench: Bench) -> None:
+    """A moment after it was still well, as the folder is not looked at for each of many."""
+    short(bench)
+    held = [bench.assign(f"t{number}") for number in (1, 2, 3)]
+    bench.effects.why = "no space is left"
+    assert bench.assign("t4").phase is Phase.LINED_UP
+    bench.effects.clock += LINED_UP_SECONDS
+    assert bench.assign("t5").phase is Phase.WAITING
+    assert [attempt.phase for attempt in held[:2]] == [Phase.RUNNING] * 2
