@@ -30,7 +30,7 @@ def spawn_rate(count: int, in_flight: int, *argv: str) -> float:
 
 def measured(count: int, in_flight: int, *argv: str) -> float:
     """Return `spawn_rate` of a process that does nothing else."""
-    command = [sys.executable, "-m", "bench.floor", str(count), str(in_flight), *argv]
+    command = [sys.executable, __file__, str(count), str(in_flight), *argv]
     return float(subprocess.run(command, capture_output=True, check=True).stdout)
 
 

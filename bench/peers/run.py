@@ -151,13 +151,12 @@ def _await_end(process: "subprocess.Popen[bytes]", seconds: float) -> str:
 
 
 def _take_down(peer: Peer, told: list[Told], results: Results) -> None:
-    rates: dict[int, list[float]] = {}
-    for one in told:
-        if one.kind == "true":
-            rates.setdefault(one.tasks, []).extend(one.values)
-    for tasks, values in rates.items():
+    for tasks, values in _rates(told, "true").items():
         results.add(f"peers/true/{peer.key}/{tasks}", f"{tasks:,} x true", "tasks/s", values,
                     who=peer.name, note=peer.durability)  # fmt: skip
+    for tasks, values in _rates(told, "floor").items():
+        results.add(f"peers/floor/{peer.key}/{tasks}", f"{tasks:,} x true", "tasks/s", values,
+                    who=f"posix_spawn, 2 in flight, beside {peer.name}")  # fmt: skip
     for one in told:
         if one.kind == "trips":
             for name, part in (("p50", 0.5), ("p99", 0.99)):
@@ -165,6 +164,14 @@ def _take_down(peer: Peer, told: list[Told], results: Results) -> None:
                             f"idle round trip, 50 ms apart, {name}", "ms",
                             percentile(one.values, part), who=peer.name,
                             note=peer.durability)  # fmt: skip
+
+
+def _rates(told: list[Told], kind: str) -> dict[int, list[float]]:
+    rates: dict[int, list[float]] = {}
+    for one in told:
+        if one.kind == kind:
+            rates.setdefault(one.tasks, []).extend(one.values)
+    return rates
 
 
 @contextlib.contextmanager

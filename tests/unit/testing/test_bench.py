@@ -46,6 +46,15 @@ def test_the_fastest_distributed_peer_is_what_counts() -> None:
     assert (peers.found, peers.met) == (1.8, True)
 
 
+def test_a_peer_is_compared_by_what_the_machine_could_do_beside_it() -> None:
+    """The machine was twice as slow when Celery ran: the same rate is worth twice as much."""
+    results, beside = measured(), "1,000 x true / fastest of HyperQueue, Dask, Celery, each beside"
+    results.add("peers/floor/celery/5000", "5,000 x true", "tasks/s", [1_000.0], who="posix_spawn")
+    (peers,) = [one for one in verdicts(results) if one.what.startswith(beside)]
+    assert (peers.found, peers.met) == (0.9, False)
+    assert missed_rows([peers]) == ["true beside the fastest peer"]
+
+
 def test_what_was_not_measured_is_neither_met_nor_missed() -> None:
     judged = {one.what: one for one in verdicts(measured())}
     assert judged["batch submit of 10,000"].met is None
