@@ -6,10 +6,13 @@ Where a number is not ours, its source stands beside it.
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+import msgspec
+
 from mitosis.errors import InvalidInput, TooLarge
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, with its final NUL
 MAX_ARGUMENTS_BYTES = 768 * 1024  # whole argv and environment; a request is at most 1 MiB
+MAX_WRITTEN_BYTES = 832 * 1024  # the same in JSON: with all else that is told of a task in 1 MiB
 MAX_ARGUMENTS = 65_536
 MAX_TAGS = 64
 MAX_TAG_BYTES = 255
@@ -26,6 +29,8 @@ MAX_SIZE_BYTES = 2**53 - 1  # 9 PB; above it readers of JSON lose digits
 DEFAULT_GROUP_QUOTA = 8  # as in the original; the own group counts as one
 DEFAULT_STORAGE_QUOTA_BYTES = 16 * 1000**3  # as in the original
 DEFAULT_MAX_LOSSES = 3
+
+_LONGEST_ESCAPE = 6  # bytes of JSON for one, as in \u0001; what stands around it counts as one
 
 T = TypeVar("T")
 
@@ -132,6 +137,21 @@ def check_command(argv: Iterable[str], env: Mapping[str, str]) -> None:
             f"command and environment have {total} bytes, at most {MAX_ARGUMENTS_BYTES} are "
             "possible: put large inputs into a file",
             field="command", size=total, limit=MAX_ARGUMENTS_BYTES,
+        )  # fmt: skip
+    _check_written(arguments, env, total)
+
+
+def _check_written(argv: tuple[str, ...], env: Mapping[str, str], total: int) -> None:
+    """Check what becomes of a command in JSON: what is larger than a message reaches no worker."""
+    if total * _LONGEST_ESCAPE <= MAX_WRITTEN_BYTES:
+        return
+    written = len(msgspec.json.encode((argv, dict(env))))
+    if written > MAX_WRITTEN_BYTES:
+        raise TooLarge(
+            f"command and environment take {written} bytes in JSON, where a quote, a backslash or "
+            f"a line break takes two, at most {MAX_WRITTEN_BYTES} are possible: put large inputs "
+            "into a file",
+            field="command", size=written, limit=MAX_WRITTEN_BYTES,
         )  # fmt: skip
 
 

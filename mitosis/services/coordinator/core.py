@@ -171,6 +171,12 @@ class Core(msgspec.Struct):
         unit.close()
         return await done
 
+    def answer_at_once(self, caller: Caller, result: msgspec.Struct) -> None:
+        """Reply with what stands on nothing that would have to be stored first."""
+        self.answered.drop(caller)
+        self.publish(caller.reply, _reply(result, 0))
+        self.tally.count(caller)
+
     def check_store(self) -> None:
         """Refuse what would have to be stored while nothing can be.
 

@@ -1,5 +1,6 @@
 """Gives ready tasks to free workers: asks the rules, stores the assignment, then pushes it."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -7,10 +8,13 @@ from mitosis.contract import subjects, wire, work
 from mitosis.domain import task
 from mitosis.domain.dispatch import Capacity, Lane, ReadyQueue, ahead, choose_worker, may_run
 from mitosis.domain.task import TaskState
+from mitosis.errors import MitosisError
 from mitosis.services.coordinator.faults import Faults
 from mitosis.services.coordinator.journal import Unit
 from mitosis.services.coordinator.paces import Paces
 from mitosis.services.coordinator.world import World
+
+log = logging.getLogger(__name__)
 
 Push = Callable[[str, bytes], None]
 
@@ -128,4 +132,9 @@ class Dispatcher:
         assignment = work.Assignment(
             name, state.group, attempt, holder.lease_seconds, state.spec, self._world.platform.term
         )
-        self._push(subjects.work(state.group, worker), wire.encode(assignment))
+        try:
+            data = wire.encode(assignment)
+        except MitosisError as error:  # of a task that was accepted by an older version
+            log.error("task %s cannot be sent to worker %s: %s", name, worker, error)
+            return
+        self._push(subjects.work(state.group, worker), data)

@@ -10,6 +10,7 @@ read anew: an answer never stands on something that does not exist.
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -23,6 +24,8 @@ from mitosis.events.envelope import Commit, digest, encode_commit
 from mitosis.events.writer import Append, PipelinedWriter
 from mitosis.runtime import Clock, Ids
 from mitosis.services.coordinator.world import Head, World, decide
+
+log = logging.getLogger(__name__)
 
 OnStored = Callable[[int], None]
 OnFailed = Callable[[MitosisError], None]
@@ -101,9 +104,12 @@ class Unit:
         self._journal.close_unit(self, self._events)
 
     def stored(self, position: int) -> None:
-        """Run the effects."""
+        """Run the effects; one that fails keeps none of the others back, such as the reply."""
         for effect in self._on_stored:
-            effect(position)
+            try:
+                effect(position)
+            except Exception:
+                log.exception("something that follows from commit %d could not be done", position)
 
     def failed(self, error: MitosisError) -> None:
         """Tell those who wait that it was not stored, or that nobody knows."""

@@ -82,6 +82,8 @@ class Watches:
                 deadline = max(wait.deadline, self._clock.monotonic() + left)
                 self._waits[name] = wait._replace(deadline=deadline)
         for watched in list(self._watchers):
+            if watched not in self._watchers:
+                continue  # what followed from one of those before has settled it
             state = self._world.tasks.get(watched) or await self._read(watched, read_aggregate)
             unit = self._journal.unit("system:coordinator")
             self._settle(unit, watched, state)

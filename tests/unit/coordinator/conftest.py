@@ -109,6 +109,16 @@ class Store:
                 self.stored.append((first + offset, append.subject, append.payload))
             on_stored(first + len(appends) - 1)
 
+    def cut_off(self, *, after: int) -> None:
+        """Store so many of what waits and lose the rest, as when a coordinator is killed."""
+        for _ in range(after):
+            appends, first, _on_stored = self._waiting.popleft()
+            for offset, append in enumerate(appends):
+                self.stored.append((first + offset, append.subject, append.payload))
+        self._waiting.clear()
+        self.next_position = self.stored[-1][0] + 1
+        self.last = {subject: position for position, subject, _ in self.stored}
+
     def commits(self) -> list[tuple[str, Commit]]:
         return [(subject, decode_commit(subject, data)) for _, subject, data in self.stored]
 

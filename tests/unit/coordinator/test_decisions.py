@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mitosis.contract import commands, work
+from mitosis.contract import commands, wire, work
 from mitosis.domain.dispatch import ahead
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
@@ -664,3 +664,33 @@ async def test_a_batch_of_stored_and_refused_tasks_has_an_answer_whatever_is_ref
     assert results[0].submitted is not None
     assert len(results) == len(bodies)
     assert all(result.error is not None for result in results[1:])
+
+
+async def test_a_task_that_cannot_be_sent_keeps_nothing_else_back(
+    coordinator, monkeypatch
+):
+    """Its submitter got no answer, its worker no renewal, and so nothing else either."""
+    worker = await coordinator.register(slots=2)
+    monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 1_000)
+    large = await coordinator.submit(argv=("x" * 1_000,))
+    small = await coordinator.submit()
+    reply = await coordinator.ask(worker, coordinator.reports.renew, work.Renew())
+    coordinator.store.let_through()
+    assert coordinator.answer(reply, work.Renewed).error is None
+    assert {one.task for one in coordinator.pushed()} == {small}
+    assert coordinator.world.tasks[large].worker == worker
+
+
+async def test_an_effect_that_fails_keeps_no_other_back(coordinator, caplog):
+    done = []
+
+    def fail(_):
+        raise RuntimeError("broken")
+
+    unit = coordinator.core.journal.unit("system:coordinator")
+    unit.then(fail)
+    unit.then(done.append)
+    unit.close()
+    coordinator.store.let_through()
+    assert len(done) == 1
+    assert "could not be done" in caplog.text

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mitosis.contract import commands
+from mitosis.contract import commands, work
 from mitosis.domain.limits import MAX_BATCH
 from mitosis.errors import StoreUnavailable
 
@@ -61,3 +61,25 @@ async def test_a_refusal_by_a_rule_that_stands_on_what_waits_is_not_told_meanwhi
     body = commands.CancelTask("e07a2bf2-166d-40b5-8bb6-a78104c072f9")
     reply = await coordinator.ask("alice", coordinator.tasks.cancel, body)
     assert coordinator.answer(reply).error.code == "unavailable.store"
+
+
+async def test_renewals_are_answered_while_nothing_can_be_stored_so_what_runs_goes_on(
+    coordinator: Any,
+) -> None:
+    """The answer waited for what was on its way before: the leases ended, and all was killed."""
+    worker = await coordinator.register()
+    running = await coordinator.submit()
+    await coordinator.ask("alice", coordinator.tasks.submit, submit("waits"))
+    coordinator.store.fault = FAULT
+    foreign = work.Held("11111111-1111-4111-8111-111111111111", "alice", 1)
+    body = work.Renew([work.Held(running, "alice", 1), foreign])
+    reply = await coordinator.ask(worker, coordinator.reports.renew, body)
+    renewed = coordinator.answer(reply, work.Renewed)
+    assert renewed.error is None
+    assert renewed.result.lease_seconds > 0
+    assert renewed.result.foreign == [], "that waits until all before it is stored"
+    coordinator.store.fault = None
+    coordinator.store.let_through()
+    reply = await coordinator.ask(worker, coordinator.reports.renew, body)
+    coordinator.store.let_through()
+    assert coordinator.answer(reply, work.Renewed).result.foreign == [foreign]

@@ -322,3 +322,32 @@ async def test_labels_are_replaced_also_after_the_end_and_only_by_who_may(coordi
 def test_a_watch_of_the_first_version_is_read_for_ever():
     stored = b'{"task":"t","group":"g","state":"ExecSpawned"}'
     assert msgspec.json.decode(stored, type=Watch) == Watch("t", "g", ExecutionState.EXEC_SPAWNED)
+
+
+async def test_a_start_between_the_commits_of_a_chain_ends_each_watch_of_it_once(coordinator):
+    """What the first of them brought about was stored while the next was read: a KeyError."""
+    worker = await coordinator.register(slots=2)
+    first, other = await coordinator.submit(), await coordinator.submit()
+    second = await coordinator.submit(watch=on(first, "ExecTimeout"))
+    beside = await coordinator.submit(watch=on(other, "ExecTimeout"))
+    third = await coordinator.submit(watch=on(second, "ExecTimeout"))
+    ends = work.Reports([coordinator.ended(first), coordinator.ended(other)])
+    await coordinator.ask(worker, coordinator.reports.report, ends)
+    coordinator.store.cut_off(after=2)
+    coordinator.world = coordinator.replayed()
+    coordinator.start()
+    coordinator.core.dispatcher.restore()
+
+    async def age(_):
+        return 0.0
+
+    async def read(tail):
+        found = await coordinator._read(tail)
+        coordinator.store.let_through()
+        return found
+
+    await coordinator.core.watches.restore(read, age)
+    coordinator.store.let_through()
+    assert not {second, third, beside} & coordinator.world.tasks.keys()
+    for task in (second, third, beside):
+        assert b"never reached ExecTimeout" in last_event(coordinator, task)

@@ -79,6 +79,17 @@ def test_a_command_that_no_linux_can_start_is_refused(
         check_command(argv, env)
 
 
+@pytest.mark.parametrize("letter", ['"', "\\", "\n", "\x01"])
+def test_a_command_is_measured_as_it_is_sent(letter: str) -> None:
+    """Twice as large in a message, or six times, it fitted into no assignment any more."""
+    fits = ["sh", "-c", *["x" * 100_000] * 7]
+    check_command(fits, {})
+    with pytest.raises(TooLarge, match="bytes in JSON.*put large inputs into a file"):
+        check_command([one.replace("x", letter) for one in fits], {})
+    with pytest.raises(TooLarge, match="bytes in JSON"):
+        check_command(["sh"], {f"V{n}": letter * 100_000 for n in range(5)})
+
+
 @pytest.mark.parametrize("value", [0, 4, float("nan"), float("inf"), -1, 2**70])
 def test_a_number_outside_its_bounds_is_refused(value: float) -> None:
     with pytest.raises(InvalidInput, match=r"slots is .*: it must be from 1 to 3"):

@@ -68,11 +68,19 @@ class ReportHandlers:
     # --- renew, leave, upload -----------------------------------------------------------------
 
     def renew(self, caller: Caller, body: work.Renew) -> None:
-        """`renew`: prolong the lease, and compare what each side thinks the worker holds."""
+        """`renew`: prolong the lease, and compare what each side thinks the worker holds.
+
+        While nothing can be stored it is only prolonged, at once: what runs goes on, and what was
+        decided and is not stored yet is nothing to act on.
+        """
         core, name = self._core, caller.owner
         state = self._worker(name)
         check_held(body.held)
         core.leases.heard(name)
+        term = core.world.platform.term
+        if core.journal.fault is not None:
+            core.answer_at_once(caller, work.Renewed(state.lease_seconds, [], state.slots, term))
+            return
         held = {(h.task, h.attempt) for h in body.held}
         mine = {(t, core.world.tasks[t].attempt) for t in core.world.attempts.get(name, ())}
         foreign = [h for h in body.held if (h.task, h.attempt) not in mine]
@@ -83,7 +91,6 @@ class ReportHandlers:
         if name in core.dispatcher.unreachable:
             core.dispatcher.unreachable.discard(name)
             core.dispatcher.worker_ready(unit, name)
-        term = core.world.platform.term
         core.answer(unit, caller, work.Renewed(state.lease_seconds, foreign, state.slots, term))
 
     def _tell_again(self, state: Worker, known: list[Task], held: set[tuple[str, int]]) -> None:

@@ -184,6 +184,7 @@ class SecretReports:
         core, name = self._core, caller.owner
         check_attempt(body.task, body.attempt)
         answer = await self._secrets_of(live_task(core.world, name, body.task, body.attempt))
+        core.standing.check()  # meanwhile another coordinator may have taken over
         live_task(core.world, name, body.task, body.attempt)
         core.answered.drop(caller)
         core.publish(caller.reply, wire.encode(wire.Reply(answer)))
