@@ -34,7 +34,8 @@ _SETTINGS = {
     "max_wal_senders": "0",
     "max_replication_slots": "0",
     "max_logical_replication_workers": "0",
-    "max_parallel_workers": "0",
+    "max_parallel_workers": "2",
+    "max_parallel_workers_per_gather": "0",  # none for a query, only to make indexes
     "jit": "off",
     "huge_pages": "off",
     "min_wal_size": "32MB",

@@ -666,9 +666,7 @@ async def test_a_batch_of_stored_and_refused_tasks_has_an_answer_whatever_is_ref
     assert all(result.error is not None for result in results[1:])
 
 
-async def test_a_task_that_cannot_be_sent_keeps_nothing_else_back(
-    coordinator, monkeypatch
-):
+async def test_a_task_that_cannot_be_sent_keeps_nothing_else_back(coordinator, monkeypatch):
     """Its submitter got no answer, its worker no renewal, and so nothing else either."""
     worker = await coordinator.register(slots=2)
     monkeypatch.setattr(wire, "MAX_REQUEST_BYTES", 1_000)

@@ -84,7 +84,7 @@ def test_a_command_is_measured_as_it_is_sent(letter: str) -> None:
     """Twice as large in a message, or six times, it fitted into no assignment any more."""
     fits = ["sh", "-c", *["x" * 100_000] * 7]
     check_command(fits, {})
-    with pytest.raises(TooLarge, match="bytes in JSON.*put large inputs into a file"):
+    with pytest.raises(TooLarge, match=r"bytes in JSON.*put large inputs into a file"):
         check_command([one.replace("x", letter) for one in fits], {})
     with pytest.raises(TooLarge, match="bytes in JSON"):
         check_command(["sh"], {f"V{n}": letter * 100_000 for n in range(5)})
