@@ -123,8 +123,9 @@ class Reports(msgspec.Struct):
 class Verdicts(msgspec.Struct):
     """One code per report: empty when accepted, else the code of the error.
 
-    `conflict.stale_attempt` means: the attempt is not this worker's any more, drop it. Any other
-    code concerns that report alone.
+    `conflict.stale_attempt` means: the attempt is not this worker's any more, drop it.
+    `unavailable.objects`: the store has not told of the artifacts yet, send that report again. Any
+    other code concerns that report alone.
     """
 
     codes: list[str]

@@ -8,7 +8,13 @@ from mitosis.contract import commands, wire, work
 from mitosis.domain.dispatch import ahead
 from mitosis.domain.roles import Role
 from mitosis.domain.task import ArtifactKind, TaskState
-from mitosis.errors import Fenced, OutcomeUnknown, Overloaded, StoreUnavailable
+from mitosis.errors import (
+    Fenced,
+    ObjectsUnavailable,
+    OutcomeUnknown,
+    Overloaded,
+    StoreUnavailable,
+)
 from mitosis.services.coordinator.handlers.tasks import FIRST_PART, MOST_IN_PARTS, PART
 from mitosis.services.coordinator.journal import BACKLOG_SECONDS
 from mitosis.services.coordinator.storage import NamedArtifacts
@@ -257,6 +263,80 @@ async def test_a_large_output_is_sent_in_parts_to_one_place_at_a_time(coordinato
     assert await coordinator.report(worker, report) == [""]
     assert coordinator.objects.open == {}
     assert coordinator.world.used_bytes["alice"] == size
+    assert coordinator.core.uploads.reserved_bytes("alice") == 0
+
+
+async def uploaded(coordinator, worker, task):
+    """A report on an output that is in the store."""
+    wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 10)
+    reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+    coordinator.store.let_through()
+    name = coordinator.answer(reply, work.UploadGranted).result.object_name
+    coordinator.objects.sizes[name] = 10
+    stored = work.StoredArtifact(ArtifactKind.RESULT, name, 10, "0" * 64)
+    return work.TaskReport(task, "alice", 1, artifacts=[stored])
+
+
+async def test_a_report_on_an_output_is_answered_also_while_the_store_is_silent_and_asked_once(
+    coordinator, monkeypatch
+):
+    monkeypatch.setattr("mitosis.services.coordinator.looks.LOOK_SECONDS", 0.01)
+    worker = await coordinator.register(slots=2)
+    task, other = await coordinator.submit(), await coordinator.submit()
+    report = await uploaded(coordinator, worker, task)
+    real, asked, answers = coordinator.objects.size_of, [], asyncio.Event()
+
+    async def size_of(name):
+        asked.append(name)
+        await answers.wait()
+        return await real(name)
+
+    coordinator.objects.size_of = size_of
+    async with asyncio.timeout(10):
+        codes = await coordinator.report(worker, report, coordinator.ended(other))
+        assert codes == ["unavailable.objects", ""], "the other one is taken in"
+        assert await coordinator.report(worker, report) == ["unavailable.objects"]
+        answers.set()  # and it hears of it between two tries
+        await asyncio.gather(*(one for one in asyncio.all_tasks() if one.get_name() == "look"))
+        assert await coordinator.report(worker, report) == [""]
+    assert len(asked) == 1, "the look goes on"
+    assert coordinator.store.topics()[-1] == ["task.artifact_stored"]
+
+
+async def test_an_output_that_cannot_be_looked_at_is_looked_at_anew_and_the_others_are_taken_in(
+    coordinator,
+):
+    worker = await coordinator.register(slots=2)
+    task, other = await coordinator.submit(), await coordinator.submit()
+    report = await uploaded(coordinator, worker, task)
+    real = coordinator.objects.size_of
+
+    async def size_of(name):
+        raise ObjectsUnavailable("the store is away")
+
+    coordinator.objects.size_of = size_of
+    codes = await coordinator.report(worker, report, coordinator.ended(other))
+    assert codes == ["unavailable.objects", ""]
+    coordinator.objects.size_of = real
+    assert await coordinator.report(worker, report) == [""]
+
+
+async def test_a_place_for_a_large_output_is_refused_soon_while_the_store_is_silent(
+    coordinator, monkeypatch
+):
+    monkeypatch.setattr("mitosis.services.coordinator.looks.LOOK_SECONDS", 0.01)
+    worker = await coordinator.register()
+    task = await coordinator.submit()
+
+    async def begin_parts(_):
+        await asyncio.Event().wait()
+
+    coordinator.objects.begin_parts = begin_parts
+    wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 100 << 20)
+    async with asyncio.timeout(10):
+        reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+    coordinator.store.let_through()
+    assert coordinator.answer(reply).error.code == "unavailable.objects"
     assert coordinator.core.uploads.reserved_bytes("alice") == 0
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from mitosis.artifacts.names import artifact_object, upload_of
@@ -16,6 +17,7 @@ from mitosis.errors import (
     AuthenticationFailed,
     InvalidInput,
     NotFound,
+    ObjectsUnavailable,
     Rejection,
     StaleAttempt,
 )
@@ -24,6 +26,7 @@ from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
 from mitosis.services.coordinator.faults import MAX_UNCOUNTED_ATTEMPTS
 from mitosis.services.coordinator.journal import Unit
+from mitosis.services.coordinator.looks import Looks, answered_soon
 from mitosis.services.coordinator.report_checks import (
     MAX_REPORTS,
     check_count,
@@ -37,6 +40,7 @@ from mitosis.services.coordinator.stopping import order_stop
 from mitosis.services.coordinator.uploads import (
     GRANT_SECONDS,
     Grant,
+    Output,
     Places,
     check_quota,
     check_size,
@@ -54,6 +58,7 @@ class ReportHandlers:
     def __init__(self, core: Core, artifacts: Places) -> None:
         self._core = core
         self._artifacts = artifacts
+        self._looks = Looks()
 
     def verbs(self) -> Verbs:
         """Return what is answered here."""
@@ -148,7 +153,8 @@ class ReportHandlers:
             quota_bytes=group.storage_quota_bytes,
         )
         try:
-            place = await open_place(core.uploads, self._artifacts, grant)
+            async with answered_soon():
+                place = await open_place(core.uploads, self._artifacts, grant)
             unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
         except BaseException:
             core.uploads.take(upload)
@@ -179,13 +185,14 @@ class ReportHandlers:
         return None
 
     async def _report_with_artifacts(self, caller: Caller, body: work.Reports) -> None:
-        sizes: dict[str, int | None] = {}
+        wanted: dict[Output, str] = {}
         for report in body.reports:
             if self._judge(caller.owner, report) is None:
                 for artifact in report.artifacts:
-                    name = artifact.object_name
-                    sizes[name] = await self._real_size(caller.owner, name)
-        self._report(caller, body, sizes)
+                    output = (report.task, report.attempt, artifact.kind)
+                    wanted[output] = artifact.object_name
+        look = partial(self._real_size, caller.owner)
+        self._report(caller, body, await self._looks.sizes(wanted, look))
 
     async def _real_size(self, worker: str, object_name: str) -> int | None:
         grant = self._granted(worker, object_name)
@@ -221,6 +228,8 @@ class ReportHandlers:
             if not isinstance(error, StaleAttempt):
                 log.warning("report of %s on %.60r refused: %s", name, report.task, error)
             return error.code
+        if any(artifact.object_name not in sizes for artifact in report.artifacts):
+            return ObjectsUnavailable.code  # not to be known just now: it comes again
         self._take_in(unit, name, self._core.world.tasks[report.task].group, report, sizes)
         return ""
 
@@ -256,7 +265,7 @@ class ReportHandlers:
         for text in report.warnings:
             unit.run(tail, task.WarnTask(name, attempt, clip_text(text, MAX_REASON_BYTES)))
         for artifact in report.artifacts:
-            self._store(unit, tail, name, report, artifact, sizes.get(artifact.object_name))
+            self._store(unit, tail, name, report, artifact, sizes[artifact.object_name])
         if report.committed:
             if report.exit is None:  # it had outputs, and kept its slot while they were uploaded
                 core.dispatcher.paces.was_slow(name)
