@@ -14,13 +14,14 @@ Key = tuple[str, int]
 class Draft:
     """One report about one attempt (see `TaskReport`); `steps` hold instants of the machine clock.
 
-    `alone`: judged by itself, so nothing is merged into it.
+    `alone`: judged by itself, so nothing is merged into it. `on_unjudged`: told how many seconds it
+    took to hear that it cannot be judged just now; says whether to try again.
     """
 
     __slots__ = (
         "alone", "artifacts", "attempt", "before_start", "by_task", "committed", "cut_short",
-        "exit", "fault", "group", "handed_back", "on_verdict", "started", "steps", "task",
-        "unstored", "warnings",
+        "exit", "fault", "group", "handed_back", "on_unjudged", "on_verdict", "started", "steps",
+        "task", "unstored", "warnings",
     )  # fmt: skip
 
     def __init__(self, task: str, group: str, attempt: int) -> None:
@@ -38,6 +39,7 @@ class Draft:
         self.unstored = ""
         self.alone = False
         self.on_verdict: Callable[[str], None] | None = None
+        self.on_unjudged: Callable[[float], bool] | None = None
 
     @property
     def key(self) -> Key:
@@ -48,6 +50,10 @@ class Draft:
     def final(self) -> bool:
         """Whether nothing can follow it."""
         return self.committed or bool(self.handed_back or self.fault)
+
+    def goes_on(self, asked_seconds: float) -> bool:
+        """Whether to try again, after an answer that did not judge it."""
+        return self.on_unjudged is None or self.on_unjudged(asked_seconds)
 
     def merge(self, later: "Draft") -> bool:
         """Take a later report of the same attempt in; False when it must stay apart."""

@@ -134,7 +134,7 @@ class Reporter:
                 return
             except ObjectsUnavailable as error:
                 log.warning("the store of artifacts is away: %s", error)
-                self._set_aside(batch)
+                self._set_aside(batch, self._now() - now)
                 return
             except MitosisError as error:
                 check_registered(error)
@@ -145,7 +145,7 @@ class Reporter:
         self._limit = min(MAX_REPORTS, self._limit * 2)
         if len(verdicts.codes) != len(batch):
             log.error("%d verdicts on %d reports", len(verdicts.codes), len(batch))
-        self._judge(batch, verdicts.codes)
+        self._judge(batch, verdicts.codes, self._now() - now)
 
     def _split(self, batch: list[Draft]) -> None:
         """Over the bound of one request: send less at once."""
@@ -160,16 +160,17 @@ class Reporter:
             self._last.setdefault(draft.key, draft)
         self._wake.set()
 
-    def _set_aside(self, batch: list[Draft]) -> None:
-        """Reports of uploads wait until their objects can be looked at; the others go on.
-
-        No order is lost: an attempt says nothing else until its uploads are judged.
-        """
+    def _set_aside(self, batch: list[Draft], asked_seconds: float) -> None:
+        """Reports of uploads wait until their objects can be looked at; the others go on."""
         uploads = [draft for draft in batch if draft.artifacts]
         self._put_back([draft for draft in batch if not draft.artifacts])
-        self._put_back_later(uploads)
+        self._put_back_later(uploads, asked_seconds)
 
-    def _put_back_later(self, drafts: list[Draft]) -> None:
+    def _put_back_later(self, drafts: list[Draft], asked_seconds: float) -> None:
+        """Try again after a pause, but for what its delivery has given up by now."""
+        drafts = [draft for draft in drafts if draft.goes_on(asked_seconds)]
+        if not drafts:
+            return
         if not self._aside:
             self._pause = longer(self._pause)
             asyncio.get_running_loop().call_later(self._pause, self._come_back)
@@ -179,7 +180,7 @@ class Reporter:
         drafts, self._aside = self._aside, []
         self._put_back(drafts)
 
-    def _judge(self, batch: list[Draft], codes: list[str]) -> None:
+    def _judge(self, batch: list[Draft], codes: list[str], asked_seconds: float) -> None:
         again = []
         for draft, code in zip(batch, codes, strict=False):
             if code.startswith("unavailable"):
@@ -190,7 +191,7 @@ class Reporter:
             self._on_verdict(draft, code)
         again += batch[len(codes) :]
         if again:
-            self._put_back_later(again)
+            self._put_back_later(again, asked_seconds)
         else:
             self._pause = 0.0
 

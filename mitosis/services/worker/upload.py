@@ -42,7 +42,7 @@ from mitosis.processes.runs import RunResult
 from mitosis.services.worker.attempt import Attempt
 from mitosis.services.worker.core import STALE
 from mitosis.services.worker.drafts import Draft, Key
-from mitosis.services.worker.link import Link, longer
+from mitosis.services.worker.link import LONGEST_PAUSE_SECONDS, Link, longer
 from mitosis.services.worker.masking import MaskedLog, Masking
 from mitosis.services.worker.run import holds_something, stream_warnings
 from mitosis.tls import Trust
@@ -185,9 +185,14 @@ class Deliveries:
         """The coordinator says that the attempt is not ours any more."""
         self._core.drop(attempt.key)
 
-    async def grant(self, wanted: UploadWanted) -> UploadGranted:
-        """Ask for a place; keeps asking while nobody answers."""
-        return await self._asked("upload", wanted, UploadGranted)
+    async def grant(self, wanted: UploadWanted, spend: Callable[[float], None]) -> UploadGranted:
+        """Ask for a place; keeps asking while nobody answers.
+
+        Args:
+            wanted: What it is for.
+            spend: Told of the seconds in which the answer is that the store is away.
+        """
+        return await self._asked("upload", wanted, UploadGranted, spend)
 
     async def send(self, granted: UploadGranted, packed: Packed, stop: Callable[[], bool]) -> None:
         """Send an archive to its place."""
@@ -205,29 +210,64 @@ class Deliveries:
             lambda piece: self.in_thread(lambda: piece(stop)),
         )
 
-    async def _asked(self, verb: str, body: msgspec.Struct, result: type[T]) -> T:
+    async def _asked(
+        self,
+        verb: str,
+        body: msgspec.Struct,
+        result: type[T],
+        spend: Callable[[float], None] = lambda _: None,
+    ) -> T:
         pause, command_id = 0.0, str(uuid.uuid4())
+        clock = asyncio.get_running_loop().time
         while True:
+            begun, answered = clock(), False
             try:
                 return await self._link.ask(verb, body, result, command_id=command_id)
             except Unavailable as error:
                 if isinstance(error, ObjectsUnavailable):
-                    command_id = str(uuid.uuid4())  # that was an answer: ask anew
+                    answered, command_id = True, str(uuid.uuid4())  # so ask anew
                 if not pause:
                     log.warning("no place for an upload yet: %s", error)
             pause = longer(pause)
             await asyncio.sleep(pause)
+            if answered:
+                spend(clock() - begun)
 
-    async def judged(self, attempt: Attempt, artifact: StoredArtifact) -> str:
-        """Report one stored output; its verdict."""
+    async def judged(
+        self, attempt: Attempt, artifact: StoredArtifact, spend: Callable[[float], None]
+    ) -> str:
+        """Report one stored output; its verdict.
+
+        Args:
+            attempt: Whose output.
+            artifact: What is stored.
+            spend: Told of the seconds in which the answer is that the store is away; what it raises
+                ends the wait.
+        """
+        clock = asyncio.get_running_loop().time
         verdict: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        last: float | None = None
 
         def decide(code: str) -> None:
             if not verdict.done():
                 verdict.set_result(code)
 
+        def goes_on(asked_seconds: float) -> bool:
+            nonlocal last
+            if verdict.done():  # cut short meanwhile
+                return False
+            # With the pause before it; what is longer than that was spent without any answer.
+            since, last = last, clock()
+            most = asked_seconds + LONGEST_PAUSE_SECONDS
+            try:
+                spend(asked_seconds if since is None else min(last - since, most))
+            except TimeoutError as error:
+                verdict.set_exception(error)
+                return False
+            return True
+
         draft = self._core.artifact(attempt, artifact)
-        draft.on_verdict = decide
+        draft.on_verdict, draft.on_unjudged = decide, goes_on
         self._report(draft)
         return await verdict
 
@@ -235,7 +275,8 @@ class Deliveries:
 class _Delivery:
     """One delivery: packs everything, releases the run, then sends one archive after another.
 
-    The limit counts packing and sending, not the time in which the coordinator does not answer.
+    The limit counts packing and sending, and the time in which the coordinator answers that the
+    store is away; not the time in which it does not answer.
     """
 
     def __init__(self, all_: Deliveries, attempt: Attempt, limit_seconds: float) -> None:
@@ -337,7 +378,7 @@ class _Delivery:
             self.lose(f"{kind.value}: {size} were not stored: {error.message}")
             return
         artifact = StoredArtifact(kind, granted.object_name, packed.size_bytes, packed.sha256)
-        code = await self._all.judged(self.attempt, artifact)
+        code = await self._all.judged(self.attempt, artifact, self._spend)
         if code and code != STALE:
             self.lose(f"{kind.value}: not stored: the coordinator refused it ({code})")
 
@@ -347,7 +388,7 @@ class _Delivery:
         wanted = UploadWanted(of.task, of.group, of.attempt, kind, packed.size_bytes)
         pause, refused = 0.0, 0
         while True:
-            granted = await self._all.grant(wanted)
+            granted = await self._all.grant(wanted, self._spend)
             async with self._limited():
                 try:
                     await self._all.send(granted, packed, self._stopper)
@@ -374,6 +415,16 @@ class _Delivery:
                 yield
         finally:
             self._left_seconds -= clock() - begun
+
+    def _spend(self, seconds: float) -> None:
+        """Count time against the limit.
+
+        Raises:
+            TimeoutError: Nothing is left of it.
+        """
+        self._left_seconds -= seconds
+        if self._left_seconds <= 0:
+            raise TimeoutError
 
     def _release(self) -> None:
         run, self.attempt.run = self.attempt.run, None

@@ -12,12 +12,20 @@ from urllib.parse import urlsplit
 import pytest
 
 from mitosis.artifacts.s3 import S3Settings, S3Store
-from mitosis.contract.work import CancelAttempt
+from mitosis.contract.work import (
+    CancelAttempt,
+    Reports,
+    UploadGranted,
+    UploadWanted,
+    Verdicts,
+)
 from mitosis.domain.task import ArtifactKind, EndCause
+from mitosis.errors import ObjectsUnavailable
+from mitosis.nats.rpc import Caller
 from mitosis.testing.servers import S3Server
 from mitosis.testing.waiting import eventually
 
-from .conftest import Working, coordinating
+from .conftest import Coordinator, Working, coordinating
 
 LIMIT_BYTES = 1_000_000
 _REFUSAL = b"<?xml version='1.0'?><Error><Code>EntityTooLarge</Code></Error>"
@@ -137,6 +145,35 @@ async def test_the_time_for_outputs_is_a_setting_and_what_is_late_is_named(
         small_store.ended.set()
     assert told.committed
     assert told.artifacts == []
+    assert told.warnings == ["outputs: not all could be stored within 1 s"]
+    assert told.unstored == told.warnings[0]
+
+
+@pytest.mark.parity("D-050")
+@pytest.mark.parametrize("missing", ["place", "verdict"])
+async def test_the_time_for_outputs_also_ends_while_the_coordinator_says_that_the_store_is_away(
+    storing_coordinator: Coordinator, storing_work: Callable[..., Working], missing: str
+) -> None:
+    """As it says of outputs in parts, and when the store is gone once the bytes are there."""
+    coordinator = storing_coordinator
+    grants, judges = coordinator.upload, coordinator.report
+
+    def upload(caller: Caller, body: UploadWanted) -> UploadGranted:
+        if missing == "place":
+            raise ObjectsUnavailable("the S3 store does not answer")
+        return grants(caller, body)
+
+    def report(caller: Caller, body: Reports) -> Verdicts:
+        if any(one.artifacts for one in body.reports):
+            raise ObjectsUnavailable("the S3 store does not answer")
+        return judges(caller, body)
+
+    await coordinator.go_away()
+    coordinator.upload, coordinator.report = upload, report  # type: ignore[method-assign]
+    await coordinator.serve()
+    await storing_work(upload_timeout=timedelta(seconds=1)).ready()
+    told = await coordinator.over(coordinator.assign("sh", "-c", "echo log > $MITO_EXEC_DIR/small"))
+    assert (told.committed, told.artifacts) == (True, [])
     assert told.warnings == ["outputs: not all could be stored within 1 s"]
     assert told.unstored == told.warnings[0]
 
