@@ -26,6 +26,7 @@ import pytest_asyncio
 from msgspec.structs import replace
 
 from mitosis import ClientConfig, MitoClient
+from mitosis.artifacts.s3 import S3Settings, S3Store
 from mitosis.config.client import GetTasksArgs, GetWorkersArgs, SubmitTaskArgs, WatchArgs
 from mitosis.contract.commands import Submitted
 from mitosis.contract.queries import TaskView
@@ -66,7 +67,7 @@ ZONES = {
 
 
 @asynccontextmanager
-async def serving(shape: Shape) -> AsyncIterator[Site]:
+async def serving(shape: Shape, kind: type[Site] = Site) -> AsyncIterator[Site]:
     """A whole site with its group and its workers."""
     folder = Path(tempfile.mkdtemp(prefix="mito-test-"))
     clocks = {
@@ -74,7 +75,7 @@ async def serving(shape: Shape) -> AsyncIterator[Site]:
         for name, zone in ZONES.items()
     }
     try:
-        async with Site(folder / "site", replace(shape, environment=clocks)) as made:
+        async with kind(folder / "site", replace(shape, environment=clocks)) as made:
             await until(lambda: succeeds(with_group(made)), seconds=60)
             await made.start_workers()
             await whole(made)
@@ -610,6 +611,39 @@ async def test_nobody_waits_without_a_bound_for_somebody_who_is_silent(
     site.links["store"].heal()
     (view,) = await client.wait_for_tasks([keeps], PATIENT)
     assert (view.outcome, len(view.artifacts)) == (Outcome.SUCCEEDED, 1)
+
+
+class OwnWay(Site):
+    """Workers reach S3 past the link `store`, which only the coordinators take."""
+
+    def _coordinator(self, name: str, port: int) -> list[str]:
+        settings = {**self.shape.settings, name: {"s3_public_url": self.s3.url}}
+        self.shape = replace(self.shape, settings=settings)
+        return super()._coordinator(name, port)
+
+
+async def test_a_store_that_is_silent_to_the_coordinator_holds_up_only_what_needs_it() -> None:
+    """An output is there and cannot be looked at: the other tasks of its worker end meanwhile."""
+    shape = Shape(workers=1, slots=2, lease_seconds=LONG_LEASE_SECONDS)
+    async with (
+        serving(shape, OwnWay) as site,
+        MitoClient(site.client_config(timeout=PATIENT)) as client,
+    ):
+        site.links["store"].cut(Cut.SILENT)
+        script = "echo kept > $MITO_RESULT_DIR/it"
+        keeps = await client.submit_task(in_shell(script, group=LAB))
+        keys = site.credentials.s3
+        store = S3Store(S3Settings(site.s3.url, keys.access_key, keys.secret_key))
+        await until(lambda: store.artifacts.list_prefix(keeps.task))
+        await store.close()
+        for _ in range(2):  # also while it is reported again
+            others = await client.submit_many([quick()] * 10)
+            views = await client.wait_for_tasks(others, timedelta(seconds=15))
+            assert succeeded(list(views))
+        assert (await client.get_task(keeps.task)).state is TaskState.RUNNING
+        site.links["store"].heal()
+        (view,) = await client.wait_for_tasks([keeps], PATIENT)
+        assert (view.outcome, len(view.artifacts)) == (Outcome.SUCCEEDED, 1)
 
 
 # --- somebody who is stuck ----------------------------------------------------------------------

@@ -18,10 +18,10 @@ from mitosis.services.worker.drafts import Draft, Key
 from mitosis.services.worker.faults import complaint, file_system_of
 from mitosis.services.worker.following import Followed
 from mitosis.services.worker.identity import WorkFolder
+from mitosis.services.worker.lanes import Lanes
 from mitosis.services.worker.lease import LeaseKeeper
 from mitosis.services.worker.line import LINE_PATIENCE_SECONDS
 from mitosis.services.worker.link import Link
-from mitosis.services.worker.report import Reporter
 from mitosis.services.worker.run import Ending, Fault, TaskTerms, run_spec
 from mitosis.services.worker.slots import SlotEngine
 from mitosis.services.worker.upload import Deliveries
@@ -59,7 +59,7 @@ class Parts:
         #: Why a work folder that is gone cannot be made anew; empty when nobody has tried.
         self.not_restored = ""
         self.core = Core(self, slots)
-        self.reporter = Reporter(
+        self.reporter = Lanes(
             link, self.core.verdict, machine_clock, self._leaving, lambda: self.core.waiting
         )
         self.deliveries = Deliveries(

@@ -13,6 +13,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable
+from itertools import chain
 
 from mitosis.contract.work import Reports, Verdicts
 from mitosis.domain.task import Exit
@@ -36,6 +37,7 @@ class Reporter:
         now: Callable[[], float],
         leaving: Callable[[], str] = lambda: "",
         at_hand: Callable[[], int] = lambda: 0,
+        on_answered: Callable[[], None] = lambda: None,
     ) -> None:
         """Nothing is sent before `run`.
 
@@ -45,15 +47,18 @@ class Reporter:
             now: The machine's clock, in seconds.
             leaving: Why the worker takes nothing new; empty: it does.
             at_hand: How many attempts wait here for a slot.
+            on_answered: Called after each request, when what it said is told.
         """
         self._link = link
         self._on_verdict = on_verdict
         self._now = now
         self._leaving = leaving
         self._at_hand = at_hand
+        self._on_answered = on_answered
         self._most_at_hand = 0
         self._due = asyncio.Event()
         self._waiting: deque[Draft] = deque()
+        self._sent: list[Draft] = []
         self._aside: list[Draft] = []
         self._last: dict[Key, Draft] = {}
         self._wake = asyncio.Event()
@@ -77,6 +82,11 @@ class Reporter:
         if self._last.pop(key, None) is not None:
             self._waiting = deque(draft for draft in self._waiting if draft.key != key)
 
+    def has(self, key: Key) -> bool:
+        """Whether something about an attempt waits here, or is sent and not answered yet."""
+        drafts = chain(self._sent, self._waiting, self._aside)
+        return any(draft.key == key for draft in drafts)
+
     async def run(self) -> None:
         """Send until cancelled.
 
@@ -89,9 +99,11 @@ class Reporter:
                 await self._gather()
             self._due.clear()
             self._most_at_hand = 0
-            batch = self._take()
+            self._sent = batch = self._take()
             if batch:
                 await self._send(batch)
+                self._sent = []
+                self._on_answered()
             else:
                 self._wake.clear()
 

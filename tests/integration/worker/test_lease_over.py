@@ -61,7 +61,7 @@ async def test_a_task_waits_for_the_renewal_and_is_no_loss_of_its_worker(parts: 
     assert attempt.phase is Phase.WAITING
     parts._prolong(60.0, machine_clock())
     await eventually(lambda: attempt.phase is Phase.REPORTED)
-    [draft] = parts.reporter._waiting
+    [draft] = parts.reporter._plain._waiting
     assert draft.exit is not None
     assert not draft.fault
 

@@ -21,6 +21,7 @@ from mitosis.errors import (
     Unavailable,
 )
 from mitosis.services.worker.drafts import Draft
+from mitosis.services.worker.lanes import Lanes
 from mitosis.services.worker.lease import LeaseKeeper
 from mitosis.services.worker.link import Unregistered
 from mitosis.services.worker.report import MAX_REPORTS, Reporter
@@ -68,14 +69,14 @@ def all_good(body: Reports) -> Verdicts:
 
 
 class Desk:
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Reporter] | type[Lanes] = Reporter) -> None:
         self.link = ScriptedLink()
         self.clock = 10.0
         self.verdicts: list[tuple[str, str]] = []
         self.judged = asyncio.Event()
         self.leaving = ""
         self.at_hand = 0
-        self.reporter = Reporter(
+        self.reporter: Any = kind(
             self.link, self.verdict, lambda: self.clock, lambda: self.leaving, lambda: self.at_hand
         )
 
@@ -112,6 +113,14 @@ def committed(task: str = "t1") -> Draft:
     draft = Draft(task, "lab", 1)
     draft.exit = Exit(ExitKind.CODE)
     draft.committed = True
+    return draft
+
+
+def uploaded(task: str = "t1") -> Draft:
+    draft = Draft(task, "lab", 1)
+    name = f"{task}/1/u/result.tar.gz"
+    draft.artifacts.append(StoredArtifact(ArtifactKind.RESULT, name, 1, "0"))
+    draft.alone = True
     return draft
 
 
@@ -216,11 +225,8 @@ async def test_a_report_that_the_coordinator_could_not_check_comes_again_in_orde
 
 async def test_reports_of_uploads_wait_for_the_store_and_hold_up_nobody_else() -> None:
     desk = Desk()
-    upload = Draft("t1", "lab", 1)
-    upload.artifacts.append(StoredArtifact(ArtifactKind.RESULT, "t1/1/u/result.tar.gz", 1, "0"))
-    upload.alone = True
     async with running(desk.reporter.run()):
-        desk.reporter.add(upload)
+        desk.reporter.add(uploaded("t1"))
         desk.reporter.add(committed("t2"))
         await desk.link.answer(ObjectsUnavailable("S3 is away"))
         body = await desk.link.answer(all_good)
@@ -228,6 +234,96 @@ async def test_reports_of_uploads_wait_for_the_store_and_hold_up_nobody_else() -
         body = await desk.link.answer(all_good)
         assert [report.task for report in body.reports] == ["t1"]
         await desk.told(2)
+    assert desk.link.requests.empty()
+
+
+async def test_others_are_told_while_the_coordinator_still_looks_at_an_upload() -> None:
+    desk = Desk(Lanes)
+    async with running(desk.reporter.run()):
+        desk.reporter.add(uploaded("t1"))
+        _, body, _, answer = await desk.link.next()
+        assert [report.task for report in body.reports] == ["t1"]
+        for name in ("t2", "t3"):
+            desk.reporter.add(committed(name))
+            body = await desk.link.answer(all_good)
+            assert [report.task for report in body.reports] == [name]
+        await desk.told(2)
+        answer.set_result(Verdicts([""]))
+        await desk.told(3)
+    assert desk.verdicts == [("t2", ""), ("t3", ""), ("t1", "")]
+
+
+async def test_what_is_said_of_one_attempt_stays_in_its_order_also_around_an_upload() -> None:
+    desk = Desk(Lanes)
+    exited = Draft("t1", "lab", 1)
+    exited.exit = Exit(ExitKind.CODE)
+    async with running(desk.reporter.run()):
+        desk.reporter.add(exited)
+        _, body, _, answer = await desk.link.next()
+        desk.reporter.add(uploaded())
+        desk.reporter.add(committed())
+        desk.reporter.add(committed("t2"))
+        await asyncio.sleep(0)
+        assert desk.link.requests.empty()
+        answer.set_result(all_good(body))
+        told: list[tuple[str, bool, bool]] = []
+        for _ in range(4):
+            _, body, _, answer = await desk.link.next()
+            one = [(r.task, bool(r.artifacts), r.committed) for r in body.reports]
+            unjudged = body.reports[0].artifacts and one[0] not in told
+            told += one
+            answer.set_result(Verdicts(["unavailable.objects"]) if unjudged else all_good(body))
+        await desk.told(4)
+    assert desk.link.requests.empty()
+    assert ("t2", False, True) in told[:2]
+    assert [one for one in told if one[0] == "t1"] == [
+        ("t1", True, False),
+        ("t1", True, False),
+        ("t1", False, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [Verdicts(["unavailable.objects"]), ObjectsUnavailable("the store is away")]
+)
+async def test_an_upload_that_is_given_up_is_not_reported_again_and_the_end_follows_at_once(
+    answer: Answer,
+) -> None:
+    desk, asked = Desk(Lanes), list[float]()
+    upload = uploaded()
+
+    def gives_up(asked_seconds: float) -> bool:
+        asked.append(asked_seconds)
+        return False
+
+    upload.on_unjudged = gives_up
+    async with running(desk.reporter.run()):
+        desk.reporter.add(upload)
+        _, _, _, pending = await desk.link.next()
+        desk.reporter.add(committed())
+        desk.clock += 5.0
+        if isinstance(answer, MitosisError):
+            pending.set_exception(answer)
+        else:
+            pending.set_result(answer)
+        body = await desk.link.answer(all_good)
+        assert [(r.task, r.committed) for r in body.reports] == [("t1", True)]
+        await desk.told(1)
+    assert asked == [5.0]
+    assert desk.link.requests.empty()
+
+
+async def test_forgotten_reports_are_not_sent_in_either_lane() -> None:
+    desk = Desk(Lanes)
+    async with running(desk.reporter.run()):
+        desk.reporter.add(started())
+        _, body, _, answer = await desk.link.next()
+        desk.reporter.add(uploaded())
+        desk.reporter.add(committed())
+        desk.reporter.forget(("t1", 1))
+        answer.set_result(all_good(body))
+        desk.reporter.add(started("t2"))
+        assert [r.task for r in (await desk.link.answer(all_good)).reports] == ["t2"]
     assert desk.link.requests.empty()
 
 
@@ -285,10 +381,13 @@ async def test_a_request_that_is_too_large_is_split_and_at_last_shortened() -> N
     assert tasks == ["t1", "t2"]
 
 
+@pytest.mark.parametrize("draft", [started(), uploaded()])
 @pytest.mark.parametrize("error", [NotFound("gone"), AuthenticationFailed("refused")])
-async def test_a_worker_that_is_not_known_any_more_is_told(error: MitosisError) -> None:
-    desk = Desk()
-    desk.reporter.add(started())
+async def test_a_worker_that_is_not_known_any_more_is_told(
+    error: MitosisError, draft: Draft
+) -> None:
+    desk = Desk(Lanes)
+    desk.reporter.add(draft)
     async with running(desk.reporter.run()) as loop:
         await desk.link.answer(error)
         with pytest.raises(Unregistered):
