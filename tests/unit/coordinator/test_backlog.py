@@ -4,9 +4,13 @@ import asyncio
 import contextlib
 from typing import Any
 
+import pytest
+
 from mitosis.contract import commands
 from mitosis.domain.limits import MAX_BATCH
-from mitosis.errors import StoreUnavailable
+from mitosis.errors import OutcomeUnknown, StoreUnavailable
+from mitosis.services.coordinator.handlers import tasks
+from mitosis.services.coordinator.handlers.tasks import PART
 from mitosis.services.coordinator.journal import BACKLOG_SECONDS
 
 
@@ -76,6 +80,31 @@ async def test_many_submits_are_turned_away_at_once_as_a_single_one_is(coordinat
     reply = await coordinator.ask("alice", coordinator.tasks.submit_many, many)
     error = coordinator.answer(reply, commands.SubmittedMany).error
     assert (error.code, error.details["retry_after_seconds"]) == ("unavailable.overloaded", 1.0)
+
+
+async def test_a_part_of_many_submits_does_not_wait_for_room_for_ever(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its handler would be ended without an answer, and nobody else would have a turn."""
+    monkeypatch.setattr(tasks, "PATIENCE_SECONDS", 0.05)
+    coordinator.store.room = 0
+    bodies = commands.SubmitMany([submit(f"{n}") for n in range(2 * PART)])
+    many = asyncio.create_task(coordinator.ask("alice", coordinator.tasks.submit_many, bodies))
+    await asyncio.sleep(0)  # the first part is decided, whatever comes
+    coordinator.clock.seconds += BACKLOG_SECONDS + 0.01
+    reply = await asyncio.wait_for(many, 5)
+    coordinator.store.room = 3 * PART
+    coordinator.core.journal.hand_on()
+    coordinator.store.let_through()
+    error = coordinator.answer(reply, commands.SubmittedMany).error
+    assert error.code == OutcomeUnknown.code
+    assert "too much is on its way" in error.message
+    again = await asyncio.wait_for(
+        coordinator.ask("alice", coordinator.tasks.submit_many, bodies), 5
+    )
+    coordinator.store.let_through()
+    results = coordinator.answer(again, commands.SubmittedMany).result.results
+    assert len({one.submitted.task for one in results}) == 2 * PART
 
 
 async def test_who_gives_up_waiting_for_the_store_keeps_nobody_behind_it_from_hearing_of_it(

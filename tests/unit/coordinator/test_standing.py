@@ -10,9 +10,10 @@ import pytest
 
 from mitosis._version import __version__
 from mitosis.contract import commands, login, wire
-from mitosis.errors import Fenced, StoreUnavailable, Unavailable
+from mitosis.errors import Fenced, NoCoordinator, StoreUnavailable, Unavailable
 from mitosis.events.messages import StreamState
 from mitosis.services.coordinator import leadership, term
+from mitosis.services.coordinator.leadership import SILENT_SECONDS
 from mitosis.services.coordinator.leases import MARGIN_SECONDS, Leases
 from mitosis.services.coordinator.standing import DOUBT_SECONDS, PROOF_SECONDS, Standing
 from mitosis.services.coordinator.storage import NamedArtifacts, NamedAttachments
@@ -186,6 +187,28 @@ async def test_a_coordinator_of_a_cluster_makes_way_when_nobody_can_say_that_it_
     assert UNPROVED_SECONDS < clock.seconds - began < UNPROVED_SECONDS + 3
 
 
+async def test_a_coordinator_makes_way_when_only_one_that_is_cut_off_says_that_it_leads(
+    coordinator: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The leader of the stream beside it answered all the time, and had heard of no majority."""
+    clock, answers = coordinator.clock, 0
+
+    def cut_off() -> StreamState:
+        nonlocal answers
+        answers += 1
+        clock.seconds += 1
+        if answers > 2 * UNPROVED_SECONDS:
+            held.ended.set_result(Unavailable("enough"))
+        return StreamState(0, 1, 0, PROOF_SECONDS + answers)
+
+    held = _term(coordinator, monkeypatch, cut_off)
+    began = clock.seconds
+    coordinator.core.standing.prove(began)
+    await asyncio.wait_for(held._prove(), 5)
+    assert isinstance(held.ended.result(), StoreUnavailable)
+    assert UNPROVED_SECONDS < clock.seconds - began < UNPROVED_SECONDS + 3
+
+
 async def test_a_coordinator_goes_on_while_it_is_told_now_and_then_that_it_leads(
     coordinator: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,7 +265,7 @@ class Told(Exception):
 class Office:
     """A connection in a cluster, by which a standby asks; each answer takes its time."""
 
-    lone_server = None
+    lone_server: str | None = None
     address = "nats://here"
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *script: tuple[float, str]) -> None:
@@ -267,12 +290,14 @@ class Office:
         if word == "up":
             for listener in self._listeners:
                 listener()
+        if word == "nobody":
+            raise NoCoordinator("nobody listens")
         if word == "hello":
             return wire.encode(wire.Reply(login.Welcome(__version__, 7)))
         raise Unavailable(f"it is {word}")
 
 
-HELLO, SILENT, DOWN, UP = "hello", "silent", "down", "up"
+HELLO, SILENT, DOWN, UP, NOBODY = "hello", "silent", "down", "up", "nobody"
 
 
 @pytest.mark.parametrize(
@@ -298,3 +323,19 @@ async def test_a_standby_takes_over_after_a_silence_in_which_it_could_hear(
 ) -> None:
     office = Office(monkeypatch, (1, HELLO), (1, SILENT), (1, SILENT), (1, SILENT), (1, SILENT))
     await leadership.wait_for_office(office)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("lone_server", "fenced", "seconds"),
+    [("here", False, 1), ("here", True, SILENT_SECONDS), (None, False, SILENT_SECONDS)],
+    ids=["alone on its server", "somebody has just taken over", "in a cluster"],
+)
+async def test_a_standby_takes_over_at_once_only_where_it_would_see_who_leads(
+    monkeypatch: pytest.MonkeyPatch, lone_server: str | None, fenced: bool, seconds: float
+) -> None:
+    """Two coordinators took the office from each other all the time."""
+    office = Office(monkeypatch, *[(1, NOBODY)] * 20)
+    office.lone_server = lone_server
+    began = office._now
+    await leadership.wait_for_office(office, fenced=fenced)  # type: ignore[arg-type]
+    assert office._now - began == seconds
