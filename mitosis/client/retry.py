@@ -4,7 +4,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from mitosis.errors import NoCoordinator, OutcomeUnknown, Overloaded, Unavailable
+from mitosis.errors import (
+    AuthenticationFailed,
+    MitosisError,
+    NoCoordinator,
+    OutcomeUnknown,
+    Overloaded,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -22,6 +29,27 @@ async def asleep(seconds: float) -> None:
     import asyncio
 
     await asyncio.sleep(seconds)
+
+
+class Tries:
+    """What the tries of one command have left open, whatever comes between two of them."""
+
+    def __init__(self) -> None:
+        self._perhaps_done = False
+        self._is_decided = False
+
+    @property
+    def leave_open(self) -> bool:
+        """Whether the command may have been done: an answer was lost, and no other one came."""
+        return self._perhaps_done and not self._is_decided
+
+    def failed(self, error: MitosisError) -> None:
+        """A try has ended with this."""
+        # Left open only by a lost answer, or by one that says so: who names a service has not
+        # done it.
+        self._perhaps_done = self._perhaps_done or type(error) in {Unavailable, OutcomeUnknown}
+        # Who is not let in learns nothing of what was sent before.
+        self._is_decided = not isinstance(error, AuthenticationFailed | Unavailable)
 
 
 async def persist(
@@ -51,21 +79,19 @@ async def persist(
         MitosisError: Any other answer, at once.
     """
     deadline = time.monotonic() + timeout_seconds if until is None else until
-    delay, perhaps_done = FIRST_DELAY_SECONDS, False
+    delay, tries = FIRST_DELAY_SECONDS, Tries()
     longest = TRY_SECONDS if try_seconds is None else try_seconds
     while True:
         try:
             return await ask(max(0.001, min(longest, deadline - time.monotonic())))
         except Unavailable as error:
-            # Left open only by a lost answer, or by one that says so: who names a service has not
-            # done it.
-            perhaps_done = perhaps_done or type(error) in {Unavailable, OutcomeUnknown}
+            tries.failed(error)
             pause = _pause_seconds(error, delay)
             left = deadline - time.monotonic()
             if error.is_final or pause >= left:
-                if not command_id or isinstance(error, OutcomeUnknown):
+                if not command_id or not tries.leave_open or isinstance(error, OutcomeUnknown):
                     raise
-                raise _final(error, command_id, timeout_seconds, perhaps_done) from error
+                raise _unanswered(error, command_id, timeout_seconds) from error
             if told is not None:
                 told(error, left)
                 told = None
@@ -114,12 +140,15 @@ async def outlast(
         await asyncio.sleep(AGAIN_SECONDS)
 
 
-def _final(error: Unavailable, command: str, seconds: float, perhaps_done: bool) -> Unavailable:
-    if not perhaps_done:
-        return error
-    reason = "the coordinator went away" if isinstance(error, NoCoordinator) else error.message
+def outcome_unknown(why: str, command: str) -> OutcomeUnknown:
+    """Return what is said of a command that was sent, and to which no answer came."""
     return OutcomeUnknown(
-        f"no answer in {seconds:g} s ({reason}): the command may or may not have been done; "
-        "look, or send it again with the same key",
+        f"{why}: the command may or may not have been done; look, or send it again with the same "
+        "key",
         command=command,
     )
+
+
+def _unanswered(error: Unavailable, command: str, seconds: float) -> OutcomeUnknown:
+    reason = "the coordinator went away" if isinstance(error, NoCoordinator) else error.message
+    return outcome_unknown(f"no answer in {seconds:g} s ({reason})", command)

@@ -19,7 +19,13 @@ from mitosis._version import __version__
 from mitosis.client.addresses import ASK_SECONDS, Addresses
 from mitosis.client.credentials import CredentialFile, StoredSession
 from mitosis.client.network import EventLoop, Line, Network
-from mitosis.client.retry import PAST_TRY_SECONDS, TRY_SECONDS, persist
+from mitosis.client.retry import (
+    PAST_TRY_SECONDS,
+    TRY_SECONDS,
+    Tries,
+    outcome_unknown,
+    persist,
+)
 from mitosis.config.client import ClientConfig
 from mitosis.config.locations import default_credential_path
 from mitosis.config.secret_file import read_secret_file
@@ -33,6 +39,7 @@ from mitosis.errors import (
     Misconfigured,
     MitosisError,
     NoCoordinator,
+    OutcomeUnknown,
     Unavailable,
 )
 from mitosis.nats.asking import call
@@ -338,16 +345,22 @@ class Session:
         named: str = "",
         seconds: float | None = None,
     ) -> Reply[T]:
+        tries = Tries()  # of before and after a log-in
+
         async def once(timeout_seconds: float) -> Reply[T]:
             connection = await self._open(deadline)
-            return await call(
-                connection,
-                subject(self._user, noun, verb),
-                body,
-                result,
-                command_id=command_id,
-                timeout_seconds=timeout_seconds,
-            )
+            try:
+                return await call(
+                    connection,
+                    subject(self._user, noun, verb),
+                    body,
+                    result,
+                    command_id=command_id,
+                    timeout_seconds=timeout_seconds,
+                )
+            except MitosisError as error:
+                tries.failed(error)
+                raise
 
         async def ask() -> Reply[T]:
             total, sleep = self.timeout_seconds, self._network.sleep
@@ -355,13 +368,18 @@ class Session:
 
         await self._open(deadline)  # before: what was never sent has no unknown outcome
         try:
-            return await ask()
-        except AuthenticationFailed:
-            password = self._password_of(self._user)
-            if password is None:
+            try:
+                return await ask()
+            except AuthenticationFailed:
+                password = self._password_of(self._user)
+                if password is None:
+                    raise
+                await self._login(self._user, password, deadline, first=False)
+                return await ask()
+        except MitosisError as error:
+            if not named or not tries.leave_open or isinstance(error, OutcomeUnknown):
                 raise
-            await self._login(self._user, password, deadline, first=False)
-            return await ask()
+            raise outcome_unknown(f"an answer was lost ({error.message})", named) from error
 
     async def _as_guest(
         self, verb: str, body: msgspec.Struct, result: type[T], deadline: float

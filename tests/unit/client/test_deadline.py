@@ -19,7 +19,9 @@ from mitosis.errors import (
     Misconfigured,
     MitosisError,
     NoCoordinator,
+    NotAllowed,
     OutcomeUnknown,
+    TooManyTries,
     Unavailable,
 )
 from mitosis.nats.blocking import finish
@@ -332,3 +334,87 @@ def test_a_session_that_was_just_opened_is_tried_again_when_it_is_not_known_for_
     with pytest.raises(AuthenticationFailed):
         finish(session.login("somebody", "password"))
     assert 2 <= world.now - began < 4
+
+
+def lost_then_refused() -> list[MitosisError]:
+    return [Unavailable("no answer"), AuthenticationFailed("the session is not accepted any more")]
+
+
+def log_in_to(session: Session, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
+    """Let a new log-in be followed by what `then` sets."""
+    login = session._login
+
+    async def log_in(*arguments: Any, **options: Any) -> SessionToken:
+        made = await login(*arguments, **options)
+        then()
+        return made
+
+    monkeypatch.setattr(session, "_login", log_in)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [[NoCoordinator("nobody")] * 1000, [AuthenticationFailed("locked")]],
+    ids=["nobody is there", "it is refused again"],
+)
+def test_a_command_whose_answer_was_lost_before_a_new_log_in_has_an_unknown_outcome(
+    world: World, session: Session, monkeypatch: pytest.MonkeyPatch, later: list[MitosisError]
+) -> None:
+    """What nobody did was said, although the first try may have done it."""
+    finish(session.open())
+    log_in_to(session, monkeypatch, lambda: setattr(world, "next_answers", [*later]))
+    world.next_answers = lost_then_refused()
+    with pytest.raises(OutcomeUnknown) as caught:
+        command(session)
+    assert world.asked[1:4] == ["submit", "submit", "password"]
+    assert caught.value.details["command"], "by which it can be sent again"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TooManyTries("wait"),
+        AuthenticationFailed("wrong password"),
+        NoCoordinator("nobody"),
+        Unavailable("silence"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_command_whose_answer_was_lost_has_an_unknown_outcome_when_no_log_in_succeeds(
+    world: World, session: Session, error: MitosisError
+) -> None:
+    finish(session.open())
+    world.next_answers = [*lost_then_refused(), *[error] * 1000]
+    with pytest.raises(OutcomeUnknown, match=error.message):
+        command(session)
+
+
+def test_a_command_whose_answer_was_lost_has_an_unknown_outcome_without_a_password(
+    world: World, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever logs in and runs it again would do it twice."""
+    finish(session.open())
+    monkeypatch.setattr(session, "_password_of", lambda _: None)
+    lost, refused = lost_then_refused()
+    world.next_answers = [lost, refused]
+    with pytest.raises(OutcomeUnknown, match="not accepted any more"):
+        command(session)
+    world.next_answers = [NoCoordinator("nobody"), refused]
+    with pytest.raises(AuthenticationFailed):
+        command(session)
+    world.next_answers = [lost, refused]
+    with pytest.raises(AuthenticationFailed):
+        query(session)
+
+
+def test_a_command_that_is_decided_on_after_a_new_log_in_has_a_known_outcome(
+    world: World, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(session.open())
+    answers: list[MitosisError] = []
+    log_in_to(session, monkeypatch, lambda: setattr(world, "next_answers", [*answers]))
+    world.next_answers = lost_then_refused()
+    assert command(session) == Done()
+    answers, world.next_answers = [NotAllowed("not yours")], lost_then_refused()
+    with pytest.raises(NotAllowed):
+        command(session)
