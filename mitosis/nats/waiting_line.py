@@ -143,6 +143,7 @@ class WaitingLine(Generic[T]):
     def _next_turn(self) -> None:
         self._turn = None
         if not self._waiting:
+            self._stands_since = None
             return
         if not self._moves():
             self._turn = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._next_turn)

@@ -6,14 +6,13 @@ store that only takes long (parts of a large output are put together) is not ask
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from mitosis.errors import MitosisError, ObjectsUnavailable
-from mitosis.services.coordinator.uploads import Output
+from mitosis.services.coordinator.uploads import Open, Output
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,15 @@ class Looks:
                 found[name] = task.result()
             except MitosisError as error:
                 log.warning("%s could not be looked at: %s", name, error)
+            except Exception:  # an answer that makes no sense, which costs the others nothing
+                log.exception("%s could not be looked at", name)
         return found
+
+    def close(self) -> None:
+        """End what is under way: a store that is silent keeps nobody from stopping."""
+        for one in self._of.values():
+            one.task.cancel()
+        self._of.clear()
 
     def _join(self, output: Output, object_name: str, look: Look) -> _UnderWay:
         known = self._of.get(output)
@@ -89,16 +96,51 @@ class Looks:
             del self._of[output]
 
 
-@contextlib.asynccontextmanager
-async def answered_soon() -> AsyncIterator[None]:
-    """Bound what else is asked of the store before a worker is answered.
+class Beginnings:
+    """At most one begin of each upload in parts: one that takes long goes on, and is joined."""
 
-    Raises:
-        ObjectsUnavailable: The store has not answered in time.
-    """
-    try:
-        async with asyncio.timeout(LOOK_SECONDS):
-            yield
-    except TimeoutError as error:
-        text = f"the S3 store has not answered within {LOOK_SECONDS:g} s"
-        raise ObjectsUnavailable(text) from error
+    def __init__(self) -> None:
+        self._of: dict[str, asyncio.Task[Open]] = {}
+
+    def is_under_way(self, upload: str) -> bool:
+        """Whether the place of an upload is still being made, or was when nobody waited."""
+        return upload in self._of
+
+    async def opened(self, upload: str, begin: Callable[[], Coroutine[Any, Any, Open]]) -> Open:
+        """Return the place of an upload.
+
+        Raises:
+            ObjectsUnavailable: The store does not answer, or has not in time: ask again.
+        """
+        task = self._of.get(upload)
+        if task is None:
+            task = self._of[upload] = asyncio.create_task(begin(), name="begin")
+        await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        if task.done():
+            del self._of[upload]
+            return task.result()
+        task.add_done_callback(partial(self._late, upload))
+        raise ObjectsUnavailable(f"the S3 store has not answered within {LOOK_SECONDS:g} s")
+
+    def drop(self, upload: str) -> None:
+        """Make no place for this upload any more."""
+        task = self._of.pop(upload, None)
+        if task is not None:
+            task.cancel()
+
+    def _late(self, upload: str, task: "asyncio.Task[Open]") -> None:
+        """Keep a place for a while, for the next who asks; what went wrong is tried anew."""
+        if task.cancelled() or task.exception() is not None:
+            self._forget(upload, task)
+        else:
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, self._forget, upload, task)
+
+    def _forget(self, upload: str, task: "asyncio.Task[Open]") -> None:
+        if self._of.get(upload) is task:
+            del self._of[upload]
+
+    def close(self) -> None:
+        """End what is under way."""
+        for task in self._of.values():
+            task.cancel()
+        self._of.clear()

@@ -130,6 +130,7 @@ class Term:
         self._reports = Endpoints(parts.workers, subjects.WORKERS_ALL, on_refused=core.turned_away)
         self._services = Endpoints(parts.connection, subjects.SERVICES_ALL)
         self._loops: list[asyncio.Task[None]] = []
+        self._of_workers = ReportHandlers(core, parts.objects.artifacts)
         parts.connection.add_listener(
             on_disconnect=core.standing.doubt, on_reconnect=self._ask_workers
         )
@@ -249,7 +250,7 @@ class Term:
         lease_seconds = parts.config.heartbeat_timeout.total_seconds()
         session_seconds = parts.config.access_token_expires_in.total_seconds()
         workers = WorkerHandlers(core, self._worker_token, lease_seconds, session_seconds)
-        reports = ReportHandlers(core, parts.objects.artifacts)
+        reports = self._of_workers
         secrets = SecretHandlers(core)
         files = FileHandlers(core, parts.objects.artifacts, parts.objects.attachments)
         for handlers in (tasks, users, groups, workers, files, platform, secrets):
@@ -411,6 +412,7 @@ class Term:
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._commands.stop()
         await self._reports.stop()
+        self._of_workers.close()
         await self._services.stop()
         if self.core.background:
             await asyncio.wait(self.core.background, timeout=5)

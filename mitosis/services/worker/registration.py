@@ -1,6 +1,7 @@
 """Becoming a worker: a user registers it, and it gets an identity of its own."""
 
 import logging
+import math
 import time
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -98,8 +99,9 @@ async def _enter(
     in, and not know the worker.
     """
     worker, began = registered.worker, time.monotonic()
-    refused_until = began + NEW_WORKER_SECONDS
-    deadline = max(deadline, refused_until)  # it may have been registered at the last moment
+    refused_until = math.inf  # from the first refusal on
+    # It may have been registered at the last moment.
+    deadline = max(deadline, began + NEW_WORKER_SECONDS)
 
     async def once(_: float) -> Connection:
         return await Connection.open(
@@ -120,7 +122,8 @@ async def _enter(
         try:
             return await persist(once, deadline - began, sleep=asleep, until=deadline, told=tell)
         except AuthenticationFailed as error:
-            if time.monotonic() >= refused_until:
+            refused_until = min(refused_until, time.monotonic() + NEW_WORKER_SECONDS)
+            if time.monotonic() >= min(refused_until, deadline):
                 raise Unavailable(
                     f"worker {worker} was registered, and is not known any more: register again"
                 ) from error

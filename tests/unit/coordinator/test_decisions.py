@@ -251,13 +251,14 @@ async def test_a_large_output_is_sent_in_parts_to_one_place_at_a_time(coordinato
     assert coordinator.core.uploads.reserved_bytes("alice") == size
     assert list(coordinator.objects.open) == [granted[1].object_name]
     assert (granted[1].url, granted[1].parts, granted[1].part_bytes) == ("", 2, 64 << 20)
+    store_id = coordinator.objects.open[granted[1].object_name]
     for place, code in zip(granted, ("not_found", ""), strict=True):
         wanted = work.PartsWanted(place.object_name, 2)
         reply = await coordinator.ask(worker, coordinator.reports.parts, wanted)
         coordinator.store.let_through()
         answer = coordinator.answer(reply, commands.PartUrls)
         assert (answer.error.code if answer.error else "") == code
-    assert answer.result.urls == [f"part:{place.object_name}:store-id-1:2:{36 << 20}"]
+    assert answer.result.urls == [f"part:{place.object_name}:{store_id}:2:{36 << 20}"]
     stored = work.StoredArtifact(ArtifactKind.RESULT, place.object_name, size, "0" * 64)
     report = work.TaskReport(task, "alice", 1, artifacts=[stored])
     assert await coordinator.report(worker, report) == [""]
@@ -303,8 +304,9 @@ async def test_a_report_on_an_output_is_answered_also_while_the_store_is_silent_
     assert coordinator.store.topics()[-1] == ["task.artifact_stored"]
 
 
+@pytest.mark.parametrize("error", [ObjectsUnavailable("away"), ValueError("no sense")])
 async def test_an_output_that_cannot_be_looked_at_is_looked_at_anew_and_the_others_are_taken_in(
-    coordinator,
+    coordinator, error
 ):
     worker = await coordinator.register(slots=2)
     task, other = await coordinator.submit(), await coordinator.submit()
@@ -312,7 +314,7 @@ async def test_an_output_that_cannot_be_looked_at_is_looked_at_anew_and_the_othe
     real = coordinator.objects.size_of
 
     async def size_of(name):
-        raise ObjectsUnavailable("the store is away")
+        raise error
 
     coordinator.objects.size_of = size_of
     codes = await coordinator.report(worker, report, coordinator.ended(other))
@@ -321,23 +323,58 @@ async def test_an_output_that_cannot_be_looked_at_is_looked_at_anew_and_the_othe
     assert await coordinator.report(worker, report) == [""]
 
 
-async def test_a_place_for_a_large_output_is_refused_soon_while_the_store_is_silent(
+async def test_a_place_for_a_large_output_is_refused_soon_while_the_store_is_silent_and_made_once(
     coordinator, monkeypatch
 ):
+    """A store that took longer than the bound for it gave no place any more, however often."""
     monkeypatch.setattr("mitosis.services.coordinator.looks.LOOK_SECONDS", 0.01)
     worker = await coordinator.register()
     task = await coordinator.submit()
+    real, begun, answers = coordinator.objects.begin_parts, [], asyncio.Event()
 
-    async def begin_parts(_):
-        await asyncio.Event().wait()
+    async def begin_parts(name):
+        begun.append(name)
+        await answers.wait()
+        return await real(name)
+
+    async def place():
+        wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 100 << 20)
+        reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
+        coordinator.store.let_through()
+        return coordinator.answer(reply, work.UploadGranted)
 
     coordinator.objects.begin_parts = begin_parts
-    wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, 100 << 20)
     async with asyncio.timeout(10):
-        reply = await coordinator.ask(worker, coordinator.reports.upload, wanted)
-    coordinator.store.let_through()
-    assert coordinator.answer(reply).error.code == "unavailable.objects"
-    assert coordinator.core.uploads.reserved_bytes("alice") == 0
+        for _ in range(2):
+            assert (await place()).error.code == "unavailable.objects"
+            assert coordinator.core.uploads.reserved_bytes("alice") == 100 << 20
+        answers.set()
+        await asyncio.gather(*(one for one in asyncio.all_tasks() if one.get_name() == "begin"))
+        assert (await place()).result.object_name == begun[0]
+    assert len(begun) == 1
+    another = (await place()).result.object_name
+    assert begun == [begun[0], another], "whoever has got it asks for a new one"
+
+
+async def test_a_silent_store_keeps_no_coordinator_from_stopping(coordinator, monkeypatch):
+    monkeypatch.setattr("mitosis.services.coordinator.looks.LOOK_SECONDS", 0.01)
+    worker = await coordinator.register(slots=2)
+    task, other = await coordinator.submit(), await coordinator.submit()
+    report = await uploaded(coordinator, worker, task)
+
+    async def never(_):
+        await asyncio.Event().wait()
+
+    coordinator.objects.size_of = coordinator.objects.begin_parts = never
+    await coordinator.report(worker, report)
+    wanted = work.UploadWanted(other, "alice", 1, ArtifactKind.RESULT, 100 << 20)
+    await coordinator.ask(worker, coordinator.reports.upload, wanted)
+    asked = [one for one in asyncio.all_tasks() if one.get_name() in {"look", "begin"}]
+    assert len(asked) == 2
+    coordinator.reports.close()
+    async with asyncio.timeout(10):
+        await asyncio.wait(asked)
+    assert all(one.cancelled() for one in asked)
 
 
 async def test_a_worker_cannot_close_the_upload_of_somebody_else(coordinator):

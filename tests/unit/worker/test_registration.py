@@ -72,8 +72,14 @@ async def registering(world: World) -> Any:
 
 @pytest.mark.parametrize(
     "errors",
-    [[AWAY] * 10, [REFUSED], [REFUSED, AWAY, REFUSED], [Unavailable("nobody has decided")]],
-    ids=["it is away", "it was overtaken", "both", "it is slow"],
+    [
+        [AWAY] * 10,
+        [REFUSED],
+        [REFUSED, AWAY, REFUSED],
+        [*[AWAY] * 10, REFUSED],
+        [Unavailable("nobody has decided")],
+    ],
+    ids=["it is away", "it was overtaken", "both", "late", "it is slow"],
 )
 async def test_a_worker_that_was_just_registered_is_let_in_when_a_coordinator_is_back(
     world: World, errors: list[MitosisError]

@@ -26,7 +26,7 @@ from mitosis.services.coordinator.core import Core, Verbs
 from mitosis.services.coordinator.departures import lose_worker, requeue, worker_left
 from mitosis.services.coordinator.faults import MAX_UNCOUNTED_ATTEMPTS
 from mitosis.services.coordinator.journal import Unit
-from mitosis.services.coordinator.looks import Looks, answered_soon
+from mitosis.services.coordinator.looks import Beginnings, Looks
 from mitosis.services.coordinator.report_checks import (
     MAX_REPORTS,
     check_count,
@@ -59,6 +59,12 @@ class ReportHandlers:
         self._core = core
         self._artifacts = artifacts
         self._looks = Looks()
+        self._beginnings = Beginnings()
+
+    def close(self) -> None:
+        """End what the store is still asked."""
+        self._looks.close()
+        self._beginnings.close()
 
     def verbs(self) -> Verbs:
         """Return what is answered here."""
@@ -132,17 +138,40 @@ class ReportHandlers:
         core = self._core
         check_wanted(body)
         state = self._live(caller.owner, body.task, body.attempt)
-        group = core.world.groups[state.group]
-        old = state.artifact(body.kind)
         former = core.uploads.of_output(body.task, body.attempt, body.kind)
-        if former is not None:
-            self._close(former)
+        if former is not None and self._goes_on(former, body.size_bytes):
+            grant = former
+        else:
+            if former is not None:
+                self._beginnings.drop(former.upload)
+                self._close(former)
+            grant = self._reserve(caller.owner, state, body)
+        begin = partial(open_place, core.uploads, self._artifacts, grant)
+        try:
+            place = await self._beginnings.opened(grant.upload, begin)
+            unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
+        except BaseException:
+            if not self._goes_on(grant, body.size_bytes):
+                core.uploads.take(grant.upload)
+            raise
+        granted = work.UploadGranted(
+            grant.object_name, place.url, GRANT_SECONDS, place.parts, place.part_bytes
+        )
+        core.answer(unit, caller, granted)
+
+    def _goes_on(self, grant: Grant, size_bytes: int) -> bool:
+        """Whether the store is still making this place, or has since nobody waited for it."""
+        return grant.size_bytes == size_bytes and self._beginnings.is_under_way(grant.upload)
+
+    def _reserve(self, worker: str, state: Task, body: work.UploadWanted) -> Grant:
+        core = self._core
+        group, old = core.world.groups[state.group], state.artifact(body.kind)
         upload = core.ids.uuid()
-        grant = core.uploads.grant(
+        return core.uploads.grant(
             Grant(
                 upload=upload,
                 object_name=artifact_object(body.task, body.attempt, upload, body.kind),
-                owner=f"worker:{caller.owner}",
+                owner=f"worker:{worker}",
                 group=state.group,
                 size_bytes=body.size_bytes,
                 task=body.task,
@@ -152,17 +181,6 @@ class ReportHandlers:
             used_bytes=core.world.used_bytes.get(state.group, 0) - (old.size_bytes if old else 0),
             quota_bytes=group.storage_quota_bytes,
         )
-        try:
-            async with answered_soon():
-                place = await open_place(core.uploads, self._artifacts, grant)
-            unit = core.journal.unit(f"worker:{caller.owner}", caller.request_id)
-        except BaseException:
-            core.uploads.take(upload)
-            raise
-        granted = work.UploadGranted(
-            grant.object_name, place.url, GRANT_SECONDS, place.parts, place.part_bytes
-        )
-        core.answer(unit, caller, granted)
 
     def parts(self, caller: Caller, body: work.PartsWanted) -> None:
         """`parts`: URLs of the next parts of a large output."""
