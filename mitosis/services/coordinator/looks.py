@@ -116,8 +116,10 @@ class Beginnings:
         if task is None:
             task = self._of[upload] = asyncio.create_task(begin(), name="begin")
         await asyncio.wait({task}, timeout=LOOK_SECONDS)
+        if task.cancelled():  # another place was asked for meanwhile, or the term is over
+            raise ObjectsUnavailable("this place is not made any more: ask again")
         if task.done():
-            del self._of[upload]
+            self._forget(upload, task)
             return task.result()
         task.add_done_callback(partial(self._late, upload))
         raise ObjectsUnavailable(f"the S3 store has not answered within {LOOK_SECONDS:g} s")

@@ -356,6 +356,36 @@ async def test_a_place_for_a_large_output_is_refused_soon_while_the_store_is_sil
     assert begun == [begun[0], another], "whoever has got it asks for a new one"
 
 
+async def test_a_place_that_is_asked_for_in_another_size_meanwhile_is_refused_to_who_asked_before(
+    coordinator,
+):
+    """Whoever waited for the former one met an error inside."""
+    worker = await coordinator.register()
+    task, answers = await coordinator.submit(), asyncio.Event()
+    real = coordinator.objects.begin_parts
+
+    async def begin_parts(name):
+        await answers.wait()
+        return await real(name)
+
+    async def place(size):
+        wanted = work.UploadWanted(task, "alice", 1, ArtifactKind.RESULT, size)
+        return await coordinator.ask(worker, coordinator.reports.upload, wanted)
+
+    coordinator.objects.begin_parts = begin_parts
+    first = asyncio.create_task(place(100 << 20))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(place(200 << 20))
+    await asyncio.sleep(0)
+    answers.set()
+    async with asyncio.timeout(10):
+        refused, granted = await first, await second
+    coordinator.store.let_through()
+    assert coordinator.answer(refused).error.code == "unavailable.objects"
+    assert coordinator.answer(granted, work.UploadGranted).error is None
+    assert coordinator.core.uploads.reserved_bytes("alice") == 200 << 20
+
+
 async def test_a_silent_store_keeps_no_coordinator_from_stopping(coordinator, monkeypatch):
     monkeypatch.setattr("mitosis.services.coordinator.looks.LOOK_SECONDS", 0.01)
     worker = await coordinator.register(slots=2)
